@@ -1,0 +1,1 @@
+"""Morphology catalogs from millions of galaxy cutouts."""

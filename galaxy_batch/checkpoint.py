@@ -1,0 +1,102 @@
+"""A trained model in one safetensors file that describes itself, and that cannot run code."""
+
+import dataclasses
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from galaxy_batch.errors import InputError
+from galaxy_batch.model import ModelSpec, MorphologyModel
+from galaxy_batch.storage import read_bytes, write_atomically
+
+__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
+
+_KEY = "galaxy_batch"  # one key: safetensors keeps no order of several, and equal checkpoints must be equal bytes
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that inference needs to know about a trained model, beside its tensors."""
+
+    spec: ModelSpec
+    """Architecture, classes and preprocessing."""
+    temperature: float
+    """Logits are divided by this before the softmax, so that confidence is a probability."""
+    min_confidence: float
+    """Review threshold: predictions under it are flagged LOW_CONFIDENCE."""
+    label_rule: Mapping[str, Any]
+    """How votes became labels: columns, threshold, classes."""
+    accuracy: float
+    """Share of correct predictions on held-out galaxies with a clear label."""
+    ece: float
+    """Expected calibration error on the same galaxies."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Provenance: config, counts, library versions."""
+    checkpoint_id: str = ""
+    """First 16 hex digits of the file's SHA-256; set when the checkpoint is read or written."""
+
+
+def save_checkpoint(uri: str, checkpoint: Checkpoint, model: MorphologyModel) -> Checkpoint:
+    """Write one `.safetensors` file, and return the checkpoint with its content id.
+
+    The same tensors and description always make the same bytes, hence the same id.
+    """
+    description = dataclasses.asdict(dataclasses.replace(checkpoint, checkpoint_id=""))
+    del description["checkpoint_id"]
+    text = json.dumps({"format": _FORMAT, **description}, sort_keys=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(model.backbone.state_dict().items())}
+    content = safetensors.torch.save(tensors, metadata={_KEY: text})
+    write_atomically(uri, content)
+    return dataclasses.replace(checkpoint, checkpoint_id=_content_id(content))
+
+
+def load_checkpoint(uri: str) -> tuple[Checkpoint, MorphologyModel]:
+    """Read a checkpoint and build its model, in eval mode, on the CPU.
+
+    Raises:
+        InputError: there is no such file, or it is not a checkpoint of this project, or its layers do not fit.
+    """
+    try:
+        content = read_bytes(uri)
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError("checkpoint_uri", uri, "no such file; jobs.train_model makes one") from None
+    checkpoint = _describe(uri, content)
+    model = MorphologyModel(checkpoint.spec)
+    try:
+        tensors: dict[str, torch.Tensor] = safetensors.torch.load(content)
+        model.backbone.load_state_dict(tensors)
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        raise InputError("checkpoint_uri", uri, f"the tensors do not fit the description: {error}") from None
+    return checkpoint, model.eval()
+
+
+def _describe(uri: str, content: bytes) -> Checkpoint:
+    try:
+        (length,) = struct.unpack("<Q", content[:8])
+        header = json.loads(content[8 : 8 + length])
+        description = json.loads(header["__metadata__"][_KEY])
+        found = description.pop("format")
+        spec = description.pop("spec")
+        if found != _FORMAT:
+            raise InputError("checkpoint_uri", uri, f"format {found}; this version reads format {_FORMAT}")
+        for name in ("classes", "mean", "std"):
+            spec[name] = tuple(spec[name])
+        return Checkpoint(spec=ModelSpec(**spec), checkpoint_id=_content_id(content), **description)
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            "checkpoint_uri", uri, "not a galaxy_batch checkpoint (.safetensors); jobs.train_model makes one"
+        ) from None
+
+
+def _content_id(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,0 +1,74 @@
+"""Parts: the finished rows of one chunk in one Parquet file. A part that exists is complete."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from galaxy_batch.rows import CHUNK
+from galaxy_batch.storage import join, list_names, read_bytes, write_atomically
+
+__all__ = ["encode_parquet", "finished_parts", "part_uri", "read_part", "write_part"]
+
+
+def part_uri(folder_uri: str, chunk: int) -> str:
+    """Where the part of a chunk is, or will be."""
+    return join(folder_uri, f"part-{chunk:06d}.parquet")
+
+
+def finished_parts(folder_uri: str) -> set[int]:
+    """Numbers of the chunks whose parts exist: all there is to know in order to resume."""
+    names = (name for name in list_names(folder_uri) if name.startswith("part-") and name.endswith(".parquet"))
+    return {int(name.removeprefix("part-").removesuffix(".parquet")) for name in names}
+
+
+def write_part(rows: pa.Table, folder_uri: str, schema: pa.Schema, release: str, model_id: str) -> pa.Table:
+    """Write one chunk's rows in one atomic step; a retry writes the same file again.
+
+    Args:
+        rows: all rows of one chunk.
+        folder_uri: the folder of this fingerprint.
+        schema: the catalog's schema, which gives the columns their order and types.
+        release: name of the survey release.
+        model_id: content id of the checkpoint.
+
+    Reads all catalog columns, `_chunk`. Adds `release`, `model_id`.
+    Gives one row that says what was written: `chunk`, `rows`, `failed`, `flagged`.
+    """
+    (chunk,) = pc.unique(rows[CHUNK]).to_pylist()
+    for name, value in (("release", release), ("model_id", model_id)):
+        rows = rows.append_column(name, _constant(value, len(rows)))
+    table = pa.table([rows[field.name].cast(field.type) for field in schema], schema=schema)
+    write_atomically(part_uri(folder_uri, chunk), encode_parquet(table))
+    return pa.table(
+        {
+            "chunk": [chunk],
+            "rows": [len(table)],
+            "failed": [table["predicted_class"].null_count],
+            "flagged": [pc.sum(table["needs_review"]).as_py()],
+        }
+    )
+
+
+def read_part(chunk: pa.Table, folder_uri: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a finished part; all columns, or those named.
+
+    Reads one row with the chunk's `index`. Adds the catalog columns, `_chunk`.
+    """
+    index = chunk["index"][0].as_py()
+    rows = pq.read_table(io.BytesIO(read_bytes(part_uri(folder_uri, index))), columns=columns)
+    return rows.append_column(CHUNK, pa.array(np.full(len(rows), index, np.int32)))
+
+
+def encode_parquet(table: pa.Table) -> bytes:
+    """A table as the bytes of one Parquet file, the same for the same table."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", write_statistics=True)
+    return sink.getvalue()
+
+
+def _constant(value: str, rows: int) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([value], pa.string()))

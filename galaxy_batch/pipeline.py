@@ -1,0 +1,325 @@
+"""The whole walk of a release, from manifest to published and verified catalog.
+
+::
+
+    manifest ─> read_chunk ─> fetch_cutouts ─> Classifier ─> flag_for_review ─> write_part ─> publish ─> verify
+
+`plan_release` checks everything that can be checked before Ray starts; `classify_release` does the work.
+"""
+
+import dataclasses
+import logging
+import platform
+import time
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import ray
+
+from galaxy_batch.catalog import (
+    Layout,
+    fingerprint,
+    publish_manifest,
+    read_manifest,
+    unpublish,
+    write_catalog_file,
+    write_json,
+)
+from galaxy_batch.checkpoint import Checkpoint, load_checkpoint
+from galaxy_batch.classify import Classifier
+from galaxy_batch.config import CatalogConfig
+from galaxy_batch.cutouts import fetch_cutouts
+from galaxy_batch.errors import GateError, InputError
+from galaxy_batch.manifest import Chunk, Manifest, open_manifest, read_chunk
+from galaxy_batch.parts import finished_parts, read_part, write_part
+from galaxy_batch.progress import Progress
+from galaxy_batch.review import flag_for_review, flag_repeated_images, repeated_hashes
+from galaxy_batch.rows import catalog_schema
+from galaxy_batch.storage import without_secrets
+from galaxy_batch.verify import verify_catalog
+from galaxy_batch.workers import Workers, workers_for
+
+__all__ = ["ReleasePlan", "classify_release", "plan_release"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ReleasePlan:
+    """A checked run: what goes in, where it goes, and what is left to do."""
+
+    config: CatalogConfig
+    checkpoint: Checkpoint
+    manifest: Manifest
+    layout: Layout
+    fingerprint: str
+    todo: tuple[Chunk, ...]
+    """Chunks without a part."""
+    published: dict[str, Any] | None
+    """`manifest.json` of a catalog made from exactly this, if there is one: then there is nothing to do."""
+
+    @property
+    def parts_uri(self) -> str:
+        """The folder of this plan's parts."""
+        return self.layout.parts(self.fingerprint)
+
+    @property
+    def min_confidence(self) -> float:
+        """The review threshold: the config's, else the checkpoint's."""
+        chosen = self.config.review.min_confidence
+        return self.checkpoint.min_confidence if chosen is None else chosen
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The catalog's schema."""
+        return catalog_schema(self.manifest.id_type, self.checkpoint.spec.classes, self.manifest.kept)
+
+
+@dataclass
+class _PartsSurvey:
+    """What only all parts together can tell."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    flagged: int = 0
+    hashes: list[npt.NDArray[np.int64]] = field(default_factory=list)
+
+
+def plan_release(config: CatalogConfig) -> ReleasePlan:
+    """Check the checkpoint, the manifest and the output, and see what an earlier run has finished. Needs no Ray.
+
+    Raises:
+        InputError: something that was given cannot be used.
+    """
+    checkpoint, _ = load_checkpoint(config.checkpoint_uri)
+    layout = Layout(config.output_uri, config.release, checkpoint.checkpoint_id)
+    manifest = open_manifest(config.manifest, config.classify.chunk_rows)
+    mark = fingerprint(manifest.content_id, checkpoint.checkpoint_id, _settings(config))
+    published = read_manifest(layout.catalog)
+    if published is not None and published["fingerprint"] != mark:
+        if not config.overwrite:
+            raise InputError(
+                "output_uri",
+                layout.catalog,
+                "a catalog made from another manifest or other settings is published here; set overwrite = true to "
+                "replace it, or choose another release name or output_uri",
+            )
+        published = None
+    done = finished_parts(layout.parts(mark))
+    todo = tuple(chunk for chunk in manifest.chunks if chunk.index not in done)
+    return ReleasePlan(config, checkpoint, manifest, layout, mark, todo, published)
+
+
+def classify_release(plan: ReleasePlan) -> dict[str, Any]:
+    """Compute the parts that are missing, publish the catalog, verify it; give the job's summary.
+
+    Raises:
+        GateError: too many cutouts could not be read, or the catalog does not verify.
+        InputError: the output cannot be written.
+    """
+    started = time.monotonic()
+    if plan.published is not None:
+        logger.info("already published, nothing to do: %s", without_secrets(plan.layout.catalog))
+        return _summary(plan, plan.published, started, already_published=True)
+    run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
+    record = {"run_id": run_id, "fingerprint": plan.fingerprint, "config": _shown(plan.config), "versions": _versions()}
+    _start_record(plan, record)
+    try:
+        _compute_parts(plan)
+        survey = _survey_parts(plan)
+        _check_failures(plan, survey, started)
+        summary = _summary(plan, _publish(plan, survey, run_id), started)
+        problems = verify_catalog(plan.layout.catalog)
+        if problems:
+            unpublish(plan.layout.catalog)
+            raise GateError("the catalog did not verify and was withdrawn: " + "; ".join(problems[:5]), summary)
+    except Exception as error:
+        gate = error.summary if isinstance(error, GateError) else {}
+        write_json(
+            plan.layout.run(run_id), {**record, "state": "failed", "error": type(error).__name__, "summary": gate}
+        )
+        raise
+    write_json(plan.layout.run(run_id), {**record, "state": "done", "summary": summary})
+    return summary
+
+
+def _compute_parts(plan: ReleasePlan) -> None:
+    """The walk of a row. One chunk is one block all the way, and becomes one part."""
+    todo_rows = sum(chunk.rows for chunk in plan.todo)
+    progress = Progress(plan.manifest.rows, plan.manifest.rows - todo_rows, plan.config.runtime.progress_every_s)
+    if progress.done:
+        logger.info("resuming: %s galaxies are done, %s chunks are left", f"{progress.done:,}", f"{len(plan.todo):,}")
+    if not plan.todo:
+        return
+    config, workers = plan.config, workers_for(plan.config.runtime, len(plan.todo))
+    task = workers.task_options
+    written = (
+        ray.data.from_items([chunk.as_item() for chunk in plan.todo], override_num_blocks=len(plan.todo))
+        .map_batches(read_chunk, fn_kwargs={"config": config.manifest}, **task)
+        .map_batches(fetch_cutouts, fn_kwargs={"max_bytes": config.classify.max_image_bytes}, **task)
+        .map_batches(Classifier, fn_constructor_kwargs=_model_arguments(plan, workers), **workers.actor_options)
+        .map_batches(
+            flag_for_review, fn_kwargs={"config": config.review, "min_confidence": plan.min_confidence}, **task
+        )
+        .map_batches(write_part, fn_kwargs=_part_arguments(plan), **task)
+    )
+    for part in written.iter_rows():
+        progress.add(part["rows"], part["failed"], part["flagged"])
+
+
+def _publish(plan: ReleasePlan, survey: _PartsSurvey, run_id: str) -> dict[str, Any]:
+    """Parts become the catalog: REPEATED_IMAGE is known only now, and `manifest.json` is written last."""
+    unpublish(plan.layout.catalog)
+    task = _task_options(plan)
+    repeated = repeated_hashes(np.concatenate(survey.hashes), plan.config.review)
+    entries = (
+        _all_chunks(plan)
+        .map_batches(read_part, fn_kwargs={"folder_uri": plan.parts_uri}, **task)
+        .map_batches(flag_repeated_images, fn_kwargs={"repeated": repeated}, **task)
+        .map_batches(write_catalog_file, fn_kwargs={"catalog_uri": plan.layout.catalog}, **task)
+        .take_all()
+    )
+    _check_rows(plan, entries)
+    about = {
+        "manifest_rows": plan.manifest.rows,
+        "release": plan.config.release,
+        "model_id": plan.checkpoint.checkpoint_id,
+        "fingerprint": plan.fingerprint,
+        "run_id": run_id,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "classes": list(plan.checkpoint.spec.classes),
+        "min_confidence": plan.min_confidence,
+        "schema": {field.name: str(field.type) for field in plan.schema},
+        "checkpoint": dataclasses.asdict(plan.checkpoint),
+        "config": _shown(plan.config),
+        "versions": _versions(),
+    }
+    return publish_manifest(plan.layout.catalog, entries, about)
+
+
+def _survey_parts(plan: ReleasePlan) -> _PartsSurvey:
+    """One pass over all parts, of this run and of earlier ones."""
+    columns = ["status", "needs_review", "image_hash"]
+    survey = _PartsSurvey()
+    rows = _all_chunks(plan).map_batches(
+        read_part, fn_kwargs={"folder_uri": plan.parts_uri, "columns": columns}, **_task_options(plan)
+    )
+    for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
+        survey.statuses.update(batch["status"].cast(pa.string()).to_pylist())
+        survey.flagged += batch["needs_review"].to_pylist().count(True)
+        survey.hashes.append(batch["image_hash"].drop_null().to_numpy())
+    return survey
+
+
+def _all_chunks(plan: ReleasePlan) -> ray.data.Dataset:
+    items = [{"index": chunk.index} for chunk in plan.manifest.chunks]
+    return ray.data.from_items(items, override_num_blocks=len(items))
+
+
+def _task_options(plan: ReleasePlan) -> dict[str, Any]:
+    return workers_for(plan.config.runtime, len(plan.manifest.chunks)).task_options
+
+
+def _check_rows(plan: ReleasePlan, entries: list[dict[str, Any]]) -> None:
+    """A row in is a row out, chunk by chunk, counted in the files that were just written."""
+    wanted = {f"part-{chunk.index:06d}.parquet": chunk.rows for chunk in plan.manifest.chunks}
+    found = {entry["path"].rpartition("/")[2]: entry["rows"] for entry in entries}
+    if found != wanted:
+        wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        raise RuntimeError(
+            f"rows are lost or doubled in {', '.join(wrong[:5])} of {plan.parts_uri}; nothing was published"
+        )
+
+
+def _check_failures(plan: ReleasePlan, survey: _PartsSurvey, started: float) -> None:
+    """Fail loudly when too many cutouts are bad; their rows are in the parts, and stay there."""
+    failed = plan.manifest.rows - survey.statuses["ok"]
+    limit = plan.config.max_failed_fraction
+    if failed <= limit * plan.manifest.rows:
+        return
+    counts = {
+        "rows": plan.manifest.rows,
+        "failed": failed,
+        "flagged": survey.flagged,
+        "status_counts": dict(survey.statuses),
+    }
+    worst = ", ".join(f"{count} {status}" for status, count in survey.statuses.most_common() if status != "ok")
+    raise GateError(
+        f"{failed} of {plan.manifest.rows} cutouts have no class ({worst}), more than max_failed_fraction = {limit}; "
+        "nothing was published. Their rows are kept in parts_uri: run again with a higher limit to publish them as "
+        "they are, or remove that folder to compute them anew",
+        {**_summary(plan, counts, started), "catalog_uri": None},
+    )
+
+
+def _start_record(plan: ReleasePlan, record: dict[str, Any]) -> None:
+    try:
+        write_json(plan.layout.run(record["run_id"]), {**record, "state": "running"})
+    except (OSError, NotImplementedError) as error:
+        raise InputError("output_uri", plan.config.output_uri, f"cannot be written: {error}") from None
+
+
+def _model_arguments(plan: ReleasePlan, workers: Workers) -> dict[str, Any]:
+    return {
+        "checkpoint_uri": plan.config.checkpoint_uri,
+        "config": plan.config.classify,
+        "batch_size": plan.config.runtime.batch_size,
+        "device": workers.device,
+        "threads": workers.threads,
+    }
+
+
+def _part_arguments(plan: ReleasePlan) -> dict[str, Any]:
+    return {
+        "folder_uri": plan.parts_uri,
+        "schema": plan.schema,
+        "release": plan.config.release,
+        "model_id": plan.checkpoint.checkpoint_id,
+    }
+
+
+def _settings(config: CatalogConfig) -> dict[str, Any]:
+    """The settings that change a value."""
+    return {"classify": dataclasses.asdict(config.classify), "review": dataclasses.asdict(config.review)}
+
+
+def _summary(
+    plan: ReleasePlan, counts: dict[str, Any], started: float, already_published: bool = False
+) -> dict[str, Any]:
+    return {
+        "catalog_uri": without_secrets(plan.layout.catalog),
+        "rows": counts["rows"],
+        "failed": counts["failed"],
+        "flagged": counts["flagged"],
+        "seconds": round(time.monotonic() - started, 3),
+        "status_counts": counts["status_counts"],
+        "class_counts": counts.get("class_counts", {}),
+        "flag_counts": counts.get("flag_counts", {}),
+        "computed_rows": 0 if already_published else sum(chunk.rows for chunk in plan.todo),
+        "already_published": already_published,
+        "release": plan.config.release,
+        "model_id": plan.checkpoint.checkpoint_id,
+        "parts_uri": without_secrets(plan.parts_uri),
+    }
+
+
+def _shown(config: CatalogConfig) -> dict[str, Any]:
+    """The config as it may be written down: locations without credentials."""
+
+    def shown(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: shown(inner) for key, inner in value.items()}
+        return without_secrets(value) if isinstance(value, str) else value
+
+    result: dict[str, Any] = shown(dataclasses.asdict(config))
+    return result
+
+
+def _versions() -> dict[str, str]:
+    packages = ("galaxy-batch", "ray", "torch", "timm", "pillow", "pyarrow")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

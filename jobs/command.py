@@ -1,0 +1,66 @@
+"""What all jobs share: arguments, logging, Ray, the summary line, exit codes."""
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ray
+
+from galaxy_batch.config import RuntimeConfig
+from galaxy_batch.errors import GateError, InputError
+
+__all__ = ["ray_session", "run_job"]
+
+logger = logging.getLogger("jobs")
+
+
+def run_job(description: str, job: Callable[[argparse.Namespace], dict[str, Any]], takes_config: bool = True) -> int:
+    """Parse the command line, run the job, print its summary as the last line of stdout, give the exit code.
+
+    Args:
+        description: the job in a sentence, for `--help`.
+        job: gets `config` (a path) and `set` (a list of `key=value`), gives the summary.
+        takes_config: whether the first argument is a TOML config.
+
+    Returns:
+        0 done; 2 a bad config or command; 3 a gate failed; anything else raises, which exits with 1.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    if takes_config:
+        parser.add_argument("config", help="TOML config; see jobs/configs")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key; repeatable")
+    arguments = parser.parse_args()
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
+    )
+    try:
+        summary = job(arguments)
+    except InputError as error:
+        logger.error("%s", error)
+        return 2
+    except GateError as error:
+        logger.error("%s", error)
+        print(json.dumps(error.summary), flush=True)
+        return 3
+    print(json.dumps(summary), flush=True)
+    return 0
+
+
+@contextlib.contextmanager
+def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
+    """Join the running cluster (`RAY_ADDRESS`, set by `ray job submit`), or start a Ray here that ends with the job."""
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(logging_level=logging.WARNING)
+    else:
+        ray.init(num_cpus=runtime.num_cpus, include_dashboard=False, logging_level=logging.WARNING)
+    ray.data.DataContext.get_current().enable_progress_bars = False  # ours counts galaxies, and suits a log file
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,73 @@
+"""Confidence that means probability: temperature, calibration error, and the review threshold."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+__all__ = ["expected_calibration_error", "fit_temperature", "review_threshold", "softmax"]
+
+Array = npt.NDArray[np.float64]
+
+
+def fit_temperature(logits: Array, labels: npt.NDArray[np.int64]) -> float:
+    """The temperature T for which softmax(logits / T) fits the labels best (Guo et al. 2017, ICML).
+
+    Args:
+        logits: ``(N, classes)``, of galaxies that did not train.
+        labels: ``(N,)``.
+
+    Raises:
+        ValueError: no galaxies.
+    """
+    if not len(labels):
+        raise ValueError("no galaxies to calibrate with")
+    scores, truth = torch.from_numpy(logits).double(), torch.from_numpy(labels)
+    log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimiser.zero_grad()
+        value = (
+            F.cross_entropy(scores / log_temperature.exp(), truth) + 1e-4 * log_temperature**2
+        )  # finite if separable
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    return float(log_temperature.exp().clamp(0.05, 20))
+
+
+def softmax(logits: Array, temperature: float = 1.0) -> Array:
+    """Probabilities ``(N, classes)`` of logits ``(N, classes)``."""
+    scaled = logits / temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    result: Array = powers / powers.sum(axis=1, keepdims=True)
+    return result
+
+
+def expected_calibration_error(confidence: Array, correct: npt.NDArray[np.bool_], bins: int = 15) -> float:
+    """Mean gap between confidence and accuracy over bins of equal numbers of galaxies (Naeini et al. 2015, AAAI).
+
+    Args:
+        confidence: ``(N,)``, the probability of the predicted class.
+        correct: ``(N,)``, whether it is the right one.
+        bins: how many; fewer where there are not enough galaxies.
+    """
+    if not len(confidence):
+        return float("nan")
+    order = np.argsort(confidence, kind="stable")
+    parts = np.array_split(order, min(bins, len(order)))
+    gaps = [len(part) * abs(confidence[part].mean() - correct[part].mean()) for part in parts]
+    return float(sum(gaps) / len(confidence))
+
+
+def review_threshold(confidence: Array, correct: npt.NDArray[np.bool_], accuracy: float) -> float:
+    """The lowest confidence such that the predictions at or above it are right in at least `accuracy` of the cases.
+
+    Gives 1.0 where no threshold reaches it, so that everything is reviewed.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    running = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
+    reached = np.flatnonzero(running >= accuracy)
+    return float(confidence[order[reached[-1]]]) if len(reached) else 1.0

@@ -1,0 +1,82 @@
+"""A backbone as a row of blocks, so that what is frozen can be computed once and kept."""
+
+from collections.abc import Iterable
+
+import torch
+from timm.models.efficientnet import EfficientNet
+from torch import nn
+
+from galaxy_batch.model import MorphologyModel, normalise
+
+__all__ = ["Layers"]
+
+
+class Layers:
+    """A model in order: stages (stem and blocks), pooling, linear head.
+
+    EfficientNets are taken apart block by block; of any other timm model the whole feature extractor is one block.
+    """
+
+    def __init__(self, model: MorphologyModel) -> None:
+        self.model = model
+        net = model.backbone
+        self.head: nn.Module = net.get_classifier()  # type: ignore[operator]
+        if isinstance(net, EfficientNet):
+            blocks: list[nn.Module] = list(net.blocks)
+            self.stages: list[nn.Module] = [nn.Sequential(net.conv_stem, net.bn1), *blocks]
+            self.pooling: nn.Module = nn.Sequential(net.conv_head, net.bn2, net.global_pool)
+        else:
+            self.stages, self.pooling = [_Features(net)], _Pooling(net)
+
+    def frozen(self, pixels: torch.Tensor, blocks: int) -> torch.Tensor:
+        """uint8 pixels ``(N, 3, h, w)`` through everything before the last `blocks` blocks; before the head for 0."""
+        values = normalise(pixels, self.model.spec.mean, self.model.spec.std)
+        return _run(values, [*self.stages, self.pooling] if not blocks else self.stages[: self._first(blocks)])
+
+    def learning(self, activations: torch.Tensor, blocks: int) -> torch.Tensor:
+        """What `frozen` gave, through the rest: logits ``(N, classes)``."""
+        return _run(activations, self._learning(blocks))
+
+    def set_learning(self, blocks: int, batch_norm_train: bool) -> list[nn.Module]:
+        """Freeze all but the last `blocks` blocks and the head; returns the modules that learn."""
+        self.model.requires_grad_(False).eval()
+        learning = self._learning(blocks)
+        for module in learning:
+            module.requires_grad_(True).train()
+            for inner in module.modules():
+                if isinstance(inner, nn.modules.batchnorm._BatchNorm) and not batch_norm_train:
+                    inner.eval()
+        return learning
+
+    def _learning(self, blocks: int) -> list[nn.Module]:
+        return [*self.stages[self._first(blocks) :], self.pooling, self.head] if blocks else [self.head]
+
+    def _first(self, blocks: int) -> int:
+        """The first stage that learns; asked for every block or more, the stem learns too."""
+        return 0 if blocks >= len(self.stages) - 1 else len(self.stages) - blocks
+
+
+def _run(values: torch.Tensor, modules: Iterable[nn.Module]) -> torch.Tensor:
+    for module in modules:
+        values = module(values)
+    return values
+
+
+class _Features(nn.Module):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.net.forward_features(values)  # type: ignore[operator]
+        return features
+
+
+class _Pooling(nn.Module):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        pooled: torch.Tensor = self.net.forward_head(values, pre_logits=True)  # type: ignore[operator]
+        return pooled
