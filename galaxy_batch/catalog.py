@@ -21,9 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from galaxy_batch.errors import InputError
-from galaxy_batch.parts import encode_parquet
 from galaxy_batch.rows import CHUNK, ReviewFlag
-from galaxy_batch.storage import join, read_bytes, remove_tree, write_atomically
+from galaxy_batch.storage import join, parquet_bytes, read_bytes, remove_tree, write_atomically
 
 __all__ = [
     "DATASET",
@@ -84,7 +83,7 @@ def write_catalog_file(rows: pa.Table, catalog_uri: str) -> pa.Table:
     (chunk,) = pc.unique(rows[CHUNK]).to_pylist()
     table = rows.drop_columns([CHUNK])
     path = f"{DATASET}/part-{chunk:06d}.parquet"
-    content = encode_parquet(table)
+    content = parquet_bytes(table)
     write_atomically(join(catalog_uri, path), content)
     return pa.table(
         {
@@ -145,7 +144,7 @@ def read_manifest(catalog_uri: str) -> dict[str, Any] | None:
 
 
 def unpublish(catalog_uri: str) -> None:
-    """Remove a catalog, or what an interrupted publication left, manifest first: without it no reader trusts the rest."""
+    """Remove a catalog, or what an interrupted publication left; the manifest first, which makes it one."""
     remove_tree(join(catalog_uri, MANIFEST))
     remove_tree(catalog_uri)
 

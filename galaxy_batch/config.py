@@ -23,6 +23,7 @@ __all__ = [
     "Range",
     "ReviewConfig",
     "RuntimeConfig",
+    "Uri",
     "load_config",
     "parse_config",
     "resolve_uri",

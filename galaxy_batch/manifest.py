@@ -226,7 +226,7 @@ def _embedded(column: pa.ChunkedArray, config: ManifestConfig) -> dict[str, Any]
         if "bytes" not in names:
             raise InputError("manifest.image_column", config.image_column, "a struct needs a field 'bytes'")
         content = pc.struct_field(column, "bytes").cast(pa.large_binary())
-        if "path" in names and content.null_count:
+        if "path" in names:
             paths = pa.table({"path": pc.if_else(content.is_null(), pc.struct_field(column, "path"), None)})
             return {IMAGE_BYTES: content, IMAGE_URI: image_uris(paths, config, column="path")}
         return {IMAGE_BYTES: content}

@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from galaxy_batch.rows import CHUNK
-from galaxy_batch.storage import join, list_names, read_bytes, write_atomically
+from galaxy_batch.storage import join, list_names, parquet_bytes, read_bytes, write_atomically
 
-__all__ = ["encode_parquet", "finished_parts", "part_uri", "read_part", "write_part"]
+__all__ = ["finished_parts", "part_uri", "read_part", "write_part"]
 
 
 def part_uri(folder_uri: str, chunk: int) -> str:
@@ -42,7 +42,7 @@ def write_part(rows: pa.Table, folder_uri: str, schema: pa.Schema, release: str,
     for name, value in (("release", release), ("model_id", model_id)):
         rows = rows.append_column(name, _constant(value, len(rows)))
     table = pa.table([rows[field.name].cast(field.type) for field in schema], schema=schema)
-    write_atomically(part_uri(folder_uri, chunk), encode_parquet(table))
+    write_atomically(part_uri(folder_uri, chunk), parquet_bytes(table))
     return pa.table(
         {
             "chunk": [chunk],
@@ -61,13 +61,6 @@ def read_part(chunk: pa.Table, folder_uri: str, columns: Sequence[str] | None = 
     index = chunk["index"][0].as_py()
     rows = pq.read_table(io.BytesIO(read_bytes(part_uri(folder_uri, index))), columns=columns)
     return rows.append_column(CHUNK, pa.array(np.full(len(rows), index, np.int32)))
-
-
-def encode_parquet(table: pa.Table) -> bytes:
-    """A table as the bytes of one Parquet file, the same for the same table."""
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", write_statistics=True)
-    return sink.getvalue()
 
 
 def _constant(value: str, rows: int) -> pa.Array:

@@ -4,6 +4,7 @@ Credentials and endpoints come from fsspec's own environment and config, never f
 """
 
 import contextlib
+import io
 import os
 import posixpath
 import uuid
@@ -11,6 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from galaxy_batch.errors import InputError
@@ -20,6 +23,7 @@ __all__ = [
     "filesystem",
     "join",
     "list_names",
+    "parquet_bytes",
     "read_bytes",
     "read_heads",
     "remove_tree",
@@ -140,6 +144,13 @@ def write_atomically(uri: str, content: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
     _flush_folder(folder)
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as the bytes of one Parquet file, the same for the same table."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
 
 
 def _flush_folder(folder: str) -> None:

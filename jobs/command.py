@@ -6,10 +6,12 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
+from ray.util.annotations import RayDeprecationWarning
 
 from galaxy_batch.config import RuntimeConfig
 from galaxy_batch.errors import GateError, InputError
@@ -60,6 +62,8 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
         ray.init(num_cpus=runtime.num_cpus, include_dashboard=False, logging_level=logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False  # ours counts galaxies, and suits a log file
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    # There is no other way yet to bound an actor's restarts; the pinned version knows the arguments.
+    warnings.filterwarnings("ignore", message=".*ray_remote_args", category=RayDeprecationWarning)
     try:
         yield
     finally:

@@ -35,7 +35,7 @@ def fit_temperature(logits: Array, labels: npt.NDArray[np.int64]) -> float:
         return value
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
-    return float(log_temperature.exp().clamp(0.05, 20))
+    return float(log_temperature.detach().exp().clamp(0.05, 20))
 
 
 def softmax(logits: Array, temperature: float = 1.0) -> Array:

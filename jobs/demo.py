@@ -1,0 +1,121 @@
+"""The whole story with nothing but this checkout: made-up survey -> train -> classify -> publish -> verify -> query."""
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import ray
+
+from galaxy_batch.config import CatalogConfig, ManifestConfig, Range, RuntimeConfig, Uri, parse_config, resolve_uri
+from galaxy_batch.pipeline import classify_release, plan_release
+from galaxy_batch.synthetic import ONE_OF_EACH_DEFECT, SurveyFiles, write_images, write_tables
+from jobs.command import ray_session, run_job
+from train.recipe import FitConfig, NetworkConfig, Phase, TrainConfig
+from train.study import train_model
+
+logger = logging.getLogger("jobs.demo")
+
+_RENDERED_AT_ONCE = 50
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Settings of the demo."""
+
+    output_uri: Annotated[str, Uri] = resolve_uri("demo_output")
+    """Folder on this machine for the surveys, the checkpoint and the catalog."""
+    galaxies: Annotated[int, Range(60, 100_000)] = 600
+    """Objects of the release that is classified; twice as many are voted on, for training."""
+    epochs: Annotated[int, Range(0, 1000)] = 8
+    """Passes over the training galaxies."""
+    seed: Annotated[int, Range(0, 2**31 - 2)] = 1
+    """Another seed is another sky."""
+
+
+def demo(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Make two surveys, train on the first, classify the second."""
+    started = time.monotonic()
+    config = parse_config(DemoConfig, {}, arguments.set)
+    folder = Path(config.output_uri)
+    with ray_session(RuntimeConfig()):
+        voted = _render(folder / "voted_survey", config.galaxies * 2, config.seed, {})
+        release = _render(folder / "release", config.galaxies, config.seed + 1, ONE_OF_EACH_DEFECT)
+        trained = train_model(_training(voted, folder, config))
+        plan = plan_release(_catalog(release, folder, trained["checkpoint_uri"]))
+        summary = classify_release(plan)
+    _show(summary, trained)
+    return {**summary, "accuracy": trained["accuracy"], "seconds": round(time.monotonic() - started, 3)}
+
+
+def _render(folder: Path, galaxies: int, seed: int, defects: Mapping[str, int]) -> SurveyFiles:
+    """Write a synthetic survey, on all CPUs; what an earlier demo with this seed rendered is kept."""
+    logger.info("rendering %d galaxies into %s", galaxies, folder)
+    files = write_tables(folder, galaxies, seed, defects=defects, without_position=galaxies // 50)
+    render = ray.remote(write_images).options(num_cpus=1)
+    waiting = [
+        render.remote(folder, galaxies, seed, defects=defects, start=start, stop=start + _RENDERED_AT_ONCE)
+        for start in range(0, galaxies, _RENDERED_AT_ONCE)
+    ]
+    ray.get(waiting)
+    return files
+
+
+def _training(voted: SurveyFiles, folder: Path, config: DemoConfig) -> TrainConfig:
+    """A small network from random weights on small cutouts: minutes on a laptop, not a model to publish with."""
+    return TrainConfig(
+        output_uri=str(folder / "model"),
+        galaxies=ManifestConfig(uri=str(voted.votes), id_column="GalaxyID", uri_template="images/{GalaxyID}.jpg"),
+        network=NetworkConfig(weights="random", size_px=64, crop_fraction=0.7),
+        fit=FitConfig(
+            head=Phase(epochs=1, learning_rate=1e-3),
+            blocks=Phase(epochs=config.epochs, learning_rate=2e-3, blocks=7),
+            batch_norm="train",
+            seed=config.seed,
+        ),
+    )
+
+
+def _catalog(release: SurveyFiles, folder: Path, checkpoint_uri: str) -> CatalogConfig:
+    return parse_config(
+        CatalogConfig,
+        {
+            "release": "demo",
+            "output_uri": str(folder / "catalogs"),
+            "checkpoint_uri": checkpoint_uri,
+            "overwrite": True,
+            "manifest": {
+                "uri": str(release.manifest),
+                "ra_column": "ra",
+                "dec_column": "dec",
+                "uri_template": "images/{object_id}.jpg",
+            },
+            "classify": {"chunk_rows": 100},
+        },
+    )
+
+
+def _show(summary: dict[str, Any], trained: dict[str, Any]) -> None:
+    """What came out, for a person: where it is, the counts, and a query to paste."""
+    rows = [(f"class {name}", count) for name, count in summary["class_counts"].items()]
+    rows += [("no class (unreadable)", summary["failed"])]
+    rows += [(f"flag {name}", count) for name, count in summary["flag_counts"].items() if count]
+    files = f"{summary['catalog_uri']}/dataset/*.parquet"
+    query = (
+        "SELECT predicted_class, count(*) AS galaxies, avg(confidence) AS mean_confidence "  # noqa: S608 - our own path
+        f"FROM '{files}' GROUP BY predicted_class ORDER BY galaxies DESC"
+    )
+    print(f"\ncatalog: {summary['catalog_uri']}")
+    print(f"checkpoint: {trained['checkpoint_uri']} (held-out accuracy {trained['accuracy']:.1%})\n")
+    print(f"{'':24}galaxies")
+    for name, count in [*rows, ("all", summary["rows"])]:
+        print(f"{name:<24}{count:>8,}")
+    print(f'\nquery it:\n\nuv run python -c "import duckdb; print(duckdb.sql(\\"{query}\\"))"\n')
+
+
+if __name__ == "__main__":
+    sys.exit(run_job("Show everything on a synthetic survey.", demo, takes_config=False))

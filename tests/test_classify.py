@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from galaxy_batch.checkpoint import load_checkpoint
+from galaxy_batch.classify import Classifier
+from galaxy_batch.config import ClassifyConfig, ManifestConfig
+from galaxy_batch.cutouts import fetch_cutouts
+from galaxy_batch.manifest import read_objects
+from galaxy_batch.synthetic import DEFECTS, SurveyFiles, render
+from tests.conftest import SavedModel
+from train.calibration import softmax
+from train.cutouts import load_cutouts
+from train.fit import predict_logits
+
+
+def classifier(model: SavedModel, batch_size: int = 4, threads: int = 2) -> Classifier:
+    return Classifier(model.uri, ClassifyConfig(), batch_size, "cpu", threads)
+
+
+def fetched(contents: list[bytes | None]) -> pa.Table:
+    return fetch_cutouts(
+        pa.table({"object_id": range(len(contents)), "_image_bytes": pa.array(contents, pa.large_binary())}), 10**7
+    )
+
+
+def test_rows_with_and_without_an_image(saved_model: SavedModel) -> None:
+    good = [render(i, seed=1) for i in range(6)]
+    rows = classifier(saved_model)(fetched([good[0], b"", *good[1:4], None, DEFECTS["truncated"](good[4]), good[5]]))
+    assert rows["object_id"].to_pylist() == list(range(8))
+    assert rows["status"].to_pylist() == ["ok", "unreadable", "ok", "ok", "ok", "missing", "unreadable", "ok"]
+    seen = np.array([s == "ok" for s in rows["status"].to_pylist()])
+    for name in ("predicted_class", "confidence", "p_smooth", "p_featured", "_blank_fraction"):
+        assert rows[name].is_valid().to_pylist() == seen.tolist()
+    assert rows["error"].is_null().to_pylist() == seen.tolist()
+    p = np.stack([rows["p_smooth"].to_numpy(), rows["p_featured"].to_numpy()], axis=1)[seen]
+    assert np.allclose(p.sum(axis=1), 1, atol=1e-6)
+    assert [["smooth", "featured"][i] for i in p.argmax(axis=1)] == rows["predicted_class"].drop_null().to_pylist()
+    assert np.array_equal(p.max(axis=1), rows["confidence"].to_numpy()[seen])
+    assert "_image_bytes" not in rows.column_names
+
+
+def test_the_batch_size_changes_nothing(saved_model: SavedModel) -> None:
+    rows = fetched([render(i, seed=2) for i in range(7)])
+    one, many = classifier(saved_model, 1, 1)(rows), classifier(saved_model, 64)(rows)
+    assert np.allclose(one["p_smooth"].to_numpy(), many["p_smooth"].to_numpy(), atol=1e-5)
+
+
+def test_a_chunk_without_any_image(saved_model: SavedModel) -> None:
+    rows = classifier(saved_model)(fetched([None, b"text"]))
+    assert rows["predicted_class"].null_count == 2
+    assert rows["predicted_class"].type == pa.dictionary(pa.int32(), pa.string())
+
+
+def test_training_and_inference_see_the_same(saved_model: SavedModel, survey: SurveyFiles) -> None:
+    config = ManifestConfig(uri=str(survey.manifest), uri_template="images/{object_id}.jpg")
+    same_pixels_same_probabilities(saved_model, config, slice(0, 28))
+
+
+def test_training_and_inference_see_the_same_of_real_galaxies(saved_model: SavedModel, sky: Path) -> None:
+    config = ManifestConfig(
+        uri=str(sky / "sdss_dr7" / "objects.csv"), id_column="dr7objid", uri_template="images/{dr7objid}.jpeg"
+    )
+    same_pixels_same_probabilities(saved_model, config, slice(100, 164))
+
+
+def same_pixels_same_probabilities(saved_model: SavedModel, config: ManifestConfig, part: slice) -> None:
+    """The training path (cutouts -> logits) against the catalog's (actor): the very same numbers."""
+    objects = read_objects(config).slice(part.start, part.stop - part.start)
+    checkpoint, model = load_checkpoint(saved_model.uri)
+    cutouts = load_cutouts(objects, checkpoint.spec.size_px, checkpoint.spec.crop_fraction, threads=2)
+    logits = predict_logits(model, cutouts.pixels, torch.device("cpu")).double().numpy()
+    actor = classifier(saved_model, batch_size=64)
+    rows = actor(fetch_cutouts(objects, 10**7))
+    assert len(cutouts.rows) == len(objects)
+    with torch.inference_mode():
+        assert np.array_equal(actor.model(cutouts.pixels).numpy(), logits.astype(np.float32))
+    published = np.stack([rows["p_smooth"].to_numpy(), rows["p_featured"].to_numpy()], axis=1)
+    assert np.allclose(published, softmax(logits, checkpoint.temperature), atol=1e-6)

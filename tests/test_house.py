@@ -1,0 +1,110 @@
+"""The house keeps its shape: imports point one way, public names are declared, importing does nothing."""
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+MODULES = sorted(
+    path.relative_to(REPOSITORY)
+    for folder in ("galaxy_batch", "train", "jobs")
+    for path in (REPOSITORY / folder).glob("*.py")
+)
+STAGES = {"manifest", "cutouts", "classify", "review", "parts", "catalog", "verify"}
+# What a stage may build on beside the vocabulary (rows, config, errors, storage).
+ALLOWED_BETWEEN_STAGES = {("classify", "cutouts"), ("verify", "catalog")}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse((REPOSITORY / path).read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module}
+    return {name for name in found if name.split(".")[0] in ("galaxy_batch", "train", "jobs", "tests")}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_arrows_point_from_jobs_to_train_to_galaxy_batch(path: Path) -> None:
+    allowed = {
+        "galaxy_batch": {"galaxy_batch"},
+        "train": {"galaxy_batch", "train"},
+        "jobs": {"galaxy_batch", "train", "jobs"},
+    }
+    assert {name.split(".")[0] for name in imports(path)} <= allowed[path.parts[0]]
+
+
+def test_the_vocabulary_imports_nothing_of_ours_but_errors() -> None:
+    for name in ("rows", "config", "errors"):
+        assert imports(Path("galaxy_batch") / f"{name}.py") <= {"galaxy_batch.errors"}
+
+
+def test_only_the_pipeline_knows_the_stages() -> None:
+    for path in MODULES:
+        if path.parts[0] != "galaxy_batch" or path.stem in ("pipeline", "__init__"):
+            continue
+        used = {name.split(".")[1] for name in imports(path) if "." in name} & STAGES
+        if path.stem in STAGES:
+            assert {(path.stem, other) for other in used} <= ALLOWED_BETWEEN_STAGES
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.name != "__init__.py" and p.parts[0] != "jobs"], ids=str)
+def test_public_names_are_declared_and_there(path: Path) -> None:
+    module = importlib.import_module(".".join(path.with_suffix("").parts))
+    assert len(set(module.__all__)) == len(module.__all__)
+    for name in module.__all__:
+        value = getattr(module, name)
+        assert not name.startswith("_")
+        if callable(value) and getattr(value, "__module__", "") == module.__name__:
+            assert value.__doc__, f"{name} has no docstring"
+    tree = ast.parse((REPOSITORY / path).read_text())
+    defined = {
+        n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and not n.name.startswith("_")
+    }
+    used_elsewhere = {
+        alias.name
+        for other in MODULES
+        for node in ast.walk(ast.parse((REPOSITORY / other).read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == module.__name__
+        for alias in node.names
+    }
+    assert used_elsewhere & defined <= set(module.__all__), "imported elsewhere, but not in __all__"
+
+
+def test_importing_everything_starts_nothing() -> None:
+    names = [".".join(path.with_suffix("").parts) for path in MODULES if path.name != "__init__.py"]
+    script = f"""
+import importlib, logging, threading
+for name in {names!r}:
+    importlib.import_module(name)
+import ray
+assert not ray.is_initialized()
+assert not logging.getLogger().handlers, logging.getLogger().handlers
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=True, timeout=120)
+
+
+def test_every_module_has_its_tests() -> None:
+    tested = {path.stem.removeprefix("test_") for path in (REPOSITORY / "tests").glob("test_*.py")}
+    for path in MODULES:
+        if path.name != "__init__.py" and path.parts[0] == "galaxy_batch":
+            assert path.stem in tested, f"tests/test_{path.stem}.py is missing"
+
+
+def test_the_lock_names_no_registry_and_agrees_with_the_pins() -> None:
+    lines = (REPOSITORY / "requirements.lock").read_text().splitlines()
+    locked = dict(line.split("==") for line in lines if line)
+    assert all(re.fullmatch(r"[a-z0-9.\-]+==[0-9A-Za-z.+]+( ;.*)?", line) for line in lines if line)
+    pins = re.findall(
+        r'^    "([a-z0-9\-]+)(?:\[[a-z,]+\])?==([^"]+)",', (REPOSITORY / "pyproject.toml").read_text(), re.M
+    )
+    runtime = {name: version for name, version in pins if name in locked}
+    assert {"ray", "torch", "timm", "pyarrow"} <= runtime.keys()
+    assert {name: locked[name] for name in runtime} == runtime

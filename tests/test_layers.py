@@ -1,0 +1,53 @@
+import pytest
+import torch
+from torch import nn
+
+from galaxy_batch.model import RANDOM, ModelSpec, MorphologyModel, build_model
+from train.layers import Layers
+
+BACKBONES = ["test_efficientnet", "tf_efficientnet_lite0", "test_resnet", "test_vit"]
+
+
+def model_of(architecture: str) -> MorphologyModel:
+    torch.manual_seed(0)
+    size = 160 if architecture == "test_vit" else 64
+    return build_model(ModelSpec(architecture, ("a", "b"), size, 1.0, (0.5,) * 3, (0.5,) * 3), RANDOM)
+
+
+@pytest.mark.parametrize("architecture", BACKBONES)
+@pytest.mark.parametrize("blocks", [0, 1, 3, 99])
+@torch.inference_mode()
+def test_frozen_then_learning_is_the_whole_model(architecture: str, blocks: int) -> None:
+    model = model_of(architecture)
+    pixels = torch.randint(0, 255, (2, 3, model.spec.size_px, model.spec.size_px), dtype=torch.uint8)
+    layers = Layers(model)
+    assert torch.allclose(layers.learning(layers.frozen(pixels, blocks), blocks), model(pixels), atol=1e-5)
+
+
+def test_only_what_is_asked_learns() -> None:
+    model = model_of("tf_efficientnet_lite0")
+    layers = Layers(model)
+
+    def learning() -> set[str]:
+        return {name.rsplit(".", 1)[0] for name, p in model.backbone.named_parameters() if p.requires_grad}
+
+    layers.set_learning(0, batch_norm_train=False)
+    assert learning() == {"classifier"}
+    layers.set_learning(3, batch_norm_train=False)
+    assert {".".join(name.split(".")[:2]) for name in learning()} == {
+        "blocks.4", "blocks.5", "blocks.6", "conv_head", "bn2", "classifier",
+    }  # fmt: skip
+    layers.set_learning(99, batch_norm_train=False)
+    assert all(p.requires_grad for p in model.backbone.parameters())
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_batch_norm_of_frozen_blocks_never_moves(train: bool) -> None:
+    model = model_of("test_efficientnet")
+    layers = Layers(model)
+    layers.set_learning(1, batch_norm_train=train)
+    norms = {name: m for name, m in model.backbone.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    frozen = [m for name, m in norms.items() if name.startswith(("bn1", "blocks.0"))]
+    assert frozen
+    assert not any(m.training for m in frozen)
+    assert norms["bn2"].training is train

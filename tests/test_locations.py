@@ -1,0 +1,49 @@
+import pyarrow as pa
+import pytest
+
+from galaxy_batch.config import ManifestConfig
+from galaxy_batch.errors import InputError
+from galaxy_batch.locations import image_uris, template_columns
+
+
+def uris(manifest: str, template: str, values: list[object], column: str = "id") -> list[str | None]:
+    config = ManifestConfig(uri=manifest, uri_template=template)
+    found: list[str | None] = image_uris(pa.table({column: values}), config).to_pylist()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("manifest", "template", "expected"),
+    [
+        ("/d/t/objects.csv", "images/{id}.jpg", "/d/t/images/7.jpg"),
+        ("/d/t/objects.csv", "../images/{id}.jpg", "/d/images/7.jpg"),
+        ("/d/t/objects.csv", "{id}.jpg", "/d/t/7.jpg"),
+        ("/d/t", "{id}.jpg", "/d/t/7.jpg"),
+        ("/d/t/*.parquet", "{id}.jpg", "/d/t/7.jpg"),
+        ("/d/t/objects.csv", "/abs/{id}/x.jpg", "/abs/7/x.jpg"),
+        ("s3://b/t/objects.csv", "../images/{id}.jpg", "s3://b/images/7.jpg"),
+        ("/d/objects.csv", "https://host/c?id={id}&w=424", "https://host/c?id=7&w=424"),
+        ("/d/objects.csv", "a-{id}/b-{id}.jpg", "/d/a-7/b-7.jpg"),
+    ],
+)
+def test_templates_are_seen_from_the_manifests_folder(manifest: str, template: str, expected: str) -> None:
+    assert uris(manifest, template, [7]) == [expected]
+
+
+def test_ids_are_written_exactly() -> None:
+    assert uris("/d/o.csv", "{id}.jpg", [1237648720693755918]) == ["/d/1237648720693755918.jpg"]
+
+
+@pytest.mark.parametrize("value", ["../../etc/passwd", "a/../../b", "..", "x\ny", "x\0y", "..\\b"])
+def test_a_value_may_not_climb_out_or_hide(value: str) -> None:
+    assert uris("/d/o.csv", "images/{id}", [value]) == [None]
+
+
+def test_dots_within_names_and_folders_below_are_fine() -> None:
+    assert uris("/d/o.csv", "{id}", ["a..b/c.jpg", None, "s3://b/x.jpg"]) == ["/d/a..b/c.jpg", None, "s3://b/x.jpg"]
+
+
+@pytest.mark.parametrize("template", ["images/x.jpg", "{}.jpg", "{id!r}", "{id:05d}", "{id", "{a.b}"])
+def test_templates_that_cannot_work_are_refused(template: str) -> None:
+    with pytest.raises(InputError, match=r"manifest\.uri_template"):
+        template_columns(template)

@@ -1,0 +1,171 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from astropy.table import Table
+from astropy_healpix import healpix_to_lonlat
+
+from galaxy_batch.config import ManifestConfig
+from galaxy_batch.errors import InputError
+from galaxy_batch.manifest import open_manifest, read_chunk
+
+BIG = 1237648720693755918
+
+
+def objects(rows: int = 10) -> dict[str, Any]:
+    return {
+        "objid": np.arange(rows) + BIG,
+        "ra": np.linspace(0, 359, rows),
+        "dec": np.linspace(-90, 90, rows),
+        "mag": np.linspace(14, 17, rows).astype(np.float32),
+    }
+
+
+def config_for(path: Path, **settings: Any) -> ManifestConfig:
+    defaults = {"id_column": "objid", "ra_column": "ra", "dec_column": "dec", "uri_template": "{objid}.jpg"}
+    return ManifestConfig(uri=str(path), **{**defaults, **settings})
+
+
+def all_rows(config: ManifestConfig, chunk_rows: int) -> pa.Table:
+    chunks = open_manifest(config, chunk_rows).chunks
+    return pa.concat_tables([read_chunk(pa.Table.from_pylist([c.as_item()]), config) for c in chunks])
+
+
+@pytest.fixture(params=["csv", "fits", "ecsv", "parquet", "folder"])
+def manifest(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    form = request.param
+    if form == "csv":
+        Table(objects()).write(tmp_path / "t.csv", format="ascii.csv")
+    elif form in ("fits", "ecsv"):
+        Table(objects()).write(tmp_path / f"t.{form}", format="ascii.ecsv" if form == "ecsv" else form)
+    elif form == "parquet":
+        pq.write_table(pa.table(objects()), tmp_path / "t.parquet", row_group_size=3)
+    else:
+        (tmp_path / "t").mkdir()
+        whole = pa.table(objects())
+        pq.write_table(whole.slice(0, 4), tmp_path / "t" / "0.parquet", row_group_size=4)
+        pq.write_table(whole.slice(4), tmp_path / "t" / "1.parquet", row_group_size=2)
+        return tmp_path / "t"
+    return tmp_path / f"t.{form}"
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 3, 4, 100])
+def test_every_format_gives_every_row_once_in_order(manifest: Path, chunk_rows: int) -> None:
+    config = config_for(manifest, keep_columns=("mag",))
+    opened = open_manifest(config, chunk_rows)
+    rows = all_rows(config, chunk_rows)
+    assert rows["object_id"].to_pylist() == [BIG + i for i in range(10)]
+    assert rows["mag"].to_pylist() == pytest.approx(objects()["mag"].tolist())
+    assert max(chunk.rows for chunk in opened.chunks) <= chunk_rows
+    assert [chunk.index for chunk in opened.chunks] == list(range(len(opened.chunks)))
+    assert (opened.rows, opened.with_position, opened.id_type) == (10, 10, pa.int64())
+    folder = manifest if manifest.is_dir() else manifest.parent
+    assert rows["_image_uri"][3].as_py() == f"{folder}/{BIG + 3}.jpg"
+
+
+def test_the_same_content_is_the_same_id_and_another_another(tmp_path: Path) -> None:
+    def content_id(**changes: Any) -> str:
+        pq.write_table(pa.table({**objects(), **changes}), tmp_path / "t.parquet")
+        return open_manifest(config_for(tmp_path / "t.parquet"), 4).content_id
+
+    first = content_id()
+    assert content_id() == first
+    assert content_id(mag=np.zeros(10)) == first, "a column that is not used does not count"
+    ra = objects()["ra"]
+    ra[7] += 1e-9
+    assert content_id(ra=ra) != first
+    assert content_id(objid=objects()["objid"] + 1) != first
+
+
+def test_positions_are_checked_and_indexed(tmp_path: Path) -> None:
+    ra = [0.0, 360.0, -10.0, 359.999, 12.0, -999.0, None, 45.0, np.nan]
+    dec = [90.0, -90.0, 0.0, 45.0, 90.001, -999.0, 3.0, None, 1.0]
+    table = pa.table({"objid": np.arange(9), "ra": pa.array(ra), "dec": pa.array(dec)})
+    pq.write_table(table, tmp_path / "t.parquet")
+    rows = all_rows(config_for(tmp_path / "t.parquet"), 100)
+    assert rows["ra"].to_pylist() == [0.0, 0.0, 350.0, 359.999, None, None, None, None, None]
+    assert rows["dec"].to_pylist() == [90.0, -90.0, 0.0, 45.0, None, None, None, None, None]
+    pixels = rows["_healpix_29"].to_pylist()
+    assert pixels[4:] == [None] * 5
+    lon, lat = healpix_to_lonlat(np.array(pixels[:4]), 2**29, order="nested")
+    assert lat.to_value("deg") == pytest.approx([90, -90, 0, 45], abs=1e-5)
+    assert lon.to_value("deg")[2:] == pytest.approx([350, 359.999], abs=1e-6)
+
+
+def test_without_position_columns_every_position_is_null(tmp_path: Path) -> None:
+    pq.write_table(pa.table(objects()), tmp_path / "t.parquet")
+    rows = all_rows(config_for(tmp_path / "t.parquet", ra_column=None, dec_column=None), 4)
+    assert rows["ra"].null_count == rows["_healpix_29"].null_count == 10
+
+
+@pytest.mark.parametrize("kind", ["binary", "struct", "text"])
+def test_images_in_the_manifest(tmp_path: Path, kind: str) -> None:
+    contents = [b"one", None, b"three"]
+    column = {
+        "binary": pa.array(contents, pa.binary()),
+        "struct": pa.array([{"bytes": c, "path": f"images/{i}.jpg"} for i, c in enumerate(contents)]),
+        "text": pa.array(["a.jpg", None, "s3://b/c.jpg"]),
+    }[kind]
+    pq.write_table(pa.table({"objid": ["x", "y", "z"], "image": column}), tmp_path / "t.parquet")
+    config = config_for(
+        tmp_path / "t.parquet", ra_column=None, dec_column=None, uri_template=None, image_column="image"
+    )
+    rows = all_rows(config, 2)
+    if kind == "text":
+        assert rows["_image_uri"].to_pylist() == [f"{tmp_path}/a.jpg", None, "s3://b/c.jpg"]
+    else:
+        assert rows["_image_bytes"].to_pylist() == contents
+    if kind == "struct":
+        assert rows["_image_uri"].to_pylist()[1] == f"{tmp_path}/images/1.jpg"
+
+
+def test_changed_images_change_the_content_id(tmp_path: Path) -> None:
+    def content_id(image: bytes) -> str:
+        pq.write_table(pa.table({"objid": ["x"], "image": [image]}), tmp_path / "t.parquet")
+        config = config_for(
+            tmp_path / "t.parquet", ra_column=None, dec_column=None, uri_template=None, image_column="image"
+        )
+        return open_manifest(config, 2).content_id
+
+    assert content_id(b"abc") != content_id(b"abd")
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "message"),
+    [
+        ({}, {"id_column": "nope"}, r"manifest\.id_column = 'nope': no such column"),
+        ({}, {"ra_column": "nope"}, r"manifest\.ra_column = 'nope': no such column"),
+        ({}, {"uri_template": "{nope}.jpg"}, r"manifest\.uri_template = 'nope': no such column"),
+        ({}, {"keep_columns": ("nope",)}, r"manifest\.keep_columns = 'nope': no such column"),
+        ({}, {"keep_columns": ("ra",)}, "the catalog has a column of this name"),
+        ({}, {"keep_columns": ("mag", "mag")}, "names a column twice"),
+        ({"objid": [5] * 6 + [6, 6, 7, 8]}, {}, "2 ids stand in more than one row: 5, 6"),
+        ({"objid": ["a"] * 2 + list("bcdefghi")}, {}, "1 ids stand in more than one row: a"),
+        ({"objid": [1.0] * 10}, {}, "a float is not exact"),
+        ({"objid": [None, *range(9)]}, {}, "1 rows have no id"),
+        ({"objid": np.arange(10, dtype=np.uint64) + 2**63}, {}, "do not fit int64"),
+        ({"ra": ["12:30:00"] * 10}, {}, "decimal degrees are needed"),
+    ],
+)
+def test_each_mistake_is_named(tmp_path: Path, changes: Any, settings: Any, message: str) -> None:
+    pq.write_table(pa.table({**objects(), **changes}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=message):
+        open_manifest(config_for(tmp_path / "t.parquet", **settings), 4)
+
+
+def test_an_empty_manifest_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table(objects()).slice(0, 0), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="has no rows"):
+        open_manifest(config_for(tmp_path / "t.parquet"), 4)
+
+
+def test_a_manifest_that_changed_under_the_job_is_noticed(tmp_path: Path) -> None:
+    pq.write_table(pa.table(objects()), tmp_path / "t.parquet")
+    config = config_for(tmp_path / "t.parquet")
+    chunk = open_manifest(config, 100).chunks[0]
+    pq.write_table(pa.table(objects()).slice(0, 5), tmp_path / "t.parquet")
+    with pytest.raises(RuntimeError, match="did the manifest change"):
+        read_chunk(pa.Table.from_pylist([chunk.as_item()]), config)

@@ -1,0 +1,195 @@
+"""The walk of a row, on the synthetic survey with every defect in it."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from galaxy_batch.config import CatalogConfig, parse_config
+from galaxy_batch.errors import GateError, InputError
+from galaxy_batch.pipeline import classify_release, plan_release
+from galaxy_batch.rows import ReviewFlag
+from galaxy_batch.synthetic import SurveyFiles
+from galaxy_batch.verify import verify_catalog
+from tests.conftest import SavedModel, save_random_model
+
+pytestmark = pytest.mark.usefixtures("ray_started")
+
+
+def config_for(survey: SurveyFiles, model: SavedModel, output: Path, **settings: Any) -> CatalogConfig:
+    values: dict[str, Any] = {
+        "release": "made-up",
+        "output_uri": str(output),
+        "checkpoint_uri": model.uri,
+        "max_failed_fraction": 0.5,
+        "manifest": {
+            "uri": str(survey.manifest),
+            "ra_column": "ra",
+            "dec_column": "dec",
+            "uri_template": "images/{object_id}.jpg",
+        },
+        "classify": {"chunk_rows": 7},
+        "runtime": {"actors": 1},
+    }
+    return parse_config(CatalogConfig, {**values, **settings})
+
+
+def read(summary: dict[str, Any]) -> pd.DataFrame:
+    table = pq.read_table(f"{summary['catalog_uri']}/dataset")
+    return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+
+
+def test_every_row_comes_out_once_with_its_defect_named(
+    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
+) -> None:
+    plan = plan_release(config_for(survey, saved_model, tmp_path))
+    summary = classify_release(plan)
+    catalog = read(summary).set_index("object_id")
+    wanted = pd.read_csv(survey.manifest)
+    assert sorted(catalog.index) == sorted(wanted["object_id"])
+    assert min(catalog.index) > 2**53
+    expected = {
+        "truncated": ("unreadable", ReviewFlag.UNREADABLE),
+        "empty": ("unreadable", ReviewFlag.UNREADABLE),
+        "text": ("unreadable", ReviewFlag.UNREADABLE),
+        "black": ("ok", ReviewFlag.BLANK),
+        "server_message": ("ok", ReviewFlag.BLANK),
+        "missing": ("missing", ReviewFlag.UNREADABLE),
+        "placeholder": ("ok", ReviewFlag.REPEATED_IMAGE),
+    }
+    for object_id, defect in survey.defects.items():
+        status, flag = expected[defect]
+        assert catalog.loc[object_id, "status"] == status, defect
+        assert catalog.loc[object_id, "review_flags"] & flag, defect
+    good = catalog.drop(list(survey.defects))
+    assert (good["status"] == "ok").all()
+    about_images = ReviewFlag.UNREADABLE | ReviewFlag.BLANK | ReviewFlag.REPEATED_IMAGE
+    assert not (good["review_flags"] & int(about_images)).any()
+    assert (catalog["review_flags"] & int(ReviewFlag.NO_POSITION)).astype(bool).sum() == 3
+    assert catalog["ra"].isna().sum() == catalog["_healpix_29"].isna().sum() == 3
+    assert (summary["rows"], summary["failed"], summary["status_counts"]["missing"]) == (40, 4, 1)
+    assert summary["flag_counts"]["REPEATED_IMAGE"] == 6
+    assert verify_catalog(summary["catalog_uri"]) == []
+
+
+def test_a_finished_run_does_nothing_again(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
+    config = config_for(survey, saved_model, tmp_path)
+    first = classify_release(plan_release(config))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    second = classify_release(plan_release(config))
+    assert second["already_published"]
+    assert second["computed_rows"] == 0
+    assert {**second, "seconds": 0, "already_published": False, "computed_rows": 40} == {**first, "seconds": 0}
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_stopped_run_continues(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
+    config = config_for(survey, saved_model, tmp_path / "stopped")
+    whole = classify_release(plan_release(config_for(survey, saved_model, tmp_path / "whole")))
+    plan = plan_release(config)
+    classify_release(plan)
+    parts = sorted(Path(plan.parts_uri).glob("part-*.parquet"))
+    kept = {path: path.stat().st_mtime_ns for path in parts[2:]}
+    for path in [*parts[:2], Path(plan.layout.catalog) / "manifest.json"]:
+        path.unlink()
+    (Path(plan.parts_uri) / ".tmp-part-000001.parquet-1").write_bytes(b"half a part")
+    again = classify_release(plan_release(config))
+    assert again["computed_rows"] == 14
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert (
+        read(again)
+        .sort_values("object_id")
+        .reset_index(drop=True)
+        .equals(read(whole).sort_values("object_id").reset_index(drop=True))
+    )
+    assert verify_catalog(again["catalog_uri"]) == []
+
+
+def test_too_many_failures_publish_nothing_and_keep_what_was_written(
+    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
+) -> None:
+    strict = config_for(survey, saved_model, tmp_path, max_failed_fraction=0.09)
+    with pytest.raises(GateError, match=r"4 of 40 cutouts have no class \(3 unreadable, 1 missing\)") as caught:
+        classify_release(plan_release(strict))
+    assert caught.value.summary["catalog_uri"] is None
+    assert (caught.value.summary["rows"], caught.value.summary["failed"]) == (40, 4)
+    assert len(list(Path(caught.value.summary["parts_uri"]).glob("part-*"))) == 6
+    assert not list(tmp_path.rglob("manifest.json"))
+    run = json.loads(next(iter(tmp_path.rglob("runs/*.json"))).read_text())
+    assert (run["state"], run["error"]) == ("failed", "GateError")
+    relaxed = classify_release(plan_release(dataclasses.replace(strict, max_failed_fraction=0.1)))
+    assert relaxed["computed_rows"] == 0
+    assert relaxed["rows"] == 40
+
+
+def test_other_settings_never_replace_a_catalog_unasked(
+    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
+) -> None:
+    classify_release(plan_release(config_for(survey, saved_model, tmp_path)))
+    changed = config_for(survey, saved_model, tmp_path, review={"min_confidence": 0.99})
+    with pytest.raises(InputError, match="set overwrite = true"):
+        plan_release(changed)
+    summary = classify_release(plan_release(dataclasses.replace(changed, overwrite=True)))
+    assert summary["flag_counts"]["LOW_CONFIDENCE"] == 36
+    assert verify_catalog(summary["catalog_uri"]) == []
+
+
+def test_models_never_mix(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
+    other = save_random_model(tmp_path / "other.safetensors", seed=99)
+    first = plan_release(config_for(survey, saved_model, tmp_path))
+    second = plan_release(config_for(survey, other, tmp_path))
+    assert first.layout.root != second.layout.root
+    assert first.fingerprint != second.fingerprint
+
+
+def test_images_in_parquet_give_the_same_catalog_as_files(
+    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
+) -> None:
+    objects = pd.read_csv(survey.manifest, dtype={"object_id": "int64"})
+    files = [survey.images / f"{i}.jpg" for i in objects["object_id"]]
+    contents = [f.read_bytes() if f.exists() else None for f in files]
+    table = pa.table({**{c: pa.array(objects[c]) for c in objects}, "image": pa.array(contents, pa.binary())})
+    pq.write_table(table, tmp_path / "packed.parquet", row_group_size=9)
+    packed = config_for(survey, saved_model, tmp_path / "a", manifest={
+        "uri": str(tmp_path / "packed.parquet"), "ra_column": "ra", "dec_column": "dec", "image_column": "image",
+    })  # fmt: skip
+    a = read(classify_release(plan_release(packed))).sort_values("object_id").reset_index(drop=True)
+    b = read(classify_release(plan_release(config_for(survey, saved_model, tmp_path / "b"))))
+    b = b.sort_values("object_id").reset_index(drop=True)
+    same = [c for c in a.columns if c not in ("p_smooth", "p_featured", "confidence", "error")]
+    assert a[same].equals(b[same])
+    assert np.allclose(a["p_smooth"], b["p_smooth"], atol=1e-5, equal_nan=True)
+
+
+def test_text_ids_and_kept_columns(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
+    objects = pd.read_csv(survey.manifest, dtype={"object_id": str})
+    table = pa.table({
+        "name": ["J" + i for i in objects["object_id"]],
+        "file": [f"images/{i}.jpg" for i in objects["object_id"]],
+        "z": pa.array(np.linspace(0, 0.2, len(objects)), pa.float32()),
+    })  # fmt: skip
+    manifest = survey.manifest.parent / "named.parquet"
+    pq.write_table(table, manifest)
+    config = config_for(survey, saved_model, tmp_path, manifest={
+        "uri": str(manifest), "id_column": "name", "image_column": "file", "keep_columns": ["z"],
+    })  # fmt: skip
+    catalog = pq.read_table(f"{classify_release(plan_release(config))['catalog_uri']}/dataset").to_pandas()
+    assert sorted(catalog["object_id"]) == sorted(table["name"].to_pylist())
+    assert catalog.set_index("object_id")["z"].to_dict() == dict(
+        zip(table["name"].to_pylist(), table["z"].to_pylist(), strict=True)
+    )
+    assert (catalog["review_flags"] & int(ReviewFlag.NO_POSITION)).astype(bool).all()
+
+
+def test_an_output_that_cannot_be_written_is_explained(
+    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="output_uri"):
+        classify_release(plan_release(config_for(survey, saved_model, tmp_path / "file" / "out")))

@@ -1,0 +1,32 @@
+import logging
+
+import pytest
+
+from galaxy_batch import progress
+from galaxy_batch.progress import Progress
+
+
+def test_a_line_every_so_often_and_at_the_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    counter = Progress(total=4000, done=1000, every_s=5)
+    with caplog.at_level(logging.INFO):
+        for seconds in (2, 4, 10):
+            clock[0] = seconds
+            counter.add(1000, failed=1, flagged=20)
+    assert [record.message for record in caplog.records] == [
+        "4,000 of 4,000 galaxies (100%), 300.0 per second, 0s left; this run: 3 failed, 60 flagged"
+    ]
+
+
+def test_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    counter = Progress(total=100_000, done=0, every_s=5)
+    assert "unknown time left" in str(counter)
+    clock[0] = 10
+    counter.add(100, 0, 0)
+    assert "10.0 per second, 2h46m left" in str(counter)
+    assert all(character.isprintable() for character in str(counter))

@@ -1,0 +1,51 @@
+import pyarrow as pa
+
+from galaxy_batch.rows import CATALOG_COLUMNS, ReviewFlag, catalog_schema
+
+CONTRACT = [
+    ("object_id", "int64"),
+    ("ra", "double"),
+    ("dec", "double"),
+    ("predicted_class", "dictionary<values=string, indices=int32, ordered=0>"),
+    ("confidence", "float"),
+    ("p_smooth", "float"),
+    ("p_featured", "float"),
+    ("review_flags", "int32"),
+    ("needs_review", "bool"),
+    ("status", "dictionary<values=string, indices=int32, ordered=0>"),
+    ("error", "string"),
+    ("image_hash", "int64"),
+    ("release", "dictionary<values=string, indices=int32, ordered=0>"),
+    ("model_id", "dictionary<values=string, indices=int32, ordered=0>"),
+    ("_healpix_29", "int64"),
+    ("z", "float"),
+]
+
+
+def test_the_columns_are_the_ones_that_scripts_rely_on() -> None:
+    schema = catalog_schema(pa.int64(), ["smooth", "featured"], [pa.field("z", pa.float32())])
+    assert [(field.name, str(field.type)) for field in schema] == CONTRACT
+
+
+def test_text_ids_stay_text() -> None:
+    assert catalog_schema(pa.string(), ["a", "b"]).field("object_id").type == pa.string()
+
+
+def test_every_column_says_what_it_is() -> None:
+    for column in CATALOG_COLUMNS:
+        assert column.description
+        assert column.ucd
+    assert catalog_schema(pa.int64(), ["a", "b"]).field("ra").metadata[b"unit"] == b"deg"
+
+
+def test_flag_bits_are_fixed() -> None:
+    assert {flag.name: flag.value for flag in ReviewFlag} == {
+        "LOW_CONFIDENCE": 1,
+        "UNREADABLE": 2,
+        "BLANK": 4,
+        "UNFAMILIAR": 8,
+        "UNSTABLE": 16,
+        "REPEATED_IMAGE": 32,
+        "NO_POSITION": 64,
+        "AUDIT": 128,
+    }

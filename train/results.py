@@ -1,0 +1,52 @@
+"""What a training run leaves behind for its report."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from galaxy_batch.checkpoint import Checkpoint
+from galaxy_batch.model import MorphologyModel
+from train.evaluation import Evaluation
+from train.fit import Epoch
+from train.labels import Labels
+from train.recipe import TrainConfig
+
+__all__ = ["PartResult", "TrainingRun"]
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """The galaxies of one part of the split (train, calibration or test) and what the model says of them."""
+
+    ids: tuple[str, ...]
+    """``(n,)``: object ids, as text."""
+    pixels: torch.Tensor
+    """``(n, 3, size_px, size_px)`` uint8: what the network sees."""
+    labels: npt.NDArray[np.int64]
+    """``(n,)``: position in the classes."""
+    votes: npt.NDArray[np.float64]
+    """``(n, classes)``: fraction of the volunteers for each class."""
+    logits: npt.NDArray[np.float64]
+    """``(n, classes)``, before the temperature; empty ``(0, classes)`` for galaxies that trained."""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A finished training run."""
+
+    config: TrainConfig
+    checkpoint: Checkpoint
+    model: MorphologyModel
+    labels: Labels
+    """Of every galaxy of the label table, the ambiguous ones too."""
+    unusable: Mapping[str, int]
+    """Galaxies without a usable cutout, by status."""
+    parts: Mapping[str, PartResult]
+    """`train`, `calibration`, `test`."""
+    epochs: tuple[Epoch, ...]
+    evaluation: Evaluation
+    """Of the test galaxies."""
+    seconds: float
