@@ -1,63 +1,65 @@
 import copy
+import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from galaxy_batch.model import RANDOM, ModelSpec, build_model
-from train import fit as fit_module
-from train.fit import Examples, fit, predict_logits, symmetry
+from train import features
+from train.features import Examples
+from train.fit import Epoch, EpochStore, NoStore, fit, predict_logits
 from train.recipe import FitConfig, Phase
 
 CPU = torch.device("cpu")
 SPEC = ModelSpec("test_efficientnet", ("dark", "bright"), 32, 1.0, (0.5,) * 3, (0.5,) * 3)
 CONFIG = FitConfig(
     head=Phase(epochs=2, learning_rate=1e-2),
-    blocks=Phase(epochs=3, learning_rate=1e-2, blocks=2),
+    blocks=Phase(epochs=6, learning_rate=1e-2, blocks=2),
     batch_norm="train",
     batch_size=16,
 )
 
 
-def examples(count: int = 96) -> Examples:
+def examples(count: int = 96, questions: int = 0) -> Examples:
     """Bright and dark squares: a class that anything can learn."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, count)
     pixels = rng.integers(0, 120, (count, 3, 32, 32)) + 100 * labels[:, None, None, None]
-    return Examples(torch.from_numpy(pixels.astype(np.uint8)), torch.from_numpy(labels))
+    targets = torch.eye(2)[labels]
+    return Examples(
+        torch.from_numpy(pixels.astype(np.uint8)), targets, targets[:, :1] * torch.tensor([0.3, 0.7])[:questions]
+    )
 
 
-def trained(config: FitConfig = CONFIG) -> tuple[torch.Tensor, list[fit_module.Epoch], torch.nn.Module]:
+def trained(
+    config: FitConfig = CONFIG, store: EpochStore = NoStore()
+) -> tuple[torch.Tensor, list[Epoch], torch.nn.Module]:
     torch.manual_seed(0)
     model = build_model(SPEC, RANDOM)
-    epochs = fit(model, examples(), examples(32), config, CPU)
+    epochs = fit(model, examples(questions=sum(config.auxiliary_sizes)), examples(32), config, CPU, store=store)
     return predict_logits(model, examples().pixels, CPU), epochs, model
 
 
 def test_it_learns_what_can_be_learned() -> None:
     logits, epochs, _ = trained()
-    assert [(e.phase, e.number) for e in epochs] == [
-        ("head", 1),
-        ("head", 2),
-        ("blocks", 1),
-        ("blocks", 2),
-        ("blocks", 3),
-    ]
+    assert [(e.phase, e.number) for e in epochs] == [("head", 1), ("head", 2), *(("blocks", n) for n in range(1, 7))]
     assert epochs[-1].loss < epochs[0].loss
-    assert (logits.argmax(1) == examples().labels).float().mean() > 0.95
+    assert (logits.argmax(1) == examples().targets.argmax(1)).float().mean() > 0.95
 
 
 def test_the_same_seed_gives_the_same_model_and_another_does_not() -> None:
     first, again = trained()[0], trained()[0]
-    other = trained(FitConfig(**{**vars(CONFIG), "seed": 1}))[0]
+    other = trained(dataclasses.replace(CONFIG, seed=1))[0]
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 def test_keeping_activations_changes_nothing_but_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = FitConfig(**{**vars(CONFIG), "batch_norm": "eval"})
+    config = dataclasses.replace(CONFIG, batch_norm="eval", blocks=Phase(epochs=1, learning_rate=1e-3, blocks=2))
     kept = trained(config)[0]
-    monkeypatch.setattr(fit_module, "_CACHE_BYTES", 0)
+    monkeypatch.setattr(features, "_KEPT_BYTES", 0)
     assert torch.allclose(trained(config)[0], kept, atol=0.05)
 
 
@@ -70,11 +72,45 @@ def test_the_first_phase_changes_the_head_alone() -> None:
     assert changed == {"classifier.weight", "classifier.bias"}
 
 
-def test_the_eight_symmetries_are_eight_and_keep_every_pixel() -> None:
-    image = torch.arange(2 * 4 * 4).view(1, 2, 4, 4)
-    versions = [symmetry(image, number) for number in range(8)]
-    assert torch.equal(versions[0], image)
-    assert len({tuple(v.flatten().tolist()) for v in versions}) == 8
-    for version in versions:
-        assert sorted(version.flatten().tolist()) == sorted(image.flatten().tolist())
-    assert torch.equal(symmetry(versions[1], 1), image)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schedule": "cosine"},
+        {"averaging": 0.8},
+        {"auxiliary_questions": (("a", "b"),)},
+        {"symmetries": 1},
+        {"blocks": Phase(epochs=6, learning_rate=1e-2, blocks=99)},
+    ],
+    ids=str,
+)
+def test_every_way_of_learning_learns(changes: dict[str, object]) -> None:
+    _, epochs, _ = trained(dataclasses.replace(CONFIG, **changes))
+    assert epochs[-1].accuracy > 0.9
+
+
+class Memory:
+    """Keeps states, and can die after one."""
+
+    def __init__(self, state: dict[str, Any] | None = None, dies_after: int = 99) -> None:
+        self.state, self.left = state, dies_after
+
+    def restore(self) -> dict[str, Any] | None:
+        return self.state
+
+    def save(self, state: dict[str, Any], epoch: Epoch) -> None:
+        self.state = copy.deepcopy(state)
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("dies_after", [1, 2, 4])
+def test_a_fit_that_died_goes_on_as_if_nothing_had_happened(dies_after: int) -> None:
+    config = dataclasses.replace(CONFIG, averaging=0.8, schedule="cosine")
+    whole, epochs, _ = trained(config)
+    memory = Memory(dies_after=dies_after)
+    with pytest.raises(KeyboardInterrupt):
+        trained(config, memory)
+    resumed, again, _ = trained(config, Memory(memory.state))
+    assert [(e.phase, e.number, e.loss) for e in again] == [(e.phase, e.number, e.loss) for e in epochs]
+    assert torch.equal(resumed, whole)

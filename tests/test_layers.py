@@ -21,7 +21,9 @@ def test_frozen_then_learning_is_the_whole_model(architecture: str, blocks: int)
     model = model_of(architecture)
     pixels = torch.randint(0, 255, (2, 3, model.spec.size_px, model.spec.size_px), dtype=torch.uint8)
     layers = Layers(model)
-    assert torch.allclose(layers.learning(layers.frozen(pixels, blocks), blocks), model(pixels), atol=1e-5)
+    features = layers.pooled(layers.frozen(pixels, blocks), blocks)
+    assert features.shape == (2, layers.features)
+    assert torch.allclose(layers.head(features), model(pixels), atol=1e-5)
 
 
 def test_only_what_is_asked_learns() -> None:

@@ -1,13 +1,33 @@
 """Confidence that means probability: temperature, calibration error, and the review threshold."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-__all__ = ["expected_calibration_error", "fit_temperature", "review_threshold", "softmax"]
+__all__ = [
+    "ReliabilityBin",
+    "calibration_error_by_chance",
+    "expected_calibration_error",
+    "fit_temperature",
+    "reliability_bins",
+    "review_threshold",
+    "softmax",
+]
 
 Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Galaxies of about the same confidence."""
+
+    galaxies: int
+    right: int
+    confidence: float
+    """Their mean confidence."""
 
 
 def fit_temperature(logits: Array, labels: npt.NDArray[np.int64]) -> float:
@@ -60,6 +80,31 @@ def expected_calibration_error(confidence: Array, correct: npt.NDArray[np.bool_]
     parts = np.array_split(order, min(bins, len(order)))
     gaps = [len(part) * abs(confidence[part].mean() - correct[part].mean()) for part in parts]
     return float(sum(gaps) / len(confidence))
+
+
+def calibration_error_by_chance(confidence: Array, draws: int = 200, seed: int = 0) -> float:
+    """The mean calibration error that perfect confidences ``(N,)`` would show, from the luck of so few galaxies."""
+    if not len(confidence):
+        return float("nan")
+    generator = np.random.default_rng(seed)
+    errors = [
+        expected_calibration_error(confidence, generator.random(len(confidence)) < confidence) for _ in range(draws)
+    ]
+    return float(np.mean(errors))
+
+
+def reliability_bins(confidence: Array, correct: npt.NDArray[np.bool_], bins: int = 10) -> list[ReliabilityBin]:
+    """Predictions in bins of equal numbers, by rising confidence; fewer bins where there are not enough galaxies.
+
+    Args:
+        confidence: ``(N,)``, the probability of the predicted class.
+        correct: ``(N,)``, whether it is the right one.
+        bins: how many.
+    """
+    if not len(confidence):
+        return []
+    parts = np.array_split(np.argsort(confidence, kind="stable"), min(bins, len(confidence)))
+    return [ReliabilityBin(len(p), int(correct[p].sum()), float(confidence[p].mean())) for p in parts]
 
 
 def review_threshold(confidence: Array, correct: npt.NDArray[np.bool_], accuracy: float) -> float:

@@ -1,13 +1,31 @@
 """How good the predictions are on galaxies that the model has not seen."""
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from train.calibration import expected_calibration_error, review_threshold, softmax
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = [
+    "ClassScore",
+    "Evaluation",
+    "ReviewOutcome",
+    "accuracy_by_confidence",
+    "bootstrap_interval",
+    "class_scores",
+    "evaluate",
+    "review_at",
+    "wilson_interval",
+]
+
+Array = npt.NDArray[np.float64]
+Interval = tuple[float, float]
+
+_Z_95 = 1.959964  # of the normal distribution, 2.5 % in each tail
 
 
 @dataclass(frozen=True)
@@ -24,6 +42,34 @@ class Evaluation:
     """Predictions with at least this confidence reach the wanted accuracy."""
     confusion: list[list[int]]
     """Galaxies by true class (rows) and predicted class (columns)."""
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How one class fares; a share of nothing is nan."""
+
+    galaxies: int
+    """That truly are of this class."""
+    predicted: int
+    """That are said to be."""
+    precision: float
+    """Share of the predictions of this class that are right."""
+    recall: float
+    """Share of this class's galaxies that are found."""
+
+
+@dataclass(frozen=True)
+class ReviewOutcome:
+    """What sending the predictions under a confidence to review leaves."""
+
+    threshold: float
+    kept: int
+    """Galaxies at or above the threshold, whose prediction stands."""
+    reviewed_share: float
+    accuracy: float
+    """Of the kept ones; nan where there are none."""
+    interval: Interval
+    """95 % Wilson interval of that accuracy."""
 
 
 def evaluate(
@@ -44,4 +90,72 @@ def evaluate(
         brier=float(((probabilities - truth) ** 2).sum(axis=1).mean()),
         review_threshold=review_threshold(confidence, correct, accuracy_wanted),
         confusion=confusion.tolist(),
+    )
+
+
+def class_scores(confusion: Sequence[Sequence[int]]) -> list[ClassScore]:
+    """Precision and recall of each class, from galaxies by true class (rows) and predicted class (columns)."""
+    counts = np.array(confusion)
+    right, true, predicted = counts.diagonal().tolist(), counts.sum(axis=1).tolist(), counts.sum(axis=0).tolist()
+    return [
+        ClassScore(t, p, r / p if p else math.nan, r / t if t else math.nan)
+        for r, t, p in zip(right, true, predicted, strict=True)
+    ]
+
+
+def wilson_interval(right: int, total: int) -> Interval:
+    """95 % interval of a share of which `right` out of `total` were seen (Wilson 1927, JASA 22, 209).
+
+    Unlike the usual ± it stays inside 0…1 and holds for small numbers; of nothing, nothing is known: (0, 1).
+    """
+    if not total:
+        return 0.0, 1.0
+    share, spread = right / total, _Z_95**2 / total
+    centre = share + spread / 2
+    half = _Z_95 * math.sqrt(share * (1 - share) / total + spread / (4 * total))
+    return max(0.0, (centre - half) / (1 + spread)), min(1.0, (centre + half) / (1 + spread))
+
+
+def bootstrap_interval(
+    statistic: Callable[..., float], *samples: npt.NDArray[Any], resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """95 % percentile interval of a statistic of one or more independent samples (Efron 1979, Ann. Statist. 7, 1).
+
+    Args:
+        statistic: of as many samples as are given.
+        samples: ``(N, …)`` each, resampled with replacement, each on its own.
+        resamples: how often.
+        seed: the same seed, the same interval.
+
+    Returns:
+        Two bounds; nan where a sample is empty.
+    """
+    if not all(len(sample) for sample in samples):
+        return math.nan, math.nan
+    generator = np.random.default_rng(seed)
+    values = [
+        statistic(*(sample[generator.integers(0, len(sample), len(sample))] for sample in samples))
+        for _ in range(resamples)
+    ]
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def accuracy_by_confidence(confidence: Array, correct: npt.NDArray[np.bool_]) -> Array:
+    """Accuracy ``(N,)`` of the 1, 2, … N most confident predictions, from ``(N,)`` confidences and hits."""
+    order = np.argsort(-confidence, kind="stable")
+    running: Array = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
+    return running
+
+
+def review_at(confidence: Array, correct: npt.NDArray[np.bool_], threshold: float) -> ReviewOutcome:
+    """What is left when all predictions under a confidence go to review; confidences and hits are ``(N,)``."""
+    kept = confidence >= threshold
+    total, right = int(kept.sum()), int(correct[kept].sum())
+    return ReviewOutcome(
+        threshold=threshold,
+        kept=total,
+        reviewed_share=1 - total / len(kept) if len(kept) else math.nan,
+        accuracy=right / total if total else math.nan,
+        interval=wilson_interval(right, total),
     )

@@ -1,25 +1,31 @@
 """The two-phase fit: first the linear head, then the last blocks too."""
 
 import logging
+import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from galaxy_batch.model import MorphologyModel
+from train.features import Examples, FrozenFeatures
 from train.layers import Layers
 from train.recipe import FitConfig, Phase
 
-__all__ = ["Epoch", "Examples", "fit", "predict_logits", "symmetry"]
+__all__ = ["Epoch", "EpochStore", "NoStore", "World", "fit", "predict_logits"]
 
 logger = logging.getLogger(__name__)
 
 _FORWARD_BATCH = 64
-_CACHE_BYTES = 4 << 30  # activations kept between epochs; above this they are computed again in each
+_WARM_UP = 0.1  # share of a cosine schedule in which the learning rate rises
 
 
 @dataclass(frozen=True)
@@ -27,51 +33,112 @@ class Epoch:
     """What one pass over the training galaxies came to."""
 
     phase: str
+    """`head` or `blocks`."""
     number: int
+    """From 1, within the phase."""
     loss: float
     accuracy: float
-    """On the training galaxies, as they were seen."""
+    """On the training galaxies, as they were seen; the class with most votes counts as the right one."""
     calibration_loss: float
     calibration_accuracy: float
     seconds: float
 
 
 @dataclass(frozen=True)
-class Examples:
-    """Galaxies with a label: pixels ``(N, 3, size, size)`` uint8, labels ``(N,)`` int64."""
+class World:
+    """Which worker this is, of how many that train one model together."""
 
-    pixels: torch.Tensor
-    labels: torch.Tensor
+    rank: int = 0
+    size: int = 1
 
 
-def symmetry(images: torch.Tensor, number: int) -> torch.Tensor:
-    """One of the eight flips and quarter turns of images ``(N, C, h, w)``; 0 leaves them as they are.
+class EpochStore(Protocol):
+    """Keeps the state of a fit after each epoch, so that a fit that died goes on from the last one."""
 
-    0, 1 flip left and right; 2, 3 the same upside down; 4 to 7 those four after a quarter turn.
-    """
-    turned = images.rot90(1, (-2, -1)) if number & 4 else images
-    flipped = turned.flip(-2) if number & 2 else turned
-    return flipped.flip(-1) if number & 1 else flipped
+    def restore(self) -> dict[str, Any] | None:
+        """The last state that was saved; None at the start."""
+
+    def save(self, state: dict[str, Any], epoch: Epoch) -> None:
+        """Keep the state after an epoch. Called on every worker; one of them need keep it."""
+
+
+class NoStore:
+    """Keeps nothing."""
+
+    def restore(self) -> None:
+        """There is never a state."""
+
+    def save(self, state: dict[str, Any], epoch: Epoch) -> None:
+        """Nothing is kept."""
+
+
+class _NoAnswers(nn.Module):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features[:, :0]
+
+
+class _LearningPart(nn.Module):
+    """The blocks that learn, the head, and a second head for the auxiliary questions; one module, as DDP wants it."""
+
+    def __init__(self, layers: Layers, phase: Phase, auxiliary: nn.Module) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*layers.upper(phase.blocks))
+        self.head, self.auxiliary = layers.head, auxiliary
+
+    def forward(self, activations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = self.blocks(activations)
+        return self.head(features), self.auxiliary(features)
 
 
 def fit(
-    model: MorphologyModel, train: Examples, calibration: Examples, config: FitConfig, device: torch.device
+    model: MorphologyModel,
+    train: Examples,
+    calibration: Examples,
+    config: FitConfig,
+    device: torch.device,
+    world: World = World(),  # noqa: B008 - frozen
+    store: EpochStore = NoStore(),  # noqa: B008 - without state
 ) -> list[Epoch]:
     """Train the model in place, and give the course of both phases.
 
     Args:
-        model: as built; its head is trained from its random start.
-        train: the galaxies to learn from.
+        model: as built, on `device`; its head is trained from its random start.
+        train: the galaxies to learn from; each worker its own.
         calibration: galaxies that are only watched, after each epoch.
         config: phases and optimiser.
-        device: where the model is.
+        device: where to train.
+        world: this worker, when several train together (an initialised `torch.distributed` group is needed).
+        store: keeps the state after each epoch.
     """
     layers = Layers(model)
-    epochs: list[Epoch] = []
-    generator = np.random.default_rng(config.seed)
+    features = FrozenFeatures(layers, train.pixels, config, device)
+    torch.manual_seed(config.seed + 1)
+    auxiliary = _answering_head(layers.features, sum(config.auxiliary_sizes)).to(device)
+    galaxies = _most_galaxies(len(train.targets), world, device)
+    state = store.restore() or {"epochs": [], "model": None}
+    epochs = [Epoch(**epoch) for epoch in state["epochs"]]
+    if state["model"] is not None:
+        model.load_state_dict(state["model"])
+        auxiliary.load_state_dict(state["auxiliary"])
     for name, phase in (("head", config.head), ("blocks", config.blocks)):
-        if phase.epochs:
-            epochs += _fit_phase(layers, name, phase, train, calibration, config, generator, device)
+        done = sum(epoch.phase == name for epoch in epochs)
+        if done >= phase.epochs or (name == "head" and any(e.phase == "blocks" for e in epochs)):
+            continue
+        layers.set_learning(phase.blocks, config.batch_norm == "train")
+        run = _PhaseRun(layers, phase, auxiliary, config, device, world, galaxies)
+        if done:
+            run.load(state["run"])
+        for number in range(done + 1, phase.epochs + 1):
+            started = time.monotonic()
+            loss, accuracy = run.epoch(train, features, number)
+            if number == phase.epochs:
+                run.finish()
+            watched = _watch(run.current_model(), calibration, device)
+            layers.set_learning(phase.blocks, config.batch_norm == "train")
+            epochs.append(Epoch(name, number, loss, accuracy, *watched, round(time.monotonic() - started, 3)))
+            _log(epochs[-1], phase)
+            parts = {"model": model.state_dict(), "auxiliary": auxiliary.state_dict(), "run": run.state()}
+            store.save({"epochs": [asdict(epoch) for epoch in epochs], **parts}, epochs[-1])
     model.requires_grad_(True).eval()
     return epochs
 
@@ -80,114 +147,141 @@ def fit(
 def predict_logits(model: MorphologyModel, pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Logits ``(N, classes)``, float32 on the CPU, of uint8 pixels ``(N, 3, size, size)``."""
     model.eval()
-    return torch.cat([model(batch.to(device)).float().cpu() for batch in torch.split(pixels, _FORWARD_BATCH)])
+    batches = torch.split(pixels, _FORWARD_BATCH)
+    return torch.cat([model(batch.to(device)).float().cpu() for batch in batches])
 
 
-def _fit_phase(
-    layers: Layers,
-    name: str,
-    phase: Phase,
-    train: Examples,
-    calibration: Examples,
-    config: FitConfig,
-    generator: np.random.Generator,
-    device: torch.device,
-) -> list[Epoch]:
-    learning = layers.set_learning(phase.blocks, config.batch_norm == "train")
-    activations = _Activations(layers, train.pixels, phase, config, device)
-    optimiser = torch.optim.AdamW(_parameter_groups(learning, config.weight_decay), lr=phase.learning_rate)
-    epochs = []
-    for number in range(1, phase.epochs + 1):
-        started = time.monotonic()
-        losses, right, seen = 0.0, 0, 0
-        for rows, batch in activations.shuffled(config.batch_size, generator):
-            labels = train.labels[rows].to(device)
-            logits = layers.learning(batch, phase.blocks)
-            loss = F.cross_entropy(logits, labels)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            losses += float(loss.detach()) * len(rows)
-            right += int((logits.argmax(1) == labels).sum())
-            seen += len(rows)
-        watched, watched_right = _watch(layers, calibration, device)
-        layers.set_learning(phase.blocks, config.batch_norm == "train")
-        epoch = Epoch(
-            name, number, losses / seen, right / seen, watched, watched_right, round(time.monotonic() - started, 3)
-        )
-        logger.info(
-            "%s %d/%d: loss %.4f, accuracy %.4f; calibration galaxies: loss %.4f, accuracy %.4f (%.0f s)",
-            name, number, phase.epochs, epoch.loss, epoch.accuracy,
-            epoch.calibration_loss, epoch.calibration_accuracy, epoch.seconds,
-        )  # fmt: skip
-        epochs.append(epoch)
-    return epochs
-
-
-class _Activations:
-    """What the frozen part makes of each galaxy in each symmetry: kept when it fits in memory."""
+class _PhaseRun:
+    """Optimiser, schedule and averaged weights of one phase."""
 
     def __init__(
-        self, layers: Layers, pixels: torch.Tensor, phase: Phase, config: FitConfig, device: torch.device
+        self,
+        layers: Layers,
+        phase: Phase,
+        auxiliary: nn.Module,
+        config: FitConfig,
+        device: torch.device,
+        world: World,
+        galaxies: int,
     ) -> None:
-        self.layers, self.pixels, self.blocks, self.device = layers, pixels, phase.blocks, device
-        self.symmetries = config.symmetries
-        one = self._compute(pixels[:1], 0)
-        versions = min(self.symmetries, phase.epochs)
-        self.order = np.random.default_rng(config.seed + 1).permuted(
-            np.tile(np.arange(self.symmetries), (len(pixels), 1)), axis=1
-        )  # each galaxy goes through its symmetries in an order of its own, one per epoch
-        self.epoch = -1
-        self.kept: torch.Tensor | None = None
-        if len(pixels) * versions * one[0].numel() * 2 <= _CACHE_BYTES and one.shape[1:] != pixels.shape[1:]:
-            self.kept = torch.empty((versions, len(pixels), *one.shape[1:]), dtype=torch.float16)
-            for version in range(versions):
-                for start in range(0, len(pixels), _FORWARD_BATCH):
-                    rows = np.arange(start, min(start + _FORWARD_BATCH, len(pixels)))
-                    self.kept[version, start : start + _FORWARD_BATCH] = self._versions(rows, version).half().cpu()
+        self.model, self.phase, self.config, self.device, self.world = layers.model, phase, config, device, world
+        part = _LearningPart(layers, phase, auxiliary)
+        self.part: nn.Module = DistributedDataParallel(part) if world.size > 1 else part
+        self.optimiser = torch.optim.AdamW(_parameter_groups(part, config.weight_decay), lr=phase.learning_rate)
+        self.galaxies, self.batch_size = galaxies, max(2, config.batch_size // world.size)
+        total = -(-galaxies // self.batch_size) * phase.epochs
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser, lambda step: 1.0 if config.schedule == "constant" else _cosine(step, total)
+        )
+        self.averaged: AveragedModel | None = None
+        if config.averaging and phase.blocks:
+            average = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]
+            self.averaged = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
 
-    def shuffled(self, batch_size: int, generator: np.random.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Rows and activations of one epoch, in a random order; a last batch of one galaxy is left out."""
-        self.epoch += 1
-        order = generator.permutation(len(self.pixels))
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            if len(rows) < 2 and len(order) > 1:  # batch norm cannot learn from one
-                continue
-            if self.kept is not None:
-                batch = _channels_last(self.kept[self.epoch % len(self.kept)][rows].float().to(self.device))
-            else:
-                batch = self._versions(rows, self.epoch)
-            yield torch.from_numpy(rows), batch
+    def epoch(self, train: Examples, features: FrozenFeatures, number: int) -> tuple[float, float]:
+        """One pass over the galaxies: mean loss, and share of galaxies whose leading class was predicted."""
+        losses, right, seen = 0.0, 0, 0
+        order = np.random.default_rng((self.config.seed, self.phase.blocks, number, self.world.rank))
+        rows_in_order = np.resize(order.permutation(len(train.targets)), self.galaxies)
+        for rows in _batches(rows_in_order, self.batch_size):
+            activations = features.batch(rows, number - 1, self.phase)
+            targets, answers = train.targets[rows].to(self.device), train.answers[rows].to(self.device)
+            with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+                logits, others = self.part(activations)
+            loss = F.cross_entropy(logits.float(), targets)
+            loss = loss + self.config.auxiliary_weight * _answers_loss(
+                others.float(), answers, self.config.auxiliary_sizes
+            )
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step()
+            self.schedule.step()
+            if self.averaged is not None:
+                self.averaged.update_parameters(self.model)
+            losses += float(loss.detach()) * len(rows)
+            right += int((logits.argmax(1) == targets.argmax(1)).sum())
+            seen += len(rows)
+        return losses / seen, right / seen
 
-    def _versions(self, rows: np.ndarray[tuple[int], np.dtype[np.int64]], version: int) -> torch.Tensor:
-        """Activations of some galaxies, each in the symmetry that is its turn."""
-        chosen = self.order[rows, version % self.symmetries]
-        batch = torch.stack([symmetry(self.pixels[r : r + 1], int(s))[0] for r, s in zip(rows, chosen, strict=True)])
-        return self._compute(batch, 0)
+    def current_model(self) -> MorphologyModel:
+        """The model as it would be used now: with averaged weights where they are averaged."""
+        if self.averaged is None:
+            return self.model
+        averaged = self.averaged.module
+        assert isinstance(averaged, MorphologyModel)
+        return averaged
 
-    def _compute(self, pixels: torch.Tensor, number: int) -> torch.Tensor:
-        with torch.no_grad():
-            return self.layers.frozen(symmetry(pixels, number).to(self.device), self.blocks)
+    def finish(self) -> None:
+        """Averaged weights become the model's own."""
+        if self.averaged is not None:
+            self.model.load_state_dict(self.current_model().state_dict())
+
+    def state(self) -> dict[str, Any]:
+        """What is needed, beside the weights, to go on after this epoch."""
+        averaged = None if self.averaged is None else self.averaged.state_dict()
+        return {"optimiser": self.optimiser.state_dict(), "schedule": self.schedule.state_dict(), "averaged": averaged}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
 
 
-def _channels_last(values: torch.Tensor) -> torch.Tensor:
-    return values.contiguous(memory_format=torch.channels_last) if values.dim() == 4 else values
+def _answering_head(features: int, answers: int) -> nn.Module:
+    return nn.Linear(features, answers) if answers else _NoAnswers()
 
 
-def _parameter_groups(modules: list[nn.Module], weight_decay: float) -> list[dict[str, object]]:
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+def _most_galaxies(count: int, world: World, device: torch.device) -> int:
+    """The largest shard of all workers: each does as many steps, or the others would wait for it for ever."""
+    most = torch.tensor(count, device=device)
+    if world.size > 1:
+        torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
+    return int(most)
+
+
+def _answers_loss(logits: torch.Tensor, answers: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
+    """Cross entropy of each question's answers, weighted by the share of volunteers who reached the question."""
+    total = logits.new_zeros(())
+    questions = zip(logits.split(sizes, 1), answers.split(sizes, 1), strict=True)  # type: ignore[no-untyped-call]
+    for scores, fractions in questions:
+        total = total - (fractions * F.log_softmax(scores, dim=1)).sum(dim=1).mean()
+    return total
+
+
+def _cosine(step: int, total: int) -> float:
+    """Factor of the learning rate: a linear rise, then half a cosine down to zero (Loshchilov & Hutter 2017)."""
+    return min(1.0, (step + 1) / (total * _WARM_UP)) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
+
+
+def _batches(order: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Batches of an epoch; a last batch of one galaxy is left out, since batch norm cannot learn from it."""
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        if len(rows) > 1 or len(order) == 1:
+            yield rows
+
+
+def _parameter_groups(part: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    parameters = [p for p in part.parameters() if p.requires_grad]
     return [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
 
 
-def _watch(layers: Layers, examples: Examples, device: torch.device) -> tuple[float, float]:
-    if not len(examples.labels):
+def _watch(model: MorphologyModel, examples: Examples, device: torch.device) -> tuple[float, float]:
+    if not len(examples.targets):
         return float("nan"), float("nan")
-    logits = predict_logits(layers.model, examples.pixels, device)
-    return (
-        float(F.cross_entropy(logits, examples.labels)),
-        float((logits.argmax(1) == examples.labels).float().mean()),
-    )
+    logits = predict_logits(model, examples.pixels, device)
+    right = (logits.argmax(1) == examples.targets.argmax(1)).float().mean()
+    return float(F.cross_entropy(logits, examples.targets)), float(right)
+
+
+def _log(epoch: Epoch, phase: Phase) -> None:
+    logger.info(
+        "%s %d/%d: loss %.4f, accuracy %.4f; calibration galaxies: loss %.4f, accuracy %.4f (%.0f s)",
+        epoch.phase, epoch.number, phase.epochs, epoch.loss, epoch.accuracy,
+        epoch.calibration_loss, epoch.calibration_accuracy, epoch.seconds,
+    )  # fmt: skip

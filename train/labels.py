@@ -28,6 +28,13 @@ class Labels:
     votes: npt.NDArray[np.float64]
     """``(N, classes)``: fraction of the volunteers for each class."""
 
+    def shares(self) -> npt.NDArray[np.float64]:
+        """``(N, classes)``: the votes among the classes alone, summing to 1; even where nobody chose any of them."""
+        total = self.votes.sum(axis=1, keepdims=True)
+        even = np.full_like(self.votes, 1 / len(self.classes))
+        shares: npt.NDArray[np.float64] = np.divide(self.votes, total, out=even, where=total > 0)
+        return shares
+
     def counts(self) -> Mapping[str, int]:
         """Galaxies of each class, and the ambiguous ones."""
         counts = {name: int((self.label == number).sum()) for number, name in enumerate(self.classes)}

@@ -21,6 +21,7 @@ class Layers:
         self.model = model
         net = model.backbone
         self.head: nn.Module = net.get_classifier()  # type: ignore[operator]
+        self.features: int = net.num_features  # type: ignore[assignment]
         if isinstance(net, EfficientNet):
             blocks: list[nn.Module] = list(net.blocks)
             self.stages: list[nn.Module] = [nn.Sequential(net.conv_stem, net.bn1), *blocks]
@@ -33,23 +34,23 @@ class Layers:
         values = normalise(pixels, self.model.spec.mean, self.model.spec.std)
         return _run(values, [*self.stages, self.pooling] if not blocks else self.stages[: self._first(blocks)])
 
-    def learning(self, activations: torch.Tensor, blocks: int) -> torch.Tensor:
-        """What `frozen` gave, through the rest: logits ``(N, classes)``."""
-        return _run(activations, self._learning(blocks))
+    def pooled(self, activations: torch.Tensor, blocks: int) -> torch.Tensor:
+        """What `frozen` gave for so many blocks, through those blocks and the pooling: ``(N, features)``."""
+        return _run(activations, self.upper(blocks))
 
-    def set_learning(self, blocks: int, batch_norm_train: bool) -> list[nn.Module]:
-        """Freeze all but the last `blocks` blocks and the head; returns the modules that learn."""
+    def upper(self, blocks: int) -> list[nn.Module]:
+        """The modules between `frozen` and the head: the last `blocks` blocks and the pooling; none for 0."""
+        return [*self.stages[self._first(blocks) :], self.pooling] if blocks else []
+
+    def set_learning(self, blocks: int, batch_norm_train: bool) -> None:
+        """Freeze all but the last `blocks` blocks and the head."""
         self.model.requires_grad_(False).eval()
-        learning = self._learning(blocks)
+        learning = [*self.upper(blocks), self.head]
         for module in learning:
             module.requires_grad_(True).train()
             for inner in module.modules():
                 if isinstance(inner, nn.modules.batchnorm._BatchNorm) and not batch_norm_train:
                     inner.eval()
-        return learning
-
-    def _learning(self, blocks: int) -> list[nn.Module]:
-        return [*self.stages[self._first(blocks) :], self.pooling, self.head] if blocks else [self.head]
 
     def _first(self, blocks: int) -> int:
         """The first stage that learns; asked for every block or more, the stem learns too."""

@@ -93,8 +93,19 @@ class FitConfig:
     """Phase 2: the last blocks too."""
     batch_size: Annotated[int, Range(2)] = 32
     """Galaxies per step."""
-    weight_decay: Annotated[float, Range(0, 1)] = 1e-4
+    weight_decay: Annotated[float, Range(0, 1)] = 0.0
     """Of AdamW, on weights of layers, not on biases or batch norm."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate within a phase: as it is, or risen over a tenth of the steps and then down half a cosine."""
+    averaging: Annotated[float, Range(0, 0.99999)] = 0.0
+    """Exponential average of the weights in phase 2: the share that each step keeps; 0 takes the last weights."""
+    learn_from: Literal["labels", "votes"] = "labels"
+    """`labels`: galaxies with a clear label, and that label. `votes`: every galaxy, and the shares of its votes."""
+    auxiliary_questions: tuple[tuple[str, ...], ...] = ()
+    """Vote columns of further questions that the network answers while it learns, each question a list: what the
+    volunteers saw beside the class teaches the features. Not part of the checkpoint."""
+    auxiliary_weight: Annotated[float, Range(0, 10)] = 0.5
+    """Weight of the further questions in the loss."""
     batch_norm: Literal["eval", "train"] = "eval"
     """Statistics of batch norm in the blocks that learn: `eval` keeps the pretrained ones, `train` (for random
     weights) learns them. Frozen blocks always keep theirs."""
@@ -102,6 +113,11 @@ class FitConfig:
     """Flips and quarter turns seen in training: the sky has no up."""
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     """Seed of weights, order and augmentation."""
+
+    @property
+    def auxiliary_sizes(self) -> tuple[int, ...]:
+        """Answers of each auxiliary question."""
+        return tuple(len(question) for question in self.auxiliary_questions)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
-"""The whole training run: votes -> labels -> split -> fit -> calibration -> held-out numbers -> checkpoint."""
+"""The whole training run: votes -> labels -> split -> fit -> calibration -> held-out numbers -> checkpoint and report."""
 
 import dataclasses
-import json
 import logging
 import os
 import time
@@ -9,25 +8,41 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 
 from galaxy_batch.checkpoint import Checkpoint, save_checkpoint
 from galaxy_batch.errors import InputError
 from galaxy_batch.manifest import read_objects
-from galaxy_batch.model import ModelSpec, build_model
-from galaxy_batch.storage import join, without_secrets, write_atomically
+from galaxy_batch.model import ModelSpec, MorphologyModel, build_model
+from galaxy_batch.storage import join, without_secrets
 from train.calibration import fit_temperature
 from train.cutouts import load_cutouts
 from train.evaluation import evaluate
-from train.fit import Examples, fit, predict_logits
+from train.features import Examples
+from train.fit import fit, predict_logits
 from train.labels import AMBIGUOUS, Labels, label_votes
 from train.recipe import TrainConfig
-from train.splits import split_galaxies
+from train.report import write_report
+from train.results import PartResult, TrainingRun
+from train.splits import Split, split_galaxies
 
-__all__ = ["train_model"]
+__all__ = ["read_galaxies", "train_model"]
 
 logger = logging.getLogger(__name__)
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """The galaxies of one part of the split, with what to learn from them."""
+
+    rows: Rows
+    """Of the galaxy table."""
+    examples: Examples
+    unusable: dict[str, int]
 
 
 def train_model(config: TrainConfig) -> dict[str, Any]:
@@ -37,76 +52,57 @@ def train_model(config: TrainConfig) -> dict[str, Any]:
         InputError: the label table, the weights or the output cannot be used, or a class has too few galaxies.
     """
     started = time.monotonic()
-    threads = config.threads or os.cpu_count() or 1
-    torch.set_num_threads(threads)
+    torch.set_num_threads(config.threads or os.cpu_count() or 1)
     device = torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
     galaxies, labels = read_galaxies(config)
-    spec = ModelSpec(
-        architecture=config.network.architecture,
-        classes=labels.classes,
-        size_px=config.network.size_px,
-        crop_fraction=config.network.crop_fraction,
-        mean=(config.network.mean[0], config.network.mean[1], config.network.mean[2]),
-        std=(config.network.std[0], config.network.std[1], config.network.std[2]),
-    )
-    torch.manual_seed(config.fit.seed)
-    model = build_model(spec, config.network.weights).to(device)
-    clear = galaxies.filter(pa.array(labels.label != AMBIGUOUS))
-    cutouts = load_cutouts(clear, spec.size_px, spec.crop_fraction, threads)
-    truth = labels.label[labels.label != AMBIGUOUS][cutouts.rows]
-    split = split_galaxies(clear["object_id"].take(pa.array(cutouts.rows)), config.split)
+    model = new_model(config, labels).to(device)
+    split = split_galaxies(galaxies["object_id"], config.split)
+    _check_split(split, labels)
     parts = {
-        name: Examples(cutouts.pixels[torch.from_numpy(rows)], torch.from_numpy(truth[rows]))
-        for name, rows in dataclasses.asdict(split).items()
+        name: load_part(config, galaxies, labels, rows, name == "train")
+        for name, rows in (("train", split.train), ("calibration", split.calibration), ("test", split.test))
     }
-    counts = {name: np.bincount(part.labels.numpy(), minlength=len(spec.classes)) for name, part in parts.items()}
-    _check_counts(counts, spec.classes)
-    logger.info("galaxies: %s", {name: dict(zip(spec.classes, c.tolist(), strict=True)) for name, c in counts.items()})
-    epochs = fit(model, parts["train"], parts["calibration"], config.fit, device)
-    logits = {
-        name: predict_logits(model, parts[name].pixels, device).double().numpy() for name in ("calibration", "test")
-    }
-    temperature = fit_temperature(logits["calibration"], parts["calibration"].labels.numpy())
-    watched = evaluate(logits["calibration"], parts["calibration"].labels.numpy(), temperature, config.review_accuracy)
-    tested = evaluate(logits["test"], parts["test"].labels.numpy(), temperature, config.review_accuracy)
+    epochs = fit(model, parts["train"].examples, parts["calibration"].examples, config.fit, device)
+    results = {name: _result(galaxies, labels, part, model, device, name != "train") for name, part in parts.items()}
+    calibration, test = results["calibration"], results["test"]
+    temperature = fit_temperature(calibration.logits, calibration.labels)
+    watched = evaluate(calibration.logits, calibration.labels, temperature, config.review_accuracy)
+    tested = evaluate(test.logits, test.labels, temperature, config.review_accuracy)
     checkpoint = save_checkpoint(
         join(config.output_uri, "model.safetensors"),
         Checkpoint(
-            spec=spec,
+            spec=model.spec,
             temperature=temperature,
             min_confidence=watched.review_threshold,
             label_rule=dataclasses.asdict(config.labels),
             accuracy=tested.accuracy,
             ece=tested.ece,
-            training=_provenance(config, labels, counts),
+            training=_provenance(config, labels, results),
         ),
         model,
     )
-    metrics = {
-        "checkpoint_id": checkpoint.checkpoint_id,
-        "galaxies": dict(labels.counts()),
-        "unusable": cutouts.unusable,
-        "split": {name: dict(zip(spec.classes, c.tolist(), strict=True)) for name, c in counts.items()},
-        "temperature": temperature,
-        "min_confidence": watched.review_threshold,
-        "test": dataclasses.asdict(tested),
-        "epochs": [dataclasses.asdict(epoch) for epoch in epochs],
-    }
-    report_uri = join(config.output_uri, "report", "metrics.json")
-    write_atomically(report_uri, (json.dumps(metrics, indent=2) + "\n").encode())
+    unusable: dict[str, int] = {}
+    for part in parts.values():
+        for status, count in part.unusable.items():
+            unusable[status] = unusable.get(status, 0) + count
+    seconds = round(time.monotonic() - started, 3)
+    run = TrainingRun(config, checkpoint, model, labels, unusable, results, tuple(epochs), tested, seconds)
+    report_uri = write_report(run, join(config.output_uri, "report"))
     return {
         "checkpoint_uri": without_secrets(join(config.output_uri, "model.safetensors")),
         "checkpoint_id": checkpoint.checkpoint_id,
         "accuracy": tested.accuracy,
         "ece": tested.ece,
         "report_uri": without_secrets(report_uri),
+        "galaxies": dict(labels.counts()),
         "seconds": round(time.monotonic() - started, 3),
     }
 
 
 def read_galaxies(config: TrainConfig) -> tuple[pa.Table, Labels]:
     """The galaxy table with its cutouts' locations, and the labels, row by row."""
-    votes = tuple(dict.fromkeys([*config.labels.columns.values(), *config.labels.other_columns]))
+    questions = [column for question in config.fit.auxiliary_questions for column in question]
+    votes = [*config.labels.columns.values(), *config.labels.other_columns, *questions]
     keep = tuple(dict.fromkeys([*config.galaxies.keep_columns, *votes]))
     galaxies = read_objects(dataclasses.replace(config.galaxies, keep_columns=keep))
     labels = label_votes(galaxies, config.labels)
@@ -114,22 +110,79 @@ def read_galaxies(config: TrainConfig) -> tuple[pa.Table, Labels]:
     return galaxies, labels
 
 
-def _check_counts(counts: dict[str, Any], classes: tuple[str, ...]) -> None:
-    for part, per_class in counts.items():
-        for name, count in zip(classes, per_class.tolist(), strict=True):
+def new_model(config: TrainConfig, labels: Labels) -> MorphologyModel:
+    """The untrained model of a config; equal seeds give equal heads."""
+    network = config.network
+    spec = ModelSpec(
+        architecture=network.architecture,
+        classes=labels.classes,
+        size_px=network.size_px,
+        crop_fraction=network.crop_fraction,
+        mean=(network.mean[0], network.mean[1], network.mean[2]),
+        std=(network.std[0], network.std[1], network.std[2]),
+    )
+    torch.manual_seed(config.fit.seed)
+    return build_model(spec, network.weights)
+
+
+def load_part(config: TrainConfig, galaxies: pa.Table, labels: Labels, rows: Rows, learns: bool) -> _Part:
+    """Pixels and targets of one part of the split.
+
+    Galaxies without a clear label are in it only where it learns from votes. Calibration and test always ask
+    for the clear label.
+    """
+    from_votes = learns and config.fit.learn_from == "votes"
+    wanted = rows if from_votes else rows[labels.label[rows] != AMBIGUOUS]
+    threads = config.threads or os.cpu_count() or 1
+    loaded = load_cutouts(
+        galaxies.take(pa.array(wanted)), config.network.size_px, config.network.crop_fraction, threads
+    )
+    kept = wanted[loaded.rows]
+    targets = labels.shares()[kept] if from_votes else np.eye(len(labels.classes))[labels.label[kept]]
+    questions = [column for question in config.fit.auxiliary_questions for column in question]
+    answers = [galaxies[name].cast(pa.float32()).to_numpy()[kept] for name in questions]
+    return _Part(
+        rows=kept,
+        examples=Examples(
+            loaded.pixels,
+            torch.from_numpy(targets).float(),
+            torch.from_numpy(np.stack(answers, axis=1)) if answers else torch.empty(len(kept), 0),
+        ),
+        unusable=loaded.unusable,
+    )
+
+
+def _result(
+    galaxies: pa.Table, labels: Labels, part: _Part, model: MorphologyModel, device: torch.device, held_out: bool
+) -> PartResult:
+    pixels = part.examples.pixels
+    logits = predict_logits(model, pixels, device).double().numpy() if held_out else np.empty((0, len(labels.classes)))
+    return PartResult(
+        ids=tuple(map(str, galaxies["object_id"].take(pa.array(part.rows)).to_pylist())),
+        pixels=pixels,
+        labels=labels.label[part.rows],
+        votes=labels.votes[part.rows],
+        logits=logits,
+    )
+
+
+def _check_split(split: Split, labels: Labels) -> None:
+    for part, rows in dataclasses.asdict(split).items():
+        for number, name in enumerate(labels.classes):
+            count = int((labels.label[rows] == number).sum())
             if count < 2:
                 raise InputError(
                     "galaxies.uri", part, f"only {count} galaxies of class {name}: too few for the {part} set"
                 )
 
 
-def _provenance(config: TrainConfig, labels: Labels, counts: dict[str, Any]) -> dict[str, Any]:
+def _provenance(config: TrainConfig, labels: Labels, results: dict[str, PartResult]) -> dict[str, Any]:
     """How the model came to be; no times, hosts or folders, so that the same training gives the same checkpoint."""
     return {
         "network": {**dataclasses.asdict(config.network), "weights": config.network.weights.rpartition("/")[2]},
         "fit": dataclasses.asdict(config.fit),
         "split": dataclasses.asdict(config.split),
         "galaxies": dict(labels.counts()),
-        "galaxies_per_split": {part: dict(zip(labels.classes, c.tolist(), strict=True)) for part, c in counts.items()},
+        "galaxies_per_split": {part: len(result.labels) for part, result in results.items()},
         "versions": {name: version(name) for name in ("galaxy-batch", "torch", "timm")},
     }

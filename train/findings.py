@@ -1,0 +1,257 @@
+"""The numbers that a training report states, worked out from a finished run."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from train.attention import Attention
+from train.calibration import (
+    calibration_error_by_chance,
+    expected_calibration_error,
+    review_threshold,
+    softmax,
+)
+from train.evaluation import (
+    ClassScore,
+    ReviewOutcome,
+    bootstrap_interval,
+    class_scores,
+    review_at,
+    wilson_interval,
+)
+from train.labels import AMBIGUOUS
+from train.results import PartResult, TrainingRun
+
+__all__ = [
+    "WANTED",
+    "AttentionFindings",
+    "AttentionGroup",
+    "Findings",
+    "Target",
+    "find",
+    "find_attention",
+    "metrics",
+    "part_counts",
+]
+
+Array = npt.NDArray[np.float64]
+Interval = tuple[float, float]
+
+WANTED = (0.95, 0.98)
+"""Accuracies for which the cost in reviewed galaxies is stated."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an accuracy costs in reviewed galaxies."""
+
+    accuracy: float
+    hindsight: ReviewOutcome | None
+    """The least review that reaches it on the test galaxies, chosen on the same; None where none does."""
+    foresight: ReviewOutcome | None
+    """What the threshold that reaches it on the calibration galaxies does to the test galaxies; None without one."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the test galaxies show, beside `TrainingRun.evaluation`."""
+
+    predicted: npt.NDArray[np.int64]
+    """``(N,)``: position in the classes."""
+    confidence: Array
+    """``(N,)``, after the temperature."""
+    raw_confidence: Array
+    """``(N,)``, before it."""
+    correct: npt.NDArray[np.bool_]
+    """``(N,)``."""
+    accuracy_interval: Interval
+    """95 %, Wilson."""
+    ece_interval: Interval
+    """95 %, bootstrap. A resampled calibration error is the higher by chance, so this errs on the high side."""
+    ece_by_chance: float
+    """What perfect confidences would show on so few galaxies."""
+    ece_before: float
+    """Before the temperature."""
+    brier_before: float
+    """Before the temperature."""
+    scores: list[ClassScore]
+    review: ReviewOutcome
+    """What the checkpoint's review threshold does to the test galaxies."""
+    targets: list[Target]
+
+
+@dataclass(frozen=True)
+class AttentionGroup:
+    """Attention of some predictions; medians of nothing are nan."""
+
+    galaxies: int
+    """With a map and a galaxy in the middle."""
+    inside: float
+    """Median share of the attention on the galaxy's light."""
+    area: float
+    """Median share of the cutout that this light covers."""
+    ratio: float
+    """Median of the one over the other: 1 is no better than evenly spread."""
+
+
+@dataclass(frozen=True)
+class AttentionFindings:
+    """Where correct and wrong predictions look."""
+
+    looked_at: int
+    """Galaxies for which a map was asked."""
+    groups: Mapping[str, tuple[AttentionGroup, AttentionGroup]]
+    """Correct and wrong predictions, of all classes under "all", and of each predicted class."""
+    inside_difference: float
+    """Median share on the galaxy, correct less wrong predictions."""
+    inside_interval: Interval
+    """95 %, bootstrap."""
+    ratio_difference: float
+    """Median of share over area, correct less wrong: with the galaxy's size taken out."""
+    ratio_interval: Interval
+    """95 %, bootstrap."""
+
+
+def find(run: TrainingRun) -> Findings:
+    """Work out what the test galaxies show."""
+    test = run.parts["test"]
+    probabilities, raw = softmax(test.logits, run.checkpoint.temperature), softmax(test.logits)
+    predicted, confidence, raw_confidence = probabilities.argmax(axis=1), probabilities.max(axis=1), raw.max(axis=1)
+    correct = predicted == test.labels
+    truth = np.eye(len(run.labels.classes))[test.labels]
+    return Findings(
+        predicted=predicted,
+        confidence=confidence,
+        raw_confidence=raw_confidence,
+        correct=correct,
+        accuracy_interval=wilson_interval(int(correct.sum()), len(correct)),
+        ece_interval=bootstrap_interval(
+            lambda rows: expected_calibration_error(confidence[rows], correct[rows]), np.arange(len(correct))
+        ),
+        ece_by_chance=calibration_error_by_chance(confidence),
+        ece_before=expected_calibration_error(raw_confidence, correct),
+        brier_before=float(((raw - truth) ** 2).sum(axis=1).mean()),
+        scores=class_scores(run.evaluation.confusion),
+        review=review_at(confidence, correct, run.checkpoint.min_confidence),
+        targets=[_target(run, confidence, correct, wanted) for wanted in WANTED],
+    )
+
+
+def find_attention(
+    attention: Attention, predicted: npt.NDArray[np.int64], correct: npt.NDArray[np.bool_], classes: tuple[str, ...]
+) -> AttentionFindings:
+    """Compare where correct and wrong predictions look.
+
+    Args:
+        attention: of some of the galaxies.
+        predicted: ``(N,)``, of all galaxies.
+        correct: ``(N,)``, likewise.
+        classes: their names.
+    """
+    said, right = predicted[attention.rows], correct[attention.rows]
+    ratio = attention.inside / attention.area
+    members = {"all": np.ones(len(said), bool)} | {name: said == number for number, name in enumerate(classes)}
+    groups = {
+        name: (_group(attention, ratio, member & right), _group(attention, ratio, member & ~right))
+        for name, member in members.items()
+    }
+    inside = _known(attention.inside[right]), _known(attention.inside[~right])
+    ratios = _known(ratio[right]), _known(ratio[~right])
+    return AttentionFindings(
+        looked_at=len(attention.rows),
+        groups=groups,
+        inside_difference=_median_difference(*inside),
+        inside_interval=bootstrap_interval(_median_difference, *inside),
+        ratio_difference=_median_difference(*ratios),
+        ratio_interval=bootstrap_interval(_median_difference, *ratios),
+    )
+
+
+def metrics(run: TrainingRun, found: Findings, attention: AttentionFindings) -> dict[str, Any]:
+    """Everything the report states, for machines: plain JSON values, None for what cannot be known."""
+    correct, wrong = found.confidence[found.correct], found.confidence[~found.correct]
+    test = {
+        **dataclasses.asdict(run.evaluation),
+        "accuracy_interval": found.accuracy_interval,
+        "ece_interval": found.ece_interval,
+        "ece_by_chance": found.ece_by_chance,
+        "ece_before_temperature": found.ece_before,
+        "brier_before_temperature": found.brier_before,
+        "median_confidence": {"correct": _median(correct), "wrong": _median(wrong)},
+        "classes": dict(zip(run.labels.classes, map(dataclasses.asdict, found.scores), strict=True)),
+        "review": dataclasses.asdict(found.review),
+        "review_for_accuracy": [dataclasses.asdict(target) for target in found.targets],
+    }
+    everything = {
+        "checkpoint_id": run.checkpoint.checkpoint_id,
+        "galaxies": dict(run.labels.counts()),
+        "unusable": dict(run.unusable),
+        "split": {name: part_counts(part, run.labels.classes) for name, part in run.parts.items()},
+        "temperature": run.checkpoint.temperature,
+        "min_confidence": run.checkpoint.min_confidence,
+        "test": test,
+        "attention": {
+            **dataclasses.asdict(attention),
+            "groups": {
+                name: {"correct": dataclasses.asdict(right), "wrong": dataclasses.asdict(wrong_ones)}
+                for name, (right, wrong_ones) in attention.groups.items()
+            },
+        },
+        "epochs": [dataclasses.asdict(epoch) for epoch in run.epochs],
+        "seconds": run.seconds,
+    }
+    plain: dict[str, Any] = _without_nan(everything)
+    return plain
+
+
+def part_counts(part: PartResult, classes: tuple[str, ...]) -> dict[str, int]:
+    """Galaxies of each class in one part, and ambiguous ones where it has any."""
+    counts = {name: int((part.labels == number).sum()) for number, name in enumerate(classes)}
+    ambiguous = int((part.labels == AMBIGUOUS).sum())
+    return {**counts, "ambiguous": ambiguous} if ambiguous else counts
+
+
+def _target(run: TrainingRun, confidence: Array, correct: npt.NDArray[np.bool_], wanted: float) -> Target:
+    hindsight = review_at(confidence, correct, review_threshold(confidence, correct, wanted))
+    foresight = None
+    calibration = run.parts.get("calibration")
+    clear = calibration is not None and len(calibration.logits) == len(calibration.labels) > 0
+    if calibration is not None and clear:
+        known = softmax(calibration.logits, run.checkpoint.temperature)
+        hits = known.argmax(axis=1) == calibration.labels
+        threshold = review_threshold(known.max(axis=1), hits, wanted)
+        if review_at(known.max(axis=1), hits, threshold).accuracy >= wanted:  # False for nan: not reached
+            foresight = review_at(confidence, correct, threshold)
+    return Target(wanted, hindsight if hindsight.accuracy >= wanted else None, foresight)
+
+
+def _group(attention: Attention, ratio: Array, member: npt.NDArray[np.bool_]) -> AttentionGroup:
+    known = member & ~np.isnan(ratio)
+    return AttentionGroup(
+        int(known.sum()), _median(attention.inside[known]), _median(attention.area[known]), _median(ratio[known])
+    )
+
+
+def _known(values: Array) -> Array:
+    return values[~np.isnan(values)]
+
+
+def _median(values: Array) -> float:
+    return float(np.median(values)) if len(values) else math.nan
+
+
+def _median_difference(first: Array, second: Array) -> float:
+    return _median(first) - _median(second)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
