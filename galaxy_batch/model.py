@@ -1,6 +1,7 @@
 """The network: uint8 pixels in, logits out; the same module in training and in inference."""
 
 import io
+import math
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,16 @@ from galaxy_batch.cutouts import Pixels
 from galaxy_batch.errors import InputError
 from galaxy_batch.storage import read_bytes
 
-__all__ = ["PRETRAINED", "RANDOM", "ModelSpec", "MorphologyModel", "build_model", "normalise", "read_weights"]
+__all__ = [
+    "PRETRAINED",
+    "RANDOM",
+    "ModelSpec",
+    "MorphologyModel",
+    "build_model",
+    "normalise",
+    "read_weights",
+    "symmetry",
+]
 
 PRETRAINED = "pretrained"
 """Weights: the ImageNet weights that timm publishes for the architecture, from the model hub."""
@@ -39,6 +49,9 @@ class ModelSpec:
     """Per channel, of pixels scaled to 0…1; subtracted."""
     std: tuple[float, float, float]
     """Per channel, of pixels scaled to 0…1; divided by."""
+    views: int = 1
+    """How many of the square's eight symmetries are looked at, and their probabilities averaged: 1, 2, 4 or 8.
+    The sky has no up, so more views are more accurate; each costs a forward pass."""
 
 
 class MorphologyModel(nn.Module):
@@ -60,8 +73,13 @@ class MorphologyModel(nn.Module):
 
     def forward(self, pixels: Pixels) -> torch.Tensor:
         """Logits ``(N, len(classes))`` of uint8 pixels ``(N, 3, size_px, size_px)``."""
-        logits: torch.Tensor = self.backbone(normalise(pixels, self.spec.mean, self.spec.std))
-        return logits
+        inputs = normalise(pixels, self.spec.mean, self.spec.std)
+        if self.spec.views == 1:
+            logits: torch.Tensor = self.backbone(inputs)
+            return logits
+        numbers = range(0, 8, 8 // self.spec.views)
+        seen = [self.backbone(_channels_last(symmetry(inputs, number))).log_softmax(dim=1) for number in numbers]
+        return torch.stack(seen).logsumexp(dim=0) - math.log(len(seen))  # log of the mean probability
 
 
 def normalise(pixels: Pixels, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
@@ -69,7 +87,17 @@ def normalise(pixels: Pixels, mean: tuple[float, ...], std: tuple[float, ...]) -
     centre = torch.tensor(mean, device=pixels.device).view(1, -1, 1, 1)
     spread = torch.tensor(std, device=pixels.device).view(1, -1, 1, 1)
     scaled = (pixels.float() / 255 - centre) / spread
-    return scaled.contiguous(memory_format=torch.channels_last)  # about twice as fast for convolutions, on CPUs as well
+    return _channels_last(scaled)
+
+
+def symmetry(images: torch.Tensor, number: int) -> torch.Tensor:
+    """One of the eight symmetries of square images ``(N, C, h, h)``; 0 leaves them as they are.
+
+    Odd numbers are flipped left and right; 2, 3, 6, 7 upside down; 4 to 7 are turned by a quarter first.
+    """
+    turned = images.rot90(1, (-2, -1)) if number & 4 else images
+    flipped = turned.flip(-2) if number & 2 else turned
+    return flipped.flip(-1) if number & 1 else flipped
 
 
 def build_model(spec: ModelSpec, weights: str) -> MorphologyModel:
@@ -116,6 +144,11 @@ def read_weights(uri: str) -> dict[str, torch.Tensor]:
     if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise InputError("weights", uri, "the file holds something else than tensors by name")
     return dict(state)
+
+
+def _channels_last(images: torch.Tensor) -> torch.Tensor:
+    """The layout that convolutions are about twice as fast on, also on CPUs."""
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def _hub_weights(architecture: str) -> dict[str, torch.Tensor]:

@@ -31,7 +31,7 @@ class DemoConfig:
     """Folder on this machine for the surveys, the checkpoint and the catalog."""
     galaxies: Annotated[int, Range(60, 100_000)] = 600
     """Objects of the release that is classified; twice as many are voted on, for training."""
-    epochs: Annotated[int, Range(0, 1000)] = 8
+    epochs: Annotated[int, Range(0, 1000)] = 20
     """Passes over the training galaxies."""
     seed: Annotated[int, Range(0, 2**31 - 2)] = 1
     """Another seed is another sky."""
@@ -66,14 +66,15 @@ def _render(folder: Path, galaxies: int, seed: int, defects: Mapping[str, int]) 
 
 
 def _training(voted: SurveyFiles, folder: Path, config: DemoConfig) -> TrainConfig:
-    """A small network from random weights on small cutouts: minutes on a laptop, not a model to publish with."""
+    """The smallest EfficientNet of timm, random weights, small cutouts: quick on a laptop, not one to publish with."""
     return TrainConfig(
         output_uri=str(folder / "model"),
         galaxies=ManifestConfig(uri=str(voted.votes), id_column="GalaxyID", uri_template="images/{GalaxyID}.jpg"),
-        network=NetworkConfig(weights="random", size_px=64, crop_fraction=0.7),
+        network=NetworkConfig(architecture="test_efficientnet", weights="random", size_px=64, crop_fraction=0.7),
         fit=FitConfig(
-            head=Phase(epochs=1, learning_rate=1e-3),
-            blocks=Phase(epochs=config.epochs, learning_rate=2e-3, blocks=7),
+            head=Phase(epochs=0, learning_rate=1e-3),
+            blocks=Phase(epochs=config.epochs, learning_rate=3e-3, blocks=99),
+            schedule="cosine",
             batch_norm="train",
             seed=config.seed,
         ),
@@ -95,6 +96,7 @@ def _catalog(release: SurveyFiles, folder: Path, checkpoint_uri: str) -> Catalog
                 "uri_template": "images/{object_id}.jpg",
             },
             "classify": {"chunk_rows": 100},
+            "runtime": {"progress_every_s": 1.0},
         },
     )
 

@@ -4,15 +4,19 @@ import argparse
 import sys
 from typing import Any
 
-from galaxy_batch.config import load_config
-from jobs.command import run_job
+from galaxy_batch.config import RuntimeConfig, load_config
+from jobs.command import ray_session, run_job
 from train.recipe import TrainConfig
 from train.study import train_model
 
 
 def train(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Read the config, then train."""
-    return train_model(load_config(TrainConfig, arguments.config, arguments.set))
+    """Read the config, then train; more than one worker needs Ray."""
+    config = load_config(TrainConfig, arguments.config, arguments.set)
+    if config.workers == 1:
+        return train_model(config)
+    with ray_session(RuntimeConfig()):
+        return train_model(config)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from galaxy_batch.classify import Classifier
 from galaxy_batch.config import ClassifyConfig, ManifestConfig
 from galaxy_batch.cutouts import fetch_cutouts
 from galaxy_batch.manifest import read_objects
-from galaxy_batch.synthetic import DEFECTS, SurveyFiles, render
+from galaxy_batch.rendering import render
+from galaxy_batch.synthetic import DEFECTS, SurveyFiles
 from tests.conftest import SavedModel
 from train.calibration import softmax
 from train.cutouts import load_cutouts

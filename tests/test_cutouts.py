@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from galaxy_batch.cutouts import UnusableCutout, blank_fraction, decode, fetch_cutouts, hash_image, resize
+from galaxy_batch.rendering import render
 from galaxy_batch.rows import Status
-from galaxy_batch.synthetic import DEFECTS, render
+from galaxy_batch.synthetic import DEFECTS
 
 
 def encoded(form: str, mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> bytes:

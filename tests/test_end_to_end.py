@@ -1,6 +1,5 @@
 """The whole story, small: what the demo does, and the same on real galaxies."""
 
-import json
 import re
 import subprocess
 import sys
@@ -11,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from galaxy_batch.verify import verify_catalog
-from tests.conftest import REPOSITORY
 from tests.test_jobs import run, summary_of
 
 
@@ -64,4 +62,3 @@ def test_a_model_of_gz2_classifies_sdss_dr7(sky: Path, tmp_path: Path) -> None:
     spirals = catalog[catalog["gz1_class"].isin(["spiral_clockwise", "spiral_anticlockwise", "edge_on"])]
     assert len(spirals) == 341
     assert (spirals["predicted_class"] == "featured").mean() >= 0.8
-    print(json.dumps(catalog.groupby("gz1_class")["predicted_class"].value_counts().unstack().to_dict()))

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from galaxy_batch.model import RANDOM, ModelSpec, build_model
+from galaxy_batch.model import RANDOM, ModelSpec, build_model, symmetry
 from train import features
-from train.features import FrozenFeatures, symmetry
+from train.features import FrozenFeatures
 from train.layers import Layers
 from train.recipe import FitConfig, Phase
 

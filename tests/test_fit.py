@@ -9,7 +9,7 @@ import torch
 from galaxy_batch.model import RANDOM, ModelSpec, build_model
 from train import features
 from train.features import Examples
-from train.fit import Epoch, EpochStore, NoStore, fit, predict_logits
+from train.fit import Epoch, EpochStore, fit, predict_logits
 from train.recipe import FitConfig, Phase
 
 CPU = torch.device("cpu")
@@ -34,7 +34,7 @@ def examples(count: int = 96, questions: int = 0) -> Examples:
 
 
 def trained(
-    config: FitConfig = CONFIG, store: EpochStore = NoStore()
+    config: FitConfig = CONFIG, store: EpochStore | None = None
 ) -> tuple[torch.Tensor, list[Epoch], torch.nn.Module]:
     torch.manual_seed(0)
     model = build_model(SPEC, RANDOM)

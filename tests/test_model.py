@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ import timm
 import torch
 
 from galaxy_batch.errors import InputError
-from galaxy_batch.model import PRETRAINED, RANDOM, ModelSpec, build_model, normalise, read_weights
+from galaxy_batch.model import PRETRAINED, RANDOM, ModelSpec, build_model, normalise, read_weights, symmetry
 
 SPEC = ModelSpec("test_efficientnet", ("smooth", "featured"), 64, 1.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
@@ -19,6 +20,21 @@ def test_normalise_is_the_formula() -> None:
 def test_the_model_gives_one_logit_per_class() -> None:
     logits = build_model(SPEC, RANDOM)(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))
     assert logits.shape == (2, 2)
+
+
+@pytest.mark.parametrize("views", [2, 4, 8])
+@torch.inference_mode()
+def test_views_are_averaged_as_probabilities(views: int) -> None:
+    torch.manual_seed(0)
+    one = build_model(SPEC, RANDOM)
+    several = build_model(dataclasses.replace(SPEC, views=views), RANDOM)
+    several.load_state_dict(one.state_dict())
+    pixels = torch.randint(0, 255, (3, 3, 64, 64), dtype=torch.uint8)
+    turned = [symmetry(pixels, number) for number in range(0, 8, 8 // views)]
+    mean = torch.stack([one(image).softmax(1) for image in turned]).mean(0)
+    assert torch.allclose(several(pixels).softmax(1), mean, atol=1e-5)
+    if views == 8:
+        assert torch.allclose(several(symmetry(pixels, 5)), several(pixels), atol=1e-4)
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "pth"])

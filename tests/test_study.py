@@ -58,9 +58,7 @@ def test_the_same_run_makes_the_same_checkpoint(voted: SurveyFiles, tmp_path: Pa
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("labels.columns={smooth='Class1.1'}", "two classes or more"),
-        ("labels.columns={Smooth='Class1.1',featured='Class1.2'}", "lower-case letters"),
-        ("labels.columns={smooth='Nope',featured='Class1.2'}", "no such column"),
+        ("labels.table=gz2", "no such column"),
         ("labels.threshold=0.4", "must be between 0.5 and 1"),
         ("network.weights=/nowhere.pth", "no such file"),
         ("network.architecture=efficientnet_z9", "timm has no such model"),

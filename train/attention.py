@@ -109,7 +109,7 @@ def galaxy_light(pixels: torch.Tensor) -> torch.Tensor:
     """
     if not len(pixels):
         return torch.zeros((0, *pixels.shape[-2:]), dtype=torch.bool)
-    return torch.cat([_central_object(batch.cpu()) for batch in pixels.split(_BATCH)])
+    return torch.cat([_central_object(batch.cpu()) for batch in torch.split(pixels, _BATCH)])
 
 
 def _maps(model: MorphologyModel, pixels: torch.Tensor, classes: npt.NDArray[np.int64]) -> tuple[torch.Tensor, int]:
@@ -117,7 +117,7 @@ def _maps(model: MorphologyModel, pixels: torch.Tensor, classes: npt.NDArray[np.
     device = next(model.parameters()).device
     maps = torch.full((len(pixels), *pixels.shape[-2:]), torch.nan)
     cells = 0
-    for rows in torch.arange(len(pixels)).split(_BATCH):
+    for rows in torch.split(torch.arange(len(pixels)), _BATCH):
         with torch.no_grad():
             values = normalise(pixels[rows].to(device), model.spec.mean, model.spec.std)
             features: torch.Tensor = model.backbone.forward_features(values)  # type: ignore[operator]

@@ -6,10 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from galaxy_batch.model import symmetry
 from train.layers import Layers
 from train.recipe import FitConfig, Phase
 
-__all__ = ["Examples", "FrozenFeatures", "symmetry"]
+__all__ = ["Examples", "FrozenFeatures"]
 
 _FORWARD_BATCH = 64
 _KEPT_BYTES = 4 << 30  # of memory; what does not fit is computed again in each epoch
@@ -25,16 +26,6 @@ class Examples:
     """``(N, classes)`` float: the probability of each class; all on one class where there is a label."""
     answers: torch.Tensor
     """``(N, columns)`` float: vote fractions of the auxiliary questions; no columns where there are none."""
-
-
-def symmetry(images: torch.Tensor, number: int) -> torch.Tensor:
-    """One of the eight flips and quarter turns of images ``(N, C, h, w)``; 0 leaves them as they are.
-
-    0, 1 flip left and right; 2, 3 the same upside down; 4 to 7 those four after a quarter turn.
-    """
-    turned = images.rot90(1, (-2, -1)) if number & 4 else images
-    flipped = turned.flip(-2) if number & 2 else turned
-    return flipped.flip(-1) if number & 1 else flipped
 
 
 class FrozenFeatures:
@@ -95,8 +86,15 @@ class FrozenFeatures:
     def _compute(self, rows: npt.NDArray[np.int64], epoch: int, blocks: int) -> torch.Tensor:
         chosen = self.order[rows, epoch % self.order.shape[1]]
         turned = torch.stack([symmetry(self.pixels[r : r + 1], int(s))[0] for r, s in zip(rows, chosen, strict=True)])
-        return self.layers.frozen(turned.to(self.device), blocks)
+        with self._faster():
+            return self.layers.frozen(turned.to(self.device), blocks).float()
 
     @torch.no_grad()
     def _upper(self, lower: torch.Tensor, blocks: int) -> torch.Tensor:
-        return self.layers.pooled(lower, blocks)
+        with self._faster():
+            return self.layers.pooled(lower, blocks).float()
+
+    def _faster(self) -> torch.autocast:
+        """16-bit floats where the processor calculates with them: what is kept has no more digits anyway."""
+        capable = self.device.type == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=bool(capable))

@@ -211,8 +211,8 @@ def metrics(run: TrainingRun, found: Findings, attention: AttentionFindings) -> 
 
 def part_counts(part: PartResult, classes: tuple[str, ...]) -> dict[str, int]:
     """Galaxies of each class in one part, and ambiguous ones where it has any."""
-    counts = {name: int((part.labels == number).sum()) for number, name in enumerate(classes)}
-    ambiguous = int((part.labels == AMBIGUOUS).sum())
+    counts = {name: int((part.all_labels == number).sum()) for number, name in enumerate(classes)}
+    ambiguous = int((part.all_labels == AMBIGUOUS).sum())
     return {**counts, "ambiguous": ambiguous} if ambiguous else counts
 
 

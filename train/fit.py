@@ -96,7 +96,7 @@ def fit(
     calibration: Examples,
     config: FitConfig,
     device: torch.device,
-    world: World = World(),  # noqa: B008 - frozen
+    world: World = World(),
     store: EpochStore = NoStore(),  # noqa: B008 - without state
 ) -> list[Epoch]:
     """Train the model in place, and give the course of both phases.
@@ -274,7 +274,10 @@ def _parameter_groups(part: nn.Module, weight_decay: float) -> list[dict[str, An
 def _watch(model: MorphologyModel, examples: Examples, device: torch.device) -> tuple[float, float]:
     if not len(examples.targets):
         return float("nan"), float("nan")
-    logits = predict_logits(model, examples.pixels, device)
+    with torch.inference_mode():
+        layers = Layers(model.eval())
+        batches = torch.split(examples.pixels, _FORWARD_BATCH)
+        logits = torch.cat([layers.head(layers.frozen(batch.to(device), 0)).float().cpu() for batch in batches])
     right = (logits.argmax(1) == examples.targets.argmax(1)).float().mean()
     return float(F.cross_entropy(logits, examples.targets)), float(right)
 

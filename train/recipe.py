@@ -14,15 +14,30 @@ __all__ = ["FitConfig", "LabelConfig", "NetworkConfig", "Phase", "SplitConfig", 
 class LabelConfig:
     """How votes become labels. A galaxy is labelled when one class has at least the threshold of the votes."""
 
-    columns: dict[str, str] = field(default_factory=lambda: {"smooth": "Class1.1", "featured": "Class1.2"})
-    """Vote fraction of each class, in the order of the checkpoint's classes."""
-    other_columns: tuple[str, ...] = ("Class1.3",)
-    """Fractions of the question's other answers, so that all together sum to 1."""
+    table: Literal["kaggle", "gz2", "galaxy-datasets", "columns"] = "kaggle"
+    """Whose column names the table has: the Kaggle Galaxy Challenge's (`Class1.1`), the Galaxy Zoo 2 releases'
+    (Willett et al. 2013, Hart et al. 2016: `t01_smooth_or_features_a01_smooth_…`), the galaxy-datasets package's
+    counts (`smooth-or-featured-gz2_smooth`), or those that `columns` names."""
+    votes: Literal["fraction", "weighted_fraction", "debiased"] = "fraction"
+    """Fractions of a `gz2` table: as counted, weighted by the volunteers' consistency, or debiased for distance."""
+    question: str = "smooth-or-featured-gz2"
+    """First part of the column names of a `galaxy-datasets` table: the question and its survey."""
+    artifact_class: bool = False
+    """Whether star or artifact is a class of its own, the third."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """With `table = "columns"`: the vote column of each class, in the order of the checkpoint's classes."""
+    other_columns: tuple[str, ...] = ()
+    """With `table = "columns"`: vote columns of the question's other answers."""
+    counts: bool = False
+    """With `table = "columns"`: whether the columns count votes instead of giving fractions."""
     threshold: Annotated[float, Range(0.5, 1)] = 0.6
     """Share of the votes that makes a label; galaxies without one are ambiguous, and left out."""
 
     def __post_init__(self) -> None:
-        if len(self.columns) < 2:
+        own = self.table == "columns"
+        if own != bool(self.columns) or (self.other_columns and not own):
+            raise InputError("labels.columns", self.columns, 'give columns with table = "columns", and only then')
+        if own and len(self.columns) < 2:
             raise InputError("labels.columns", self.columns, "name the vote column of two classes or more")
         for name in self.columns:
             if not name.isidentifier() or not name.islower():
@@ -61,6 +76,8 @@ class NetworkConfig:
     """Side of the square that the network sees."""
     crop_fraction: Annotated[float, Range(0.1, 1)] = 1.0
     """Share of the cutout's shorter side that is kept, around the centre."""
+    views: Literal[1, 2, 4, 8] = 1
+    """Symmetries that inference averages over; each costs a forward pass."""
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     """Per channel of pixels in 0…1; the default is ImageNet's."""
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -134,7 +151,10 @@ class TrainConfig:
     fit: FitConfig = field(default_factory=FitConfig)
     review_accuracy: Annotated[float, Range(0.5, 1)] = 0.95
     """The review threshold is the lowest confidence above which so many predictions are right."""
+    workers: Annotated[int, Range(1)] = 1
+    """Workers that train together, each a process of its own under Ray, with a GPU of its own where Ray has GPUs; with
+    1 the fit runs right here."""
     threads: Annotated[int, Range(1)] | None = None
-    """CPU threads; all when not given."""
+    """CPU threads of each worker; its share of all when not given."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; `auto` takes a GPU where there is one."""

@@ -31,6 +31,13 @@ class PartResult:
     """``(n, classes)``: fraction of the volunteers for each class."""
     logits: npt.NDArray[np.float64]
     """``(n, classes)``, before the temperature; empty ``(0, classes)`` for galaxies that trained."""
+    drawn_from: npt.NDArray[np.int64] | None = None
+    """``(all,)``: labels of the whole part, where the galaxies here are only a sample of it."""
+
+    @property
+    def all_labels(self) -> npt.NDArray[np.int64]:
+        """``(all,)``: labels of the whole part, whether or not all of it is here."""
+        return self.labels if self.drawn_from is None else self.drawn_from
 
 
 @dataclass(frozen=True)

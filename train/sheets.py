@@ -9,6 +9,7 @@ import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from train.plots import BLUE, INK, VERMILION, png_bytes
 
@@ -66,12 +67,12 @@ def attention_sheet(correct: Sequence[Picture], wrong: Sequence[Picture], column
     return png_bytes(figure)
 
 
-def _grid(rows: int, columns: int, caption_lines: int) -> tuple[Figure, npt.NDArray[np.object_]]:
+def _grid(rows: int, columns: int, caption_lines: int) -> tuple[Figure, list[list[Axes]]]:
+    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
     height = _PICTURE_IN * 8 / columns + _LINE_IN * caption_lines + 0.08
-    figure = Figure(figsize=(9.4, height * rows), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)  # type: ignore[union-attr]
-    grid: npt.NDArray[np.object_] = figure.subplots(rows, columns, squeeze=False)
-    for axis in grid.flat:
+    figure = Figure(figsize=(9.4, height * rows), layout=layout)
+    grid: list[list[Axes]] = figure.subplots(rows, columns, squeeze=False).tolist()
+    for axis in (axis for row in grid for axis in row):
         axis.set_xticks([])
         axis.set_yticks([])
         axis.spines[:].set_visible(False)
