@@ -15,7 +15,7 @@ from galaxy_batch.config import CatalogConfig, ManifestConfig, Range, RuntimeCon
 from galaxy_batch.pipeline import classify_release, plan_release
 from galaxy_batch.synthetic import ONE_OF_EACH_DEFECT, SurveyFiles, write_images, write_tables
 from jobs.command import ray_session, run_job
-from train.recipe import FitConfig, NetworkConfig, Phase, TrainConfig
+from train.recipe import FitConfig, NetworkConfig, Phase, SplitConfig, TrainConfig
 from train.study import train_model
 
 logger = logging.getLogger("jobs.demo")
@@ -76,8 +76,11 @@ def _training(voted: SurveyFiles, folder: Path, config: DemoConfig) -> TrainConf
             blocks=Phase(epochs=config.epochs, learning_rate=3e-3, blocks=99),
             schedule="cosine",
             batch_norm="train",
+            averaging=0.98,
             seed=config.seed,
         ),
+        split=SplitConfig(calibration_fraction=0.2),
+        review_accuracy=0.9,
     )
 
 

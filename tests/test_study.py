@@ -40,7 +40,7 @@ def test_a_run_writes_a_checkpoint_that_describes_itself(voted: SurveyFiles, tmp
     assert checkpoint.ece == summary["ece"]
     assert 0 < checkpoint.min_confidence <= 1
     assert checkpoint.training["network"]["weights"] == "random"
-    metrics = json.loads(Path(summary["report_uri"]).read_text())
+    metrics = json.loads((Path(summary["report_uri"]).parent / "metrics.json").read_text())
     assert metrics["checkpoint_id"] == checkpoint.checkpoint_id
     assert sum(metrics["galaxies"].values()) == 120
     used = sum(sum(part.values()) for part in metrics["split"].values())

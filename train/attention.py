@@ -17,7 +17,8 @@ Array = npt.NDArray[np.float64]
 
 _BATCH = 32
 _SIGMAS = 3.0  # a pixel of the galaxy stands out of the sky by so many deviations of the sky,
-_FAINTEST = 0.06  # and by this share of the galaxy's own peak: JPEG cutouts have skies that are too clean
+_FAINTEST = 0.1  # and by this share of the galaxy's own peak: JPEG cutouts have skies that are too clean
+_SMOOTHING = 0.03  # side of the square that brightness is averaged over, as a share of the side of the cutout
 _CENTRE = 0.1  # the galaxy's peak is sought this close to the centre, as a share of the side
 _BORDER = 0.06  # width of the frame in which the sky is measured, as a share of the side
 
@@ -102,10 +103,11 @@ def attention_inside_light(maps: torch.Tensor, pixels: torch.Tensor) -> Array:
 def galaxy_light(pixels: torch.Tensor) -> torch.Tensor:
     """The pixels that belong to the galaxy at the centre: ``(N, h, w)`` bool, all False where there is none.
 
-    The brightness is the mean of the channels, averaged over 3×3 pixels. Level and noise of the sky are the median
-    and 1.4826 times the median absolute deviation in a frame along the border. Pixels that exceed the sky by three
-    deviations, and by 6 % of the galaxy's peak, and hang together with that peak, are the galaxy. What touches it,
-    a neighbour or a star, counts too; a galaxy that fills the cutout has its outskirts taken for sky.
+    The brightness is the mean of the channels, averaged over a square of 3 % of the cutout's side. Level and noise of
+    the sky are the median and 1.4826 times the median absolute deviation in a frame along the border. Pixels that
+    exceed the sky by three deviations, and by a tenth of the galaxy's peak, and hang together with that peak, are the
+    galaxy. What touches it, a neighbour or a star, counts too; a galaxy that fills the cutout has its outskirts taken
+    for sky.
     """
     if not len(pixels):
         return torch.zeros((0, *pixels.shape[-2:]), dtype=torch.bool)
@@ -161,9 +163,9 @@ def _share(maps: torch.Tensor, light: torch.Tensor) -> Array:
 def _central_object(pixels: torch.Tensor) -> torch.Tensor:
     """`galaxy_light` of one batch ``(n, 3, h, w)``."""
     size = min(pixels.shape[-2:])
-    brightness = F.avg_pool2d(
-        F.pad(pixels.float().mean(dim=1, keepdim=True), (1, 1, 1, 1), mode="replicate"), 3, stride=1
-    )[:, 0]
+    reach = max(1, round(_SMOOTHING * size / 2))
+    padded = F.pad(pixels.float().mean(dim=1, keepdim=True), (reach,) * 4, mode="replicate")
+    brightness = F.avg_pool2d(padded, 2 * reach + 1, stride=1)[:, 0]
     sky, noise = _sky(brightness, max(1, round(_BORDER * size)))
     near = _near_centre(brightness.shape[-2], brightness.shape[-1], max(1.0, _CENTRE * size))
     central = brightness.masked_fill(~near, -torch.inf)

@@ -117,13 +117,19 @@ def wilson_interval(right: int, total: int) -> Interval:
 
 
 def bootstrap_interval(
-    statistic: Callable[..., float], *samples: npt.NDArray[Any], resamples: int = 1000, seed: int = 0
+    statistic: Callable[..., float],
+    *samples: npt.NDArray[Any],
+    unbiased: bool = True,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> Interval:
     """95 % percentile interval of a statistic of one or more independent samples (Efron 1979, Ann. Statist. 7, 1).
 
     Args:
         statistic: of as many samples as are given.
         samples: ``(N, …)`` each, resampled with replacement, each on its own.
+        unbiased: False for a statistic that resampling itself raises, as it does a calibration error, because it
+            repeats galaxies: the interval is moved so that its median is the statistic of the samples.
         resamples: how often.
         seed: the same seed, the same interval.
 
@@ -137,8 +143,9 @@ def bootstrap_interval(
         statistic(*(sample[generator.integers(0, len(sample), len(sample))] for sample in samples))
         for _ in range(resamples)
     ]
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)
+    low, median, high = np.quantile(values, [0.025, 0.5, 0.975])
+    shift = 0.0 if unbiased else float(statistic(*samples)) - float(median)
+    return float(low) + shift, float(high) + shift
 
 
 def accuracy_by_confidence(confidence: Array, correct: npt.NDArray[np.bool_]) -> Array:

@@ -72,7 +72,7 @@ class Findings:
     accuracy_interval: Interval
     """95 %, Wilson."""
     ece_interval: Interval
-    """95 %, bootstrap. A resampled calibration error is the higher by chance, so this errs on the high side."""
+    """95 %, bootstrap."""
     ece_by_chance: float
     """What perfect confidences would show on so few galaxies."""
     ece_before: float
@@ -124,15 +124,18 @@ def find(run: TrainingRun) -> Findings:
     predicted, confidence, raw_confidence = probabilities.argmax(axis=1), probabilities.max(axis=1), raw.max(axis=1)
     correct = predicted == test.labels
     truth = np.eye(len(run.labels.classes))[test.labels]
+    ece_low, ece_high = bootstrap_interval(
+        lambda rows: expected_calibration_error(confidence[rows], correct[rows]),
+        np.arange(len(correct)),
+        unbiased=False,
+    )
     return Findings(
         predicted=predicted,
         confidence=confidence,
         raw_confidence=raw_confidence,
         correct=correct,
         accuracy_interval=wilson_interval(int(correct.sum()), len(correct)),
-        ece_interval=bootstrap_interval(
-            lambda rows: expected_calibration_error(confidence[rows], correct[rows]), np.arange(len(correct))
-        ),
+        ece_interval=(max(0.0, ece_low), ece_high),
         ece_by_chance=calibration_error_by_chance(confidence),
         ece_before=expected_calibration_error(raw_confidence, correct),
         brier_before=float(((raw - truth) ** 2).sum(axis=1).mean()),

@@ -48,6 +48,11 @@ def attention_section(
             "the outskirts, and not one spiral arm from the next.",
             f"Drawn for {seen.looked_at:,} of {len(found.correct):,} test galaxies, the wrong predictions first.",
             "The galaxy’s light is what stands out of the sky and hangs together with the centre.",
+            f"Where predictions are correct, attention is {number(seen.groups['all'][0].ratio, 1)} times as dense on "
+            "the galaxy as if it were spread evenly over the cutout.",
+            "Predictions average over several orientations of a cutout; the maps are of the upright one."
+            if run.checkpoint.spec.views > 1
+            else "",
         )
         + album.figure(
             "attention_numbers",

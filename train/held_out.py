@@ -8,7 +8,7 @@ import numpy.typing as npt
 from train.calibration import reliability_bins
 from train.evaluation import ReviewOutcome, accuracy_by_confidence
 from train.findings import WANTED, Findings
-from train.pages import Album, number, paragraph, percent, range_of, section, table
+from train.pages import Album, number, paragraph, percent, range_of, section, side_by_side, table
 from train.plots import confusion_matrix, coverage_curve, reliability_diagram, two_histograms
 from train.results import TrainingRun
 from train.sheets import Picture, contact_sheet
@@ -35,17 +35,19 @@ def predictions_section(run: TrainingRun, found: Findings, album: Album) -> str:
             f"classified as the volunteers did, {wrong:,} are not.",
             f"Calling every galaxy “{classes[commonest]}” would be right for {percent(baseline)}.",
         )
-        + album.figure(
-            "confusion_matrix",
-            confusion_matrix(evaluation.confusion, classes),
-            "Each row holds the galaxies of one true class, split by what the model says: on the diagonal it is "
-            "right; the percentages of a row add up to 100.",
-            width_percent=min(100, 28 + 12 * len(classes)),
-        )
-        + table(
-            ["class", "galaxies", "predicted", "precision", "recall"],
-            rows,
-            "Precision: share of the predictions of this class that are right. Recall: share of its galaxies found.",
+        + side_by_side(
+            album.figure(
+                "confusion_matrix",
+                confusion_matrix(evaluation.confusion, classes),
+                "Each row holds the galaxies of one true class, split by what the model says: on the diagonal it is "
+                "right; the percentages of a row add up to 100.",
+            ),
+            table(
+                ["class", "galaxies", "predicted", "precision", "recall"],
+                rows,
+                "Precision: share of the predictions of this class that are right. "
+                "Recall: share of its galaxies that are found.",
+            ),
         )
         + section(
             "How sure it is",
@@ -70,7 +72,9 @@ def predictions_section(run: TrainingRun, found: Findings, album: Album) -> str:
 def confidence_section(run: TrainingRun, found: Findings, album: Album) -> str:
     """Whether a confidence of 0.8 is right four times in five, and what review buys."""
     temperature, evaluation = run.checkpoint.temperature, run.evaluation
-    kind = "overconfident" if temperature > 1 else "underconfident"
+    kind = "too sure of itself" if temperature > 1 else "not sure enough of itself"
+    change = "down from" if evaluation.ece < found.ece_before else "and was"
+    verdict = "no more than the" if evaluation.ece <= found.ece_by_chance else "against the"
     panels = {
         f"before: ECE {found.ece_before:.3f}": reliability_bins(found.raw_confidence, found.correct),
         f"after temperature {temperature:.2f}: ECE {evaluation.ece:.3f}": reliability_bins(
@@ -89,10 +93,11 @@ def confidence_section(run: TrainingRun, found: Findings, album: Album) -> str:
     ]
     return (
         paragraph(
-            f"The network’s own scores are {kind}; dividing them by the temperature {temperature:.3f}, fitted on the "
-            "calibration galaxies, makes them probabilities.",
-            f"The gap between confidence and accuracy is then {evaluation.ece:.3f} on average (expected calibration "
-            f"error, ECE); perfect confidences would show {number(found.ece_by_chance)} on so few galaxies, by chance.",
+            f"On the calibration galaxies the network is {kind}, so its scores are divided by the temperature "
+            f"{temperature:.3f} that fits them best.",
+            "On the test galaxies the gap between confidence and accuracy (expected calibration error, ECE) is then "
+            f"{evaluation.ece:.3f} on average, {change} {found.ece_before:.3f}; that is {verdict} "
+            f"{number(found.ece_by_chance)} that perfect confidences would show on so few galaxies, by luck.",
         )
         + table(
             ["temperature", "value", "ECE", "95% interval", "Brier score"],
@@ -129,8 +134,8 @@ def mistakes_section(run: TrainingRun, found: Findings, album: Album) -> str:
         for row in worst
     ]
     return paragraph(
-        "Look at these before blaming the model: some are mistakes of the labels, or cutouts with something else in "
-        "the middle."
+        "A confident mistake may be the model’s, the label’s, or the cutout’s: look at what is in it, and at how "
+        "far the volunteers agreed."
     ) + album.figure(
         "worst_mistakes",
         contact_sheet([("", pictures)], columns=6),

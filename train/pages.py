@@ -5,7 +5,19 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-__all__ = ["Album", "cards", "note", "number", "page", "paragraph", "percent", "range_of", "section", "table"]
+__all__ = [
+    "Album",
+    "cards",
+    "note",
+    "number",
+    "page",
+    "paragraph",
+    "percent",
+    "range_of",
+    "section",
+    "side_by_side",
+    "table",
+]
 
 _STYLE = """
 :root { --ink: #1f2328; --soft: #59636e; --line: #d8dee4; --tint: #f6f8fa; --accent: #0072B2; }
@@ -17,11 +29,11 @@ h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .35rem; }
 h2 { font-size: 1.35rem; margin: 3.2rem 0 .8rem; padding-top: 1rem; border-top: 2px solid var(--ink); }
 h3 { font-size: 1.02rem; margin: 1.8rem 0 .4rem; }
 p { max-width: 46rem; margin: .6rem 0; }
-.about, figcaption, caption, .card small, nav { color: var(--soft); }
+.about, figcaption, .card small, nav { color: var(--soft); }
 .about { margin: 0; }
 code, .about b { font: .92em ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
-nav { margin: 1.4rem 0 0; font-size: .92rem; }
-nav a { color: var(--accent); text-decoration: none; margin-right: 1.1rem; white-space: nowrap; }
+nav { margin: 1.2rem 0 0; font-size: .88rem; }
+nav a { color: var(--accent); text-decoration: none; margin-right: .8rem; white-space: nowrap; }
 .cards { display: grid; grid-template-columns: repeat(3, 1fr); gap: .8rem; margin: 1.6rem 0 1.2rem; }
 .card { border: 1px solid var(--line); border-radius: 8px; padding: .8rem 1rem; background: var(--tint); }
 .card span { display: block; font-size: .88rem; }
@@ -31,13 +43,18 @@ nav a { color: var(--accent); text-decoration: none; margin-right: 1.1rem; white
 figure { margin: 1.2rem 0 1.8rem; }
 figure img { display: block; max-width: 100%; height: auto; }
 figcaption { font-size: .9rem; margin-top: .4rem; max-width: 46rem; }
-.scroll { overflow-x: auto; margin: 1rem 0 1.4rem; }
+.scroll { overflow-x: auto; }
+.tabled { margin: 1.1rem 0 1.5rem; }
+.legend { font-size: .9rem; color: var(--soft); margin: .45rem 0 0; }
+.beside { display: flex; flex-wrap: wrap; column-gap: 2.5rem; align-items: flex-start; }
+.beside > * { flex: 0 1 auto; max-width: 27rem; }
 table { border-collapse: collapse; font-size: .93rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-size: .9rem; padding-bottom: .35rem; }
 th, td { padding: .32rem 1.1rem .32rem 0; text-align: right; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; vertical-align: bottom; border-bottom: 1.5px solid var(--ink); }
 th:first-child, td:first-child, .text th, .text td { text-align: left; }
-.text td { vertical-align: top; overflow-wrap: anywhere; }
+.text th { display: none; }
+.text { font-size: .86rem; }
+.text td { vertical-align: top; overflow-wrap: anywhere; padding-block: .2rem; }
 .text td:first-child { white-space: nowrap; color: var(--soft); }
 @media (max-width: 640px) { .cards { grid-template-columns: repeat(2, 1fr); } }
 @media print { nav { display: none; } figure, .cards, table { break-inside: avoid; } h2 { break-after: avoid; }
@@ -52,13 +69,13 @@ class Album:
         self.files: dict[str, bytes] = {}
         """PNG by file name, in the order of the page."""
 
-    def figure(self, name: str, png: bytes, caption: str, width_percent: int = 100) -> str:
+    def figure(self, name: str, png: bytes, caption: str) -> str:
         """A figure with a caption that says how to read it."""
         self.files[f"{name}.png"] = png
         source = base64.b64encode(png).decode("ascii")
         return (
-            f'<figure><img src="data:image/png;base64,{source}" alt="{escape(name.replace("_", " "))}" '
-            f'style="width:{width_percent}%"><figcaption>{escape(caption)}</figcaption></figure>\n'
+            f'<figure><img src="data:image/png;base64,{source}" alt="{escape(name.replace("_", " "))}">'
+            f"<figcaption>{escape(caption)}</figcaption></figure>\n"
         )
 
 
@@ -111,11 +128,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "
     """A table; all but the first column are numbers, unless it is a table of text."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
-    above = f"<caption>{escape(caption)}</caption>" if caption else ""
+    below = f'<p class="legend">{escape(caption)}</p>' if caption else ""
     kind = ' class="text"' if text else ""
     return (
-        f'<div class="scroll"><table{kind}>{above}<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>\n'
+        f'<div class="tabled"><div class="scroll"><table{kind}><thead><tr>{head}</tr></thead>\n'
+        f"<tbody>{body}</tbody></table></div>{below}</div>\n"
     )
+
+
+def side_by_side(*parts: str) -> str:
+    """Tables and figures next to each other where the page is wide enough."""
+    return f'<div class="beside">\n{"".join(parts)}</div>\n'
 
 
 def percent(share: float) -> str:

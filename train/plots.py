@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from train.calibration import ReliabilityBin
 from train.evaluation import ReviewOutcome, wilson_interval
@@ -22,6 +22,7 @@ __all__ = [
     "learning_curves",
     "png_bytes",
     "reliability_diagram",
+    "threshold_curves",
     "two_histograms",
     "vote_histograms",
 ]
@@ -31,10 +32,11 @@ Array = npt.NDArray[np.float64]
 # Okabe & Ito's palette: told apart by colour-blind readers, and in grey print.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 INK, GREY, PALE = "#222222", "#767676", "#DDDDDD"
-_CLASS_COLOURS = (ORANGE, BLUE, GREEN, PURPLE, SKY, VERMILION)
+_CLASS_COLOURS = (ORANGE, GREEN, PURPLE, SKY)  # not those of correct and wrong
 _WIDTH_IN = 9.0
 _DPI = 150
 _SMALL = 8.5
+_PERCENT = FuncFormatter(lambda share, _: f"{100 * share:g}%")
 
 
 def png_bytes(figure: Figure) -> bytes:
@@ -44,19 +46,29 @@ def png_bytes(figure: Figure) -> bytes:
     return content.getvalue()
 
 
-def vote_histograms(votes: Mapping[str, Array], threshold: float) -> bytes:
-    """How many galaxies got which share of the votes, a panel for each answer, with ``(N,)`` fractions."""
+def vote_histograms(votes: Mapping[str, Array], threshold: float, others: Array | None = None) -> bytes:
+    """How many galaxies got which share of the votes, a panel for each answer.
+
+    Args:
+        votes: ``(N,)`` fractions by class.
+        threshold: what makes a label.
+        others: ``(N,)``, of the answers that are no class, if there are any.
+    """
+    panels = [(f"“{name}”", fractions) for name, fractions in votes.items()]
+    panels += [] if others is None else [("other answers", others)]
     figure = Figure(figsize=(_WIDTH_IN, 2.7), layout="constrained")
-    axes = figure.subplots(1, len(votes), squeeze=False, sharey=True)[0]
-    for number, (axis, (answer, fractions)) in enumerate(zip(axes, votes.items(), strict=True)):
-        colour = _CLASS_COLOURS[number % len(_CLASS_COLOURS)]
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for number, (axis, (answer, fractions)) in enumerate(zip(axes, panels, strict=True)):
+        labelled = number < len(votes)
+        colour = _CLASS_COLOURS[number % len(_CLASS_COLOURS)] if labelled else GREY
         axis.hist(fractions, bins=np.linspace(0, 1, 26), color=colour, edgecolor="white", linewidth=0.4)
-        axis.axvline(threshold, color=INK, linewidth=1, linestyle="--")
-        _name(axis, f"fraction of the votes for “{answer}”", "galaxies" if number == 0 else "")
+        if labelled:
+            axis.axvline(threshold, color=INK, linewidth=1, linestyle="--")
+        _name(axis, f"fraction of the votes for {answer}", "galaxies" if number == 0 else "")
         axis.set_xlim(0, 1)
     axes[0].annotate(
-        f"threshold {threshold:g}", (threshold, 0.97), xytext=(4, 0), xycoords=("data", "axes fraction"),
-        textcoords="offset points", fontsize=_SMALL, color=INK, va="top",
+        f"threshold {threshold:g}", (threshold, 1.01), xytext=(0, 0), xycoords=("data", "axes fraction"),
+        textcoords="offset points", fontsize=_SMALL, color=INK, va="bottom", ha="center",
     )  # fmt: skip
     return png_bytes(figure)
 
@@ -79,7 +91,7 @@ def learning_curves(epochs: Sequence[Epoch]) -> bytes:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.set_xlim(0.5, len(epochs) + 0.5)
         _mark_phases(axis, [epoch.phase for epoch in epochs])
-    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    right.yaxis.set_major_formatter(_PERCENT)
     left.legend(frameon=False, fontsize=_SMALL)
     return png_bytes(figure)
 
@@ -158,10 +170,6 @@ def reliability_diagram(panels: Mapping[str, Sequence[ReliabilityBin]], classes:
         _name(axis, "confidence (probability of the predicted class)", "accuracy" if number == 0 else "")
         axis.set_xlim(low - 0.02, 1.01)
         axis.set_ylim(min(low, float(ranges.min(initial=low))) - 0.02, 1.02)
-    axes[0].annotate(
-        "confidence = accuracy", ((low + 1) / 2, (low + 1) / 2), xytext=(6, -6), textcoords="offset points",
-        fontsize=_SMALL, color=GREY, va="top",
-    )  # fmt: skip
     return png_bytes(figure)
 
 
@@ -180,7 +188,7 @@ def coverage_curve(accuracy: Array, wanted: Sequence[float], working: ReviewOutc
     reviewed = 1 - kept / max(galaxies, 1)
     right = np.rint(accuracy * kept).astype(int)
     ranges = np.array([wilson_interval(int(r), int(k)) for r, k in zip(right, kept, strict=True)]).reshape(-1, 2)
-    axis.fill_between(reviewed, ranges[:, 0], ranges[:, 1], color=SKY, alpha=0.3, linewidth=0, label="95 % interval")
+    axis.fill_between(reviewed, ranges[:, 0], ranges[:, 1], color=SKY, alpha=0.3, linewidth=0, label="95% interval")
     axis.plot(reviewed, accuracy, color=BLUE, linewidth=1.8, label="kept galaxies")
     for value in wanted:
         axis.axhline(value, color=GREY, linewidth=0.9, linestyle="--")
@@ -191,15 +199,40 @@ def coverage_curve(accuracy: Array, wanted: Sequence[float], working: ReviewOutc
     if working.kept:
         axis.plot(
             working.reviewed_share, working.accuracy, "D", color=VERMILION, markersize=7, zorder=3,
-            label=f"the checkpoint's threshold, {working.threshold:.3f}",
+            label=f"the checkpoint’s threshold, {working.threshold:.3f}",
         )  # fmt: skip
     lowest = min([*accuracy[galaxies // 20 :].tolist(), *ranges[-1:, 0].tolist(), min(wanted)])
     axis.set_ylim(max(0.0, lowest - 0.01), 1.004)
     axis.set_xlim(-0.005, 1)
-    axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.xaxis.set_major_formatter(_PERCENT)
+    axis.yaxis.set_major_formatter(_PERCENT)
     _name(axis, "share of the test galaxies sent to review, least confident first", "accuracy of the rest")
-    axis.legend(frameon=False, fontsize=_SMALL, loc="lower right")
+    axis.legend(frameon=False, fontsize=_SMALL, loc="lower right", bbox_to_anchor=(0.93, 0.02))
+    return png_bytes(figure)
+
+
+def threshold_curves(
+    thresholds: Sequence[float], kept: Sequence[float], accuracy: Mapping[str, Sequence[float]]
+) -> bytes:
+    """What a vote threshold costs and brings: galaxies kept, and accuracy on each test set.
+
+    Args:
+        thresholds: ``(T,)``.
+        kept: ``(T,)``, share of all galaxies that have a label.
+        accuracy: ``(T,)`` by name of the test set.
+    """
+    figure = Figure(figsize=(_WIDTH_IN, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(thresholds, kept, "o-", color=INK)
+    left.set_ylim(0, 1)
+    _name(left, "vote threshold", "galaxies with a label")
+    for (name, values), colour in zip(accuracy.items(), (GREY, BLUE), strict=False):
+        right.plot(thresholds, values, "o-", color=colour, label=name)
+    _name(right, "vote threshold", "accuracy")
+    right.legend(frameon=False, fontsize=_SMALL, loc="lower right")
+    for axis in (left, right):
+        axis.set_xticks(list(thresholds))
+        axis.yaxis.set_major_formatter(_PERCENT)
     return png_bytes(figure)
 
 
@@ -221,6 +254,6 @@ def _mark_phases(axis: Axes, phases: Sequence[str]) -> None:
         if step:
             axis.axvline(step + 0.5, color=GREY, linewidth=0.9, linestyle=":")
         axis.annotate(
-            f"{phase}:", (step + 0.5, 1.01), xytext=(2, 0), xycoords=("data", "axes fraction"),
+            phase, (step + 0.5, 1.01), xytext=(2, 0), xycoords=("data", "axes fraction"),
             textcoords="offset points", fontsize=_SMALL, color=GREY, va="bottom",
         )  # fmt: skip

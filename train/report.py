@@ -15,7 +15,8 @@ from train.findings import Findings, find, find_attention, metrics, part_counts
 from train.fit import Epoch
 from train.gaze import attention_section
 from train.held_out import confidence_section, mistakes_section, predictions_section
-from train.pages import Album, cards, note, number, page, paragraph, percent, range_of, section, table
+from train.labels import question_of
+from train.pages import Album, cards, note, number, page, paragraph, percent, range_of, section, side_by_side, table
 from train.plots import learning_curves, vote_histograms
 from train.results import TrainingRun
 from train.sheets import Picture, contact_sheet
@@ -112,8 +113,8 @@ def _data(run: TrainingRun, album: Album) -> str:
         [f"cutout {status}", f"{count:,}", percent(count / max(total, 1))] for status, count in run.unusable.items()
     ]
     votes = {name: labels.votes[:, place] for place, name in enumerate(labels.classes)}
-    if rule.other_columns:
-        votes["other answers"] = np.clip(1 - labels.votes.sum(axis=1), 0, 1)
+    question = question_of(rule)
+    others = np.clip(1 - labels.votes.sum(axis=1), 0, 1) if question.others and question.sums_to_one else None
     parts = {name: part_counts(part, labels.classes) for name, part in run.parts.items()}
     kinds = list(dict.fromkeys(kind for part in parts.values() for kind in part))
     split = [
@@ -128,15 +129,17 @@ def _data(run: TrainingRun, album: Album) -> str:
             if lost
             else "Every labelled galaxy had a usable cutout.",
         )
-        + table(["", "galaxies", "share"], rows)
-        + table(["part", *kinds, "all"], split, "A hash of the galaxy’s id decides which part it is in.")
+        + side_by_side(
+            table(["", "galaxies", "share"], rows),
+            table(["part", *kinds, "all"], split, "A hash of the galaxy’s id decides which part it is in."),
+        )
         + section(
             "Votes",
             album.figure(
                 "vote_histograms",
-                vote_histograms(votes, rule.threshold),
-                f"All {total:,} galaxies by their share of the votes for each answer; right of the dashed line they "
-                "are labelled.",
+                vote_histograms(votes, rule.threshold, others),
+                f"All {total:,} galaxies by their share of the votes for each answer, each on its own scale; right of "
+                "the dashed line a galaxy is labelled.",
             ),
         )
         + section("Sample galaxies", _samples(run, album))
@@ -214,8 +217,8 @@ def _making(run: TrainingRun) -> str:
         "review threshold": run.checkpoint.min_confidence,
         **dataclasses.asdict(run.checkpoint.spec),
     }
-    return "".join(
-        section(title, table(["setting", "value"], _flat(values), text=True))
+    shown = {
+        title: section(title, table(["setting", "value"], _flat(values), text=True))
         for title, values in (
             ("Checkpoint", about),
             ("Label rule", dict(run.checkpoint.label_rule)),
@@ -223,7 +226,9 @@ def _making(run: TrainingRun) -> str:
             ("Config", config),
         )
         if values
-    )
+    }
+    last = shown.pop("Config")
+    return side_by_side(*(f"<div>{html}</div>" for html in shown.values())) + last
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> list[list[str]]:
@@ -242,4 +247,6 @@ def _plain(value: Any) -> str:
         return "–"
     if isinstance(value, list | tuple):
         return ", ".join(_plain(item) for item in value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return without_secrets(str(value))

@@ -40,7 +40,7 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Picture]]], columns: int = 
     for title, pictures in rows:
         for start in range(0, max(len(pictures), 1), columns):
             lines.append((title if start == 0 else "", pictures[start : start + columns]))
-    figure, grid = _grid(len(lines), columns, _caption_lines([p for _, ps in lines for p in ps]))
+    figure, grid = _grid([_caption_lines([p for _, ps in lines for p in ps])] * len(lines), columns)
     for axes, (title, pictures) in zip(grid, lines, strict=True):
         axes[0].set_ylabel(title, fontsize=10, fontweight="bold", color=INK)
         for axis, picture in zip(axes, pictures, strict=False):
@@ -53,7 +53,7 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Picture]]], columns: int = 
 def attention_sheet(correct: Sequence[Picture], wrong: Sequence[Picture], columns: int = 6) -> bytes:
     """Correct predictions above wrong ones; of each, the plain cutouts above the same with what was looked at."""
     lines = max(_caption_lines(correct), _caption_lines(wrong))
-    figure, grid = _grid(4, columns, lines)
+    figure, grid = _grid([0, lines, 0, lines], columns)
     groups = (("correct", correct, BLUE), ("wrong", wrong, VERMILION))
     for number, (name, pictures, colour) in enumerate(groups):
         plain, overlaid = grid[2 * number], grid[2 * number + 1]
@@ -67,11 +67,11 @@ def attention_sheet(correct: Sequence[Picture], wrong: Sequence[Picture], column
     return png_bytes(figure)
 
 
-def _grid(rows: int, columns: int, caption_lines: int) -> tuple[Figure, list[list[Axes]]]:
+def _grid(caption_lines: Sequence[int], columns: int) -> tuple[Figure, list[list[Axes]]]:
     layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
-    height = _PICTURE_IN * 8 / columns + _LINE_IN * caption_lines + 0.08
-    figure = Figure(figsize=(9.4, height * rows), layout=layout)
-    grid: list[list[Axes]] = figure.subplots(rows, columns, squeeze=False).tolist()
+    heights = [_PICTURE_IN * 8 / columns + _LINE_IN * lines + 0.05 for lines in caption_lines]
+    figure = Figure(figsize=(9.4, sum(heights)), layout=layout)
+    grid: list[list[Axes]] = figure.subplots(len(heights), columns, squeeze=False).tolist()
     for axis in (axis for row in grid for axis in row):
         axis.set_xticks([])
         axis.set_yticks([])

@@ -1,0 +1,176 @@
+"""The threshold trade-off: a stricter vote threshold gives cleaner labels and fewer galaxies. What is best?"""
+
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+
+from galaxy_batch.checkpoint import load_checkpoint
+from galaxy_batch.config import Range
+from galaxy_batch.errors import InputError
+from galaxy_batch.storage import join, without_secrets, write_atomically
+from train.evaluation import Evaluation, evaluate, wilson_interval
+from train.fit import predict_logits
+from train.galaxies import load_part, read_galaxies
+from train.labels import AMBIGUOUS
+from train.pages import Album, cards, page, paragraph, percent, range_of, table
+from train.plots import threshold_curves
+from train.recipe import TrainConfig
+from train.splits import split_galaxies
+from train.study import train_model
+
+__all__ = ["SweepConfig", "ThresholdResult", "recommend", "sweep_threshold"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SweepConfig(TrainConfig):
+    """A training config, and the thresholds to train at."""
+
+    thresholds: tuple[Annotated[float, Range(0.5, 1)], ...] = (0.5, 0.6, 0.7, 0.8, 0.9)
+    """Vote thresholds, each a training run of its own."""
+    clean_threshold: Annotated[float, Range(0.5, 1)] = 0.8
+    """Test galaxies on which the volunteers agreed this much are the common test set of all runs."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.thresholds)) < 2:
+            raise InputError("thresholds", self.thresholds, "name at least two different thresholds")
+
+
+@dataclass(frozen=True)
+class ThresholdResult:
+    """One training run of the sweep."""
+
+    threshold: float
+    kept: int
+    """Galaxies with a label, of the whole table."""
+    kept_fraction: float
+    class_fractions: dict[str, float]
+    """Share of each class among those."""
+    own: Evaluation
+    """On test galaxies that are clear at this threshold."""
+    common: Evaluation
+    """On the test galaxies that are clear at `clean_threshold`: the same for every run."""
+    checkpoint_uri: str
+
+
+def sweep_threshold(config: SweepConfig) -> dict[str, Any]:
+    """Train at each threshold, compare on one common test set, recommend; give the job's summary.
+
+    The split depends on the galaxies' ids alone, so no test galaxy of one run trained in another.
+
+    Raises:
+        InputError: as `train_model`.
+    """
+    started = time.monotonic()
+    results = [_one(config, threshold) for threshold in sorted(set(config.thresholds))]
+    best, reason = recommend(results)
+    rows = [dataclasses.asdict(result) for result in results]
+    metrics = {"thresholds": rows, "recommended_threshold": best.threshold, "reason": reason}
+    write_atomically(join(config.output_uri, "sweep.json"), (json.dumps(metrics, indent=2) + "\n").encode())
+    report_uri = join(config.output_uri, "index.html")
+    write_atomically(report_uri, _page(config, results, best, reason).encode())
+    return {
+        "report_uri": without_secrets(report_uri),
+        "recommended_threshold": best.threshold,
+        "reason": reason,
+        "accuracy": {f"{r.threshold:g}": r.common.accuracy for r in results},
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def recommend(results: Sequence[ThresholdResult]) -> tuple[ThresholdResult, str]:
+    """The threshold to use, and why.
+
+    Accuracies on a test set of some hundred galaxies differ by chance. So: of the thresholds within one standard
+    error of the best accuracy on the common test set, the one that keeps most galaxies.
+    """
+    leader = max(results, key=lambda r: r.common.accuracy)
+    share, count = leader.common.accuracy, leader.common.galaxies
+    error = float(np.sqrt(share * (1 - share) / count))
+    close = [r for r in results if r.common.accuracy >= share - error]
+    best = max(close, key=lambda r: (r.kept, r.common.accuracy))
+    reason = (
+        f"At {leader.threshold:g} the accuracy on the {count} common test galaxies is highest, {share:.1%} "
+        f"(standard error {error:.1%}). "
+    )
+    if best is leader:
+        reason += f"No threshold that keeps more galaxies comes within that error, so {best.threshold:g} it is."
+    else:
+        reason += (
+            f"{best.threshold:g} reaches {best.common.accuracy:.1%}, within that error, and labels "
+            f"{best.kept:,} galaxies instead of {leader.kept:,}: more to learn from, and labels for harder galaxies."
+        )
+    return best, reason
+
+
+def _one(config: SweepConfig, threshold: float) -> ThresholdResult:
+    logger.info("threshold %g", threshold)
+    own = {f.name: getattr(config, f.name) for f in dataclasses.fields(TrainConfig)}
+    labels_config = dataclasses.replace(config.labels, threshold=threshold)
+    folder = join(config.output_uri, f"threshold-{threshold:g}")
+    summary = train_model(TrainConfig(**{**own, "labels": labels_config, "output_uri": folder}))
+    counts = {name: count for name, count in summary["galaxies"].items() if name != "ambiguous"}
+    kept = sum(counts.values())
+    return ThresholdResult(
+        threshold=threshold,
+        kept=kept,
+        kept_fraction=kept / sum(summary["galaxies"].values()),
+        class_fractions={name: count / kept for name, count in counts.items()},
+        own=_evaluate(config, join(folder, "model.safetensors"), threshold),
+        common=_evaluate(config, join(folder, "model.safetensors"), config.clean_threshold),
+        checkpoint_uri=without_secrets(join(folder, "model.safetensors")),
+    )
+
+
+def _evaluate(config: SweepConfig, checkpoint_uri: str, threshold: float) -> Evaluation:
+    """A checkpoint on the test galaxies that are clear at a threshold."""
+    config = dataclasses.replace(config, labels=dataclasses.replace(config.labels, threshold=threshold))
+    galaxies, labels = read_galaxies(config)
+    rows = split_galaxies(galaxies["object_id"], config.split).test
+    if not (labels.label[rows] != AMBIGUOUS).any():
+        raise InputError("clean_threshold", threshold, "no test galaxy is that clear; lower it")
+    part = load_part(config, galaxies, labels, rows, learns=False)
+    checkpoint, model = load_checkpoint(checkpoint_uri)
+    logits = predict_logits(model, part.examples.pixels, torch.device("cpu")).double().numpy()
+    return evaluate(logits, labels.label[part.rows], checkpoint.temperature, config.review_accuracy)
+
+
+def _page(config: SweepConfig, results: Sequence[ThresholdResult], best: ThresholdResult, reason: str) -> str:
+    album = Album()
+    classes = list(results[0].class_fractions)
+    header = ["threshold", "galaxies kept", *classes, "accuracy, own labels", "accuracy, common", "95% interval", "ECE"]
+    rows = [
+        [
+            f"{r.threshold:g}",
+            f"{r.kept:,} ({percent(r.kept_fraction)})",
+            *(percent(r.class_fractions[name]) for name in classes),
+            f"{percent(r.own.accuracy)} of {r.own.galaxies}",
+            f"{percent(r.common.accuracy)} of {r.common.galaxies}",
+            range_of(wilson_interval(round(r.common.accuracy * r.common.galaxies), r.common.galaxies), as_percent=True),
+            f"{r.common.ece:.3f}",
+        ]
+        for r in results
+    ]
+    curves = threshold_curves(
+        [r.threshold for r in results],
+        [r.kept_fraction for r in results],
+        {"own labels": [r.own.accuracy for r in results], "common test set": [r.common.accuracy for r in results]},
+    )
+    caption = (
+        "Accuracy on a run's own labels rises with the threshold because the galaxies get easier; the common test set "
+        f"(agreement of at least {config.clean_threshold:g}) is the same for all, and tells which model is better."
+    )
+    sections = {
+        "Recommendation": paragraph(reason),
+        "The trade-off": album.figure("threshold_curves", curves, caption) + table(header, rows),
+    }
+    headline = cards([("recommended threshold", f"{best.threshold:g}", f"{best.kept:,} galaxies keep a label")])
+    return page("Vote threshold: the trade-off", [("network", config.network.architecture)], headline, sections)
