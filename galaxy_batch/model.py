@@ -112,6 +112,10 @@ def build_model(spec: ModelSpec, weights: str) -> MorphologyModel:
         InputError: the hub cannot be reached, or the file's layers do not fit (they are named).
     """
     model = MorphologyModel(spec)
+    # timm starts a head of few classes with weights so large that a frozen backbone's head takes epochs to undo them.
+    head: nn.Module = model.backbone.get_classifier()  # type: ignore[operator]
+    for name, parameter in head.named_parameters():
+        nn.init.zeros_(parameter) if name.endswith("bias") else nn.init.normal_(parameter, std=0.01)
     if weights == PRETRAINED:
         _load_backbone(model, _hub_weights(spec.architecture), f"{spec.architecture} (hub)")
     elif weights != RANDOM:

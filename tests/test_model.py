@@ -37,6 +37,12 @@ def test_views_are_averaged_as_probabilities(views: int) -> None:
         assert torch.allclose(several(symmetry(pixels, 5)), several(pixels), atol=1e-4)
 
 
+def test_a_new_head_starts_small() -> None:
+    state = build_model(SPEC, RANDOM).backbone.state_dict()
+    assert 0.005 < state["classifier.weight"].std() < 0.02
+    assert not state["classifier.bias"].any()
+
+
 @pytest.mark.parametrize("ending", ["safetensors", "pth"])
 def test_weights_from_a_file_reach_the_backbone_but_not_a_head_of_another_shape(tmp_path: Path, ending: str) -> None:
     torch.manual_seed(1)

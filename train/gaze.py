@@ -24,7 +24,7 @@ def attention_section(
     test, classes = run.parts["test"], run.labels.classes
     cell = run.checkpoint.spec.size_px / attention.cells
     right = found.correct[attention.rows]
-    ratio = attention.inside / attention.area
+    ratio, right_ones = attention.inside / attention.area, seen.groups["all"][0]
     rows = [
         [f"{name}, {kind}", f"{g.galaxies:,}", number(g.inside, 2), number(g.area, 2), number(g.ratio, 2)]
         for name, pair in seen.groups.items()
@@ -48,8 +48,10 @@ def attention_section(
             "the outskirts, and not one spiral arm from the next.",
             f"Drawn for {seen.looked_at:,} of {len(found.correct):,} test galaxies, the wrong predictions first.",
             "The galaxy’s light is what stands out of the sky and hangs together with the centre.",
-            f"Where predictions are correct, attention is {number(seen.groups['all'][0].ratio, 1)} times as dense on "
-            "the galaxy as if it were spread evenly over the cutout.",
+            f"Where predictions are correct, attention is {right_ones.ratio:.1f} times as dense on the galaxy as if it "
+            "were spread evenly over the cutout."
+            if right_ones.galaxies
+            else "",
             "Predictions average over several orientations of a cutout; the maps are of the upright one."
             if run.checkpoint.spec.views > 1
             else "",

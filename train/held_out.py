@@ -32,7 +32,7 @@ def predictions_section(run: TrainingRun, found: Findings, album: Album) -> str:
     return (
         paragraph(
             f"{int(found.correct.sum()):,} of {evaluation.galaxies:,} galaxies that took no part in the training are "
-            f"classified as the volunteers did, {wrong:,} are not.",
+            f"classified as the volunteers did, {wrong:,} otherwise.",
             f"Calling every galaxy “{classes[commonest]}” would be right for {percent(baseline)}.",
         )
         + side_by_side(
@@ -75,10 +75,11 @@ def confidence_section(run: TrainingRun, found: Findings, album: Album) -> str:
     kind = "too sure of itself" if temperature > 1 else "not sure enough of itself"
     change = "down from" if evaluation.ece < found.ece_before else "and was"
     verdict = "no more than the" if evaluation.ece <= found.ece_by_chance else "against the"
+    bins = min(10, max(1, len(found.correct) // 20))
     panels = {
-        f"before: ECE {found.ece_before:.3f}": reliability_bins(found.raw_confidence, found.correct),
+        f"before: ECE {found.ece_before:.3f}": reliability_bins(found.raw_confidence, found.correct, bins),
         f"after temperature {temperature:.2f}: ECE {evaluation.ece:.3f}": reliability_bins(
-            found.confidence, found.correct
+            found.confidence, found.correct, bins
         ),
     }
     rows = [
@@ -108,7 +109,7 @@ def confidence_section(run: TrainingRun, found: Findings, album: Album) -> str:
         + album.figure(
             "reliability",
             reliability_diagram(panels, len(run.labels.classes)),
-            "Ten bins of equally many test galaxies, with 95% intervals: on the dashed line confidence equals "
+            "Bins of equally many test galaxies, with 95% intervals: on the dashed line confidence equals "
             "accuracy, below it the model is too sure of itself.",
         )
         + section("What review buys", *_review(found, album))

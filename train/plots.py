@@ -138,7 +138,7 @@ def two_histograms(
             axis.hist(
                 np.clip(known, low, high), bins=np.linspace(low, high, 31), color=colour, edgecolor="white", lw=0.4
             )
-            text = f"{name}: {len(known):,} galaxies"
+            text = f"{name}: n = {len(known):,}"
             if len(known):
                 median = float(np.median(known))
                 axis.axvline(median, color=INK, linewidth=1.4)
@@ -198,7 +198,7 @@ def coverage_curve(accuracy: Array, wanted: Sequence[float], working: ReviewOutc
         )  # fmt: skip
     if working.kept:
         axis.plot(
-            working.reviewed_share, working.accuracy, "D", color=VERMILION, markersize=7, zorder=3,
+            working.reviewed_share, working.accuracy, "D", clip_on=False, color=VERMILION, markersize=7, zorder=3,
             label=f"the checkpoint’s threshold, {working.threshold:.3f}",
         )  # fmt: skip
     lowest = min([*accuracy[galaxies // 20 :].tolist(), *ranges[-1:, 0].tolist(), min(wanted)])
