@@ -133,9 +133,11 @@ def read_manifest(catalog_uri: str) -> dict[str, Any] | None:
         InputError: the file is there and is not the manifest of a catalog.
     """
     try:
-        manifest = json.loads(read_bytes(join(catalog_uri, MANIFEST)))
+        content = read_bytes(join(catalog_uri, MANIFEST))
     except (FileNotFoundError, NotADirectoryError):
         return None
+    try:
+        manifest = json.loads(content)
     except ValueError:
         manifest = None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), list) or "fingerprint" not in manifest:

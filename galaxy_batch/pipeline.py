@@ -41,7 +41,7 @@ from galaxy_batch.parts import finished_parts, read_part, write_part
 from galaxy_batch.progress import Progress
 from galaxy_batch.review import flag_for_review, flag_repeated_images, repeated_hashes
 from galaxy_batch.rows import catalog_schema
-from galaxy_batch.storage import without_secrets
+from galaxy_batch.storage import check_writable, without_secrets
 from galaxy_batch.verify import verify_catalog
 from galaxy_batch.workers import Workers, workers_for
 
@@ -110,6 +110,8 @@ def plan_release(config: CatalogConfig) -> ReleasePlan:
                 "replace it, or choose another release name or output_uri",
             )
         published = None
+    if published is None:
+        _check_output(config.output_uri, layout)
     done = finished_parts(layout.parts(mark))
     todo = tuple(chunk for chunk in manifest.chunks if chunk.index not in done)
     return ReleasePlan(config, checkpoint, manifest, layout, mark, todo, published)
@@ -120,7 +122,6 @@ def classify_release(plan: ReleasePlan) -> dict[str, Any]:
 
     Raises:
         GateError: too many cutouts could not be read, or the catalog does not verify.
-        InputError: the output cannot be written.
     """
     started = time.monotonic()
     if plan.published is not None:
@@ -128,7 +129,7 @@ def classify_release(plan: ReleasePlan) -> dict[str, Any]:
         return _summary(plan, plan.published, started, already_published=True)
     run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
     record = {"run_id": run_id, "fingerprint": plan.fingerprint, "config": _shown(plan.config), "versions": _versions()}
-    _start_record(plan, record)
+    write_json(plan.layout.run(run_id), {**record, "state": "running"})
     try:
         _compute_parts(plan)
         survey = _survey_parts(plan)
@@ -257,11 +258,11 @@ def _check_failures(plan: ReleasePlan, survey: _PartsSurvey, started: float) -> 
     )
 
 
-def _start_record(plan: ReleasePlan, record: dict[str, Any]) -> None:
+def _check_output(output_uri: str, layout: Layout) -> None:
     try:
-        write_json(plan.layout.run(record["run_id"]), {**record, "state": "running"})
+        check_writable(layout.root)
     except (OSError, NotImplementedError) as error:
-        raise InputError("output_uri", plan.config.output_uri, f"cannot be written: {error}") from None
+        raise InputError("output_uri", output_uri, f"cannot be written: {error}") from None
 
 
 def _model_arguments(plan: ReleasePlan, workers: Workers) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 from galaxy_batch.errors import InputError
 
 __all__ = [
+    "check_writable",
     "exists",
     "filesystem",
     "join",
@@ -112,6 +113,13 @@ def list_names(uri: str) -> list[str]:
         return []
     names = (posixpath.basename(e["name"].rstrip("/")) for e in entries if e["type"] == "file")
     return sorted(name for name in names if not name.startswith(_TEMPORARY))
+
+
+def check_writable(folder_uri: str) -> None:
+    """Write and remove a small file. Raises OSError, or what else the store's driver raises, where that fails."""
+    probe = join(folder_uri, f"{_TEMPORARY}probe-{uuid.uuid4().hex}")
+    write_atomically(probe, b"writable")
+    remove_tree(probe)
 
 
 def remove_tree(uri: str) -> None:

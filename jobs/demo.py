@@ -92,6 +92,7 @@ def _catalog(release: SurveyFiles, folder: Path, checkpoint_uri: str) -> Catalog
             "output_uri": str(folder / "catalogs"),
             "checkpoint_uri": checkpoint_uri,
             "overwrite": True,
+            "max_failed_fraction": 0.2,  # some are broken on purpose
             "manifest": {
                 "uri": str(release.manifest),
                 "ra_column": "ra",

@@ -22,6 +22,8 @@ from train.recipe import TrainConfig
 from train.splits import split_galaxies
 from train.study import train_model
 
+pytestmark = pytest.mark.timeout(900)  # a dozen processes start, each with torch: minutes on a busy machine
+
 BOTH_PHASES = [("head", 1), ("head", 2), ("blocks", 1), ("blocks", 2), ("blocks", 3)]
 
 

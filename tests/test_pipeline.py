@@ -192,4 +192,4 @@ def test_an_output_that_cannot_be_written_is_explained(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="output_uri"):
-        classify_release(plan_release(config_for(survey, saved_model, tmp_path / "file" / "out")))
+        plan_release(config_for(survey, saved_model, tmp_path / "file" / "out"))

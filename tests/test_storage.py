@@ -51,6 +51,14 @@ def test_heads_come_in_order_from_several_stores_and_failures_are_values(tmp_pat
     assert isinstance(heads[7], ValueError)
 
 
+def test_checking_an_output_leaves_nothing_behind(tmp_path: Path) -> None:
+    storage.check_writable(str(tmp_path / "a"))
+    assert os.listdir(tmp_path / "a") == []
+    (tmp_path / "f").write_text("x")
+    with pytest.raises(OSError, match=r"Not a directory|File exists"):
+        storage.check_writable(str(tmp_path / "f"))
+
+
 def test_an_unknown_scheme_is_explained() -> None:
     with pytest.raises(InputError, match="no driver for this scheme"):
         storage.filesystem("nosuchscheme://bucket/x")
