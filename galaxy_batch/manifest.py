@@ -149,6 +149,8 @@ def _scan_parquet(uri: str, config: ManifestConfig, chunk_rows: int, first: int,
         embedded = config.image_column is not None and not _is_text(
             parquet.schema_arrow.field(config.image_column).type
         )
+        if embedded:
+            _check_image_type(parquet.schema_arrow.field(config.image_column).type, config)
         columns = _wanted_columns(config, with_image=not embedded)
         for group in range(parquet.num_row_groups):
             survey.add(_prepare(parquet.read_row_group(group, columns), config, with_bytes=False), config.keep_columns)
@@ -221,22 +223,31 @@ def _prepare(table: pa.Table, config: ManifestConfig, with_bytes: bool) -> pa.Ta
 
 def _embedded(column: pa.ChunkedArray, config: ManifestConfig) -> dict[str, Any]:
     """Bytes, or the `{bytes, path}` structs of Hugging Face, where the path serves when there are no bytes."""
-    if pa.types.is_struct(column.type):
-        names = [column.type.field(i).name for i in range(column.type.num_fields)]
-        if "bytes" not in names:
-            raise InputError("manifest.image_column", config.image_column, "a struct needs a field 'bytes'")
-        content = pc.struct_field(column, "bytes").cast(pa.large_binary())
-        if "path" in names:
-            paths = pa.table({"path": pc.if_else(content.is_null(), pc.struct_field(column, "path"), None)})
-            return {IMAGE_BYTES: content, IMAGE_URI: image_uris(paths, config, column="path")}
-        return {IMAGE_BYTES: content}
-    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+    _check_image_type(column.type, config)
+    if not pa.types.is_struct(column.type):
         return {IMAGE_BYTES: column.cast(pa.large_binary())}
-    raise InputError("manifest.image_column", config.image_column, f"must hold bytes or locations, not {column.type}")
+    content = pc.struct_field(column, "bytes").cast(pa.large_binary())
+    if "path" not in _field_names(column.type):
+        return {IMAGE_BYTES: content}
+    paths = pa.table({"path": pc.if_else(content.is_null(), pc.struct_field(column, "path"), None)})
+    return {IMAGE_BYTES: content, IMAGE_URI: image_uris(paths, config, column="path")}
+
+
+def _check_image_type(kind: pa.DataType, config: ManifestConfig) -> None:
+    if pa.types.is_struct(kind) and "bytes" in _field_names(kind):
+        return
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        raise InputError(
+            "manifest.image_column", config.image_column, f"must hold bytes, {{bytes, path}} or locations, not {kind}"
+        )
+
+
+def _field_names(kind: pa.DataType) -> list[str]:
+    return [kind.field(i).name for i in range(kind.num_fields)]
 
 
 def _ids(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """Identifiers as int64 or string, exactly; text that is a plain integer in every row becomes int64."""
+    """Identifiers as int64 or string, exactly as the table has them."""
     if column.null_count:
         row = int(np.flatnonzero(column.is_null().to_numpy())[0])
         raise InputError("manifest.id_column", name, f"{column.null_count} rows have no id (the first is row {row})")
@@ -255,7 +266,7 @@ def _ids(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
 
 
 def _positions(table: pa.Table, config: ManifestConfig) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Ra in [0, 360) and declination, degrees; NaN in both where either is missing or out of range."""
+    """Right ascension in [0, 360) and declination, in degrees; NaN in both where either is missing or out of range."""
     if config.ra_column is None or config.dec_column is None:
         nothing = np.full(len(table), np.nan)
         return nothing, nothing.copy()

@@ -20,7 +20,6 @@ from galaxy_batch.errors import InputError
 
 __all__ = [
     "check_writable",
-    "exists",
     "filesystem",
     "join",
     "list_names",
@@ -60,13 +59,6 @@ def without_secrets(uri: str) -> str:
         return uri
     host, slash, path = rest.partition("/")
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path.partition('?')[0].partition('#')[0]}"
-
-
-def exists(uri: str) -> bool:
-    """Whether a file or folder is there, asked anew: no cached listing answers."""
-    fs, path = filesystem(uri)
-    fs.invalidate_cache()
-    return bool(fs.exists(path))
 
 
 def read_bytes(uri: str) -> bytes:

@@ -53,7 +53,7 @@ def demo(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _render(folder: Path, galaxies: int, seed: int, defects: Mapping[str, int]) -> SurveyFiles:
-    """Write a synthetic survey, on all CPUs; what an earlier demo with this seed rendered is kept."""
+    """Write a synthetic survey, on all CPUs."""
     logger.info("rendering %d galaxies into %s", galaxies, folder)
     files = write_tables(folder, galaxies, seed, defects=defects, without_position=galaxies // 50)
     render = ray.remote(write_images).options(num_cpus=1)

@@ -57,17 +57,17 @@ def test_a_chunk_without_any_image(saved_model: SavedModel) -> None:
 
 def test_training_and_inference_see_the_same(saved_model: SavedModel, survey: SurveyFiles) -> None:
     config = ManifestConfig(uri=str(survey.manifest), uri_template="images/{object_id}.jpg")
-    same_pixels_same_probabilities(saved_model, config, slice(0, 28))
+    check_training_equals_inference(saved_model, config, slice(0, 28))
 
 
 def test_training_and_inference_see_the_same_of_real_galaxies(saved_model: SavedModel, sky: Path) -> None:
     config = ManifestConfig(
         uri=str(sky / "sdss_dr7" / "objects.csv"), id_column="dr7objid", uri_template="images/{dr7objid}.jpeg"
     )
-    same_pixels_same_probabilities(saved_model, config, slice(100, 164))
+    check_training_equals_inference(saved_model, config, slice(100, 164))
 
 
-def same_pixels_same_probabilities(saved_model: SavedModel, config: ManifestConfig, part: slice) -> None:
+def check_training_equals_inference(saved_model: SavedModel, config: ManifestConfig, part: slice) -> None:
     """The training path (cutouts -> logits) against the catalog's (actor): the very same numbers."""
     objects = read_objects(config).slice(part.start, part.stop - part.start)
     checkpoint, model = load_checkpoint(saved_model.uri)

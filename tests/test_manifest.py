@@ -156,6 +156,16 @@ def test_each_mistake_is_named(tmp_path: Path, changes: Any, settings: Any, mess
         open_manifest(config_for(tmp_path / "t.parquet", **settings), 4)
 
 
+@pytest.mark.parametrize("values", [[1, 2], [{"path": "a.jpg"}, {"path": "b.jpg"}]], ids=["numbers", "no bytes"])
+def test_an_image_column_without_images_is_named_at_once(tmp_path: Path, values: list[Any]) -> None:
+    pq.write_table(pa.table({"objid": [1, 2], "image": values}), tmp_path / "t.parquet")
+    config = config_for(
+        tmp_path / "t.parquet", ra_column=None, dec_column=None, uri_template=None, image_column="image"
+    )
+    with pytest.raises(InputError, match=r"manifest\.image_column = 'image': must hold bytes"):
+        open_manifest(config, 4)
+
+
 def test_an_empty_manifest_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table(objects()).slice(0, 0), tmp_path / "t.parquet")
     with pytest.raises(InputError, match="has no rows"):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from galaxy_batch.checkpoint import load_checkpoint
@@ -18,7 +19,6 @@ from galaxy_batch.storage import join, without_secrets, write_atomically
 from train.evaluation import Evaluation, evaluate, wilson_interval
 from train.fit import predict_logits
 from train.galaxies import load_part, read_galaxies
-from train.labels import AMBIGUOUS
 from train.pages import Album, cards, page, paragraph, percent, range_of, table
 from train.plots import threshold_curves
 from train.recipe import TrainConfig
@@ -61,6 +61,16 @@ class ThresholdResult:
     checkpoint_uri: str
 
 
+@dataclass(frozen=True)
+class _TestGalaxies:
+    """Read once, for all runs."""
+
+    pixels: torch.Tensor
+    labels: npt.NDArray[np.int64]
+    agreement: npt.NDArray[np.float64]
+    """``(N,)``: share of the volunteers that chose the label."""
+
+
 def sweep_threshold(config: SweepConfig) -> dict[str, Any]:
     """Train at each threshold, compare on one common test set, recommend; give the job's summary.
 
@@ -70,7 +80,8 @@ def sweep_threshold(config: SweepConfig) -> dict[str, Any]:
         InputError: as `train_model`.
     """
     started = time.monotonic()
-    results = [_one(config, threshold) for threshold in sorted(set(config.thresholds))]
+    test = _test_galaxies(config)
+    results = [_one(config, threshold, test) for threshold in sorted(set(config.thresholds))]
     best, reason = recommend(results)
     rows = [dataclasses.asdict(result) for result in results]
     metrics = {"thresholds": rows, "recommended_threshold": best.threshold, "reason": reason}
@@ -111,7 +122,7 @@ def recommend(results: Sequence[ThresholdResult]) -> tuple[ThresholdResult, str]
     return best, reason
 
 
-def _one(config: SweepConfig, threshold: float) -> ThresholdResult:
+def _one(config: SweepConfig, threshold: float, test: _TestGalaxies) -> ThresholdResult:
     logger.info("threshold %g", threshold)
     own = {f.name: getattr(config, f.name) for f in dataclasses.fields(TrainConfig)}
     labels_config = dataclasses.replace(config.labels, threshold=threshold)
@@ -119,28 +130,34 @@ def _one(config: SweepConfig, threshold: float) -> ThresholdResult:
     summary = train_model(TrainConfig(**{**own, "labels": labels_config, "output_uri": folder}))
     counts = {name: count for name, count in summary["galaxies"].items() if name != "ambiguous"}
     kept = sum(counts.values())
+    checkpoint, model = load_checkpoint(join(folder, "model.safetensors"))
+    logits = predict_logits(model, test.pixels, torch.device("cpu")).double().numpy()
+
+    def clear_at(agreement: float) -> Evaluation:
+        rows = test.agreement >= agreement
+        return evaluate(logits[rows], test.labels[rows], checkpoint.temperature, config.review_accuracy)
+
     return ThresholdResult(
         threshold=threshold,
         kept=kept,
         kept_fraction=kept / sum(summary["galaxies"].values()),
         class_fractions={name: count / kept for name, count in counts.items()},
-        own=_evaluate(config, join(folder, "model.safetensors"), threshold),
-        common=_evaluate(config, join(folder, "model.safetensors"), config.clean_threshold),
+        own=clear_at(threshold),
+        common=clear_at(config.clean_threshold),
         checkpoint_uri=without_secrets(join(folder, "model.safetensors")),
     )
 
 
-def _evaluate(config: SweepConfig, checkpoint_uri: str, threshold: float) -> Evaluation:
-    """A checkpoint on the test galaxies that are clear at a threshold."""
-    config = dataclasses.replace(config, labels=dataclasses.replace(config.labels, threshold=threshold))
+def _test_galaxies(config: SweepConfig) -> _TestGalaxies:
+    """The test galaxies that are clear at the lowest threshold; those of the higher ones are among them."""
+    lowest = min(*config.thresholds, config.clean_threshold)
+    config = dataclasses.replace(config, labels=dataclasses.replace(config.labels, threshold=lowest))
     galaxies, labels = read_galaxies(config)
-    rows = split_galaxies(galaxies["object_id"], config.split).test
-    if not (labels.label[rows] != AMBIGUOUS).any():
-        raise InputError("clean_threshold", threshold, "no test galaxy is that clear; lower it")
-    part = load_part(config, galaxies, labels, rows, learns=False)
-    checkpoint, model = load_checkpoint(checkpoint_uri)
-    logits = predict_logits(model, part.examples.pixels, torch.device("cpu")).double().numpy()
-    return evaluate(logits, labels.label[part.rows], checkpoint.temperature, config.review_accuracy)
+    part = load_part(config, galaxies, labels, split_galaxies(galaxies["object_id"], config.split).test, learns=False)
+    agreement = labels.votes[part.rows].max(axis=1)
+    if not (agreement >= config.clean_threshold).any():
+        raise InputError("clean_threshold", config.clean_threshold, "no test galaxy is that clear; lower it")
+    return _TestGalaxies(part.examples.pixels, labels.label[part.rows], agreement)
 
 
 def _page(config: SweepConfig, results: Sequence[ThresholdResult], best: ThresholdResult, reason: str) -> str:
