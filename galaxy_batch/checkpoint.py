@@ -20,6 +20,7 @@ __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
 
 _KEY = "galaxy_batch"  # one key: safetensors keeps no order of several, and equal checkpoints must be equal bytes
 _FORMAT = 1
+_SAME_CLASS, _DIFFERENCE = 0.999, 0.01  # what bf16 may change: one class in a thousand, a probability by a hundredth
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,19 @@ class Checkpoint:
     """Share of correct predictions on held-out galaxies with a clear label."""
     ece: float
     """Expected calibration error on the same galaxies."""
+    bf16_agreement: Mapping[str, float] = field(default_factory=dict)
+    """Of the same galaxies, classified in bf16 against fp32: `same_class`, the share with the same class, and
+    `difference_p99`, the 99th percentile of the largest difference of a probability. Empty where nobody looked."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Provenance: config, counts, library versions."""
     checkpoint_id: str = ""
     """First 16 hex digits of the file's SHA-256; set when the checkpoint is read or written."""
+
+    @property
+    def bf16_agrees(self) -> bool:
+        """Whether bf16 gives the same catalog, for all that a reader would notice."""
+        seen = self.bf16_agreement
+        return bool(seen) and seen["same_class"] >= _SAME_CLASS and seen["difference_p99"] <= _DIFFERENCE
 
 
 def save_checkpoint(uri: str, checkpoint: Checkpoint, model: MorphologyModel) -> Checkpoint:

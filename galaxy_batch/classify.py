@@ -1,8 +1,10 @@
 """The one actor class: encoded cutouts in, calibrated class probabilities out."""
 
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +14,12 @@ import torch
 from galaxy_batch.checkpoint import load_checkpoint
 from galaxy_batch.config import ClassifyConfig
 from galaxy_batch.cutouts import Pixels, UnusableCutout, blank_fraction, decode, resize
+from galaxy_batch.engines import Answer, EngineName, Precision, make_engine
 from galaxy_batch.rows import BLANK_FRACTION, IMAGE_BYTES, Status, probability_columns
 
 __all__ = ["Classifier"]
+
+_DECODED_AHEAD = 2  # batches
 
 
 @dataclass
@@ -30,21 +35,29 @@ class _Answers:
 class Classifier:
     """Loads a checkpoint once, then classifies chunk after chunk.
 
+    Three things go on at the same time: threads decode, the engine copies and computes, this thread collects.
+
     Args:
         checkpoint_uri: a checkpoint of `train_model`.
         config: limits of the decoder.
         batch_size: cutouts per forward pass.
-        device: `cpu` or `cuda`.
+        engine: what computes the network.
+        precision: of the network's sums.
         threads: CPU threads of this actor, for decoding and, on a CPU, for the model.
     """
 
-    def __init__(self, checkpoint_uri: str, config: ClassifyConfig, batch_size: int, device: str, threads: int) -> None:
-        torch.set_num_threads(threads)  # an actor is given one thread by default, whatever it may use
-        self.checkpoint, self.model = load_checkpoint(checkpoint_uri)
-        self.model.to(device)
+    def __init__(
+        self,
+        checkpoint_uri: str,
+        config: ClassifyConfig,
+        batch_size: int,
+        engine: EngineName,
+        precision: Precision,
+        threads: int,
+    ) -> None:
+        self.checkpoint, model = load_checkpoint(checkpoint_uri)
+        self.engine = make_engine(engine, model, precision, batch_size, threads)
         self.config = config
-        self.batch_size = batch_size
-        self.device = torch.device(device)
         self.decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
     def __call__(self, rows: pa.Table) -> pa.Table:
@@ -62,41 +75,49 @@ class Classifier:
             probabilities=np.full((len(rows), len(classes)), np.nan, np.float32),
             blank=np.full(len(rows), np.nan, np.float32),
         )
+        computing: deque[tuple[list[int], Answer]] = deque()
         for positions, pixels in self._batches(rows[IMAGE_BYTES], answers):
-            answers.blank[positions] = blank_fraction(pixels)
-            answers.probabilities[positions] = self.probabilities(pixels)
+            computing.append((positions, self.engine.submit(pixels)))
+            if len(computing) > self.engine.in_flight:
+                self._collect(*computing.popleft(), answers)
+        while computing:
+            self._collect(*computing.popleft(), answers)
         return _with_answers(rows.drop_columns([IMAGE_BYTES, "status", "error"]), answers, classes)
 
-    @torch.inference_mode()
-    def probabilities(self, pixels: Pixels) -> npt.NDArray[np.float32]:
-        """Calibrated probabilities ``(N, classes)`` of resized uint8 pixels ``(N, 3, size_px, size_px)``."""
-        logits = self.model(pixels.to(self.device)).float()
-        result: npt.NDArray[np.float32] = torch.softmax(logits / self.checkpoint.temperature, dim=1).cpu().numpy()
-        return result
+    def _collect(self, positions: list[int], answer: Answer, answers: _Answers) -> None:
+        logits = torch.from_numpy(answer.result())
+        answers.probabilities[positions] = torch.softmax(logits / self.checkpoint.temperature, dim=1).numpy()
 
     def _batches(self, images: pa.ChunkedArray, answers: _Answers) -> Iterator[tuple[list[int], Pixels]]:
-        """Decoded batches and their rows; the next batch is decoded while this one is in the model."""
+        """Decoded batches and their rows; the next batches are decoded while this one is computed."""
+        size = self.engine.batch_size
         waiting = [row for row, status in enumerate(answers.status) if status == Status.OK]
-        size = self.batch_size
-        cuts = [waiting[start : start + size] for start in range(0, len(waiting), size)]
-        ahead = [[self.decoders.submit(self._pixels, images[r].as_py()) for r in cut] for cut in cuts[:1]]
-        for number, cut in enumerate(cuts):
-            ahead += [
-                [self.decoders.submit(self._pixels, images[r].as_py()) for r in c] for c in cuts[number + 1 :][:1]
-            ]
-            decoded, positions = [], []
-            for row, future in zip(cut, ahead.pop(0), strict=True):
+        cuts = iter([waiting[start : start + size] for start in range(0, len(waiting), size)])
+        ahead: deque[tuple[list[int], Pixels, list[Future[float]]]] = deque()
+        while True:
+            for cut in islice(cuts, _DECODED_AHEAD + 1 - len(ahead)):
+                pixels = torch.empty((len(cut), 3, *[self.checkpoint.spec.size_px] * 2), dtype=torch.uint8)
+                slots = zip(cut, pixels, strict=True)
+                ahead.append((cut, pixels, [self.decoders.submit(self._fill, s, images[r].as_py()) for r, s in slots]))
+            if not ahead:
+                return
+            cut, pixels, futures = ahead.popleft()
+            filled = []
+            for slot, (row, future) in enumerate(zip(cut, futures, strict=True)):
                 try:
-                    decoded.append(future.result())
-                    positions.append(row)
+                    answers.blank[row] = future.result()
+                    filled.append(slot)
                 except UnusableCutout as bad:
                     answers.status[row], answers.error[row] = str(bad.status), bad.reason
-            if positions:
-                yield positions, torch.stack(decoded)
+            if filled:
+                yield [cut[slot] for slot in filled], pixels if len(filled) == len(cut) else pixels[filled]
 
-    def _pixels(self, content: bytes) -> Pixels:
+    def _fill(self, slot: Pixels, content: bytes) -> float:
+        """Decode one cutout into its place in the batch; give its blank fraction."""
         spec = self.checkpoint.spec
-        return resize(decode(content, self.config.max_image_pixels), spec.size_px, spec.crop_fraction)
+        native = decode(content, self.config.max_image_pixels)
+        slot.copy_(resize(native, spec.size_px, spec.crop_fraction))
+        return blank_fraction(native)
 
 
 def _with_answers(rows: pa.Table, answers: _Answers, classes: tuple[str, ...]) -> pa.Table:

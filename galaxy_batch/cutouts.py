@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import simplejpeg
 import torch
 import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
@@ -21,6 +22,8 @@ __all__ = ["Pixels", "UnusableCutout", "blank_fraction", "decode", "fetch_cutout
 Pixels = torch.Tensor
 """uint8 of shape ``(3, height, width)``, red, green, blue; or ``(N, 3, height, width)``."""
 
+_BLANK_SAMPLE = 96  # pixels per side that are enough for a share; not averaged, which would hide the sky's noise
+_JPEG = b"\xff\xd8\xff"
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")  # what a survey may send; Pillow's other decoders stay shut
 
 
@@ -75,6 +78,9 @@ def hash_image(content: bytes) -> int:
 def decode(content: bytes, max_pixels: int) -> Pixels:
     """Decode one encoded cutout to ``(3, height, width)`` uint8 pixels.
 
+    Plain JPEGs, which is what surveys send, go straight to libjpeg-turbo; everything else goes through Pillow, which
+    gives the same pixels for a JPEG.
+
     Args:
         content: a whole JPEG, PNG, WebP, TIFF, GIF or BMP file.
         max_pixels: the size in the header is checked against this before any pixel is decoded.
@@ -85,14 +91,15 @@ def decode(content: bytes, max_pixels: int) -> Pixels:
     if not content:
         raise UnusableCutout(Status.UNREADABLE, "empty file")
     try:
+        if content.startswith(_JPEG):
+            pixels = _decode_jpeg(content, max_pixels)
+            if pixels is not None:
+                return torch.from_numpy(pixels).permute(2, 0, 1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about odd metadata; what matters raises
             with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-                if image.width * image.height > max_pixels:
-                    raise UnusableCutout(
-                        Status.TOO_LARGE, f"{image.width} x {image.height} pixels, at most {max_pixels} are allowed"
-                    )
-                pixels = np.asarray(_rgb(image))
+                _check_size(image.width, image.height, max_pixels)
+                return torch.from_numpy(np.array(_rgb(image))).permute(2, 0, 1)
     except UnidentifiedImageError:
         raise UnusableCutout(Status.UNREADABLE, f"not an image: begins with {content[:24]!r}") from None
     except Image.DecompressionBombError as error:
@@ -101,7 +108,6 @@ def decode(content: bytes, max_pixels: int) -> Pixels:
         raise
     except Exception as error:  # noqa: BLE001 - a decoder fed with hostile bytes may raise anything: it is this row's fault alone
         raise UnusableCutout(Status.UNREADABLE, f"{type(error).__name__}: {error}") from None
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
 
 
 def resize(pixels: Pixels, size_px: int, crop_fraction: float) -> Pixels:
@@ -118,21 +124,22 @@ def resize(pixels: Pixels, size_px: int, crop_fraction: float) -> Pixels:
     top, left = (height - side) // 2, (width - side) // 2
     batch = batch[..., top : top + side, left : left + side]
     if side != size_px:
-        batch = _scale(batch, size_px)
+        batch = _scale(batch.contiguous(memory_format=torch.channels_last), size_px)
     return batch if pixels.dim() == 4 else batch[0]
 
 
-def blank_fraction(pixels: Pixels) -> npt.NDArray[np.float32]:
-    """Share of the pixels within one level of the median brightness, ``(N,)`` for ``(N, 3, h, w)``.
+def blank_fraction(pixels: Pixels) -> float:
+    """Share of the pixels within one level of the median brightness, of one cutout ``(3, height, width)`` as stored.
 
-    Sky noise keeps it low: of 1,374 real cutouts (SDSS, DECaLS, KiDS, UKIDSS, Illustris) the highest has 0.75
-    when resized to 160 px or more; at 64 px, where the noise averages out, one reaches 0.90. A constant frame
-    has 1, and a line of text on black at least 0.96.
+    Sky noise keeps it low: of 5,490 real cutouts (SDSS, DECaLS, KiDS, UKIDSS, Illustris) the highest has 0.84. A
+    constant frame has 1, and a line of text on black at least 0.96.
     """
-    grey = pixels.flatten(2).sum(1, dtype=torch.int16)  # three times the brightness, (N, h * w)
-    median = grey.median(dim=1, keepdim=True).values
-    share = ((grey - median).abs() <= 3).float().mean(dim=1)
-    return share.cpu().numpy()
+    step = max(1, min(pixels.shape[1:]) // _BLANK_SAMPLE)
+    red, green, blue = pixels.numpy()[:, ::step, ::step].astype(np.uint16)
+    grey = (red + green + blue).ravel()  # three times the brightness
+    counts = np.bincount(grey, minlength=3 * 256 + 3)
+    median = int(np.searchsorted(counts.cumsum(), (len(grey) + 1) // 2))
+    return float(counts[max(0, median - 3) : median + 4].sum() / len(grey))
 
 
 def _scale(batch: Pixels, size_px: int) -> Pixels:
@@ -141,6 +148,24 @@ def _scale(batch: Pixels, size_px: int) -> Pixels:
         return F.interpolate(batch, (size_px, size_px), mode="bilinear", antialias=True, align_corners=False)
     scaled = F.interpolate(batch.float(), (size_px, size_px), mode="bilinear", antialias=True, align_corners=False)
     return scaled.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _decode_jpeg(content: bytes, max_pixels: int) -> npt.NDArray[np.uint8] | None:
+    """``(height, width, 3)``; None for what Pillow knows better: CMYK, RGB, half a header."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+    except ValueError:
+        return None
+    if colours not in ("YCbCr", "Gray"):
+        return None
+    _check_size(width, height, max_pixels)
+    pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(content, "RGB", fastdct=False, fastupsample=False)
+    return pixels
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise UnusableCutout(Status.TOO_LARGE, f"{width} x {height} pixels, at most {max_pixels} are allowed")
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -35,6 +35,7 @@ from galaxy_batch.checkpoint import Checkpoint, load_checkpoint
 from galaxy_batch.classify import Classifier
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.cutouts import fetch_cutouts
+from galaxy_batch.engines import Precision
 from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.manifest import Chunk, Manifest, open_manifest, read_chunk
 from galaxy_batch.parts import finished_parts, read_part, write_part
@@ -99,6 +100,9 @@ def plan_release(config: CatalogConfig) -> ReleasePlan:
     checkpoint, _ = load_checkpoint(config.checkpoint_uri)
     layout = Layout(config.output_uri, config.release, checkpoint.checkpoint_id)
     manifest = open_manifest(config.manifest, config.classify.chunk_rows)
+    if config.classify.precision == "auto":
+        precision: Precision = "bf16" if checkpoint.bf16_agrees else "fp32"
+        config = dataclasses.replace(config, classify=dataclasses.replace(config.classify, precision=precision))
     mark = fingerprint(manifest.content_id, checkpoint.checkpoint_id, _settings(config))
     published = read_manifest(layout.catalog)
     if published is not None and published["fingerprint"] != mark:
@@ -269,8 +273,9 @@ def _model_arguments(plan: ReleasePlan, workers: Workers) -> dict[str, Any]:
     return {
         "checkpoint_uri": plan.config.checkpoint_uri,
         "config": plan.config.classify,
-        "batch_size": plan.config.runtime.batch_size,
-        "device": workers.device,
+        "batch_size": workers.batch_size,
+        "engine": workers.engine,
+        "precision": plan.config.classify.precision,
         "threads": workers.threads,
     }
 

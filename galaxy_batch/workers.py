@@ -7,6 +7,7 @@ import ray
 from ray.data import ActorPoolStrategy
 
 from galaxy_batch.config import RuntimeConfig
+from galaxy_batch.engines import EngineName, choose_engine
 from galaxy_batch.errors import InputError
 
 __all__ = ["Workers", "workers_for"]
@@ -15,6 +16,9 @@ __all__ = ["Workers", "workers_for"]
 # thousand, actors reserve three quarters, and a task, which mostly waits for the store, asks for a quarter of one.
 _ACTOR_SHARE = 0.75
 _TASK_CPUS = 0.25
+_CPUS_PER_ACTOR = {"openvino": 8, "torch": 1}  # torch loses time where its threads meet; OpenVINO runs a stream in each
+_ACTORS_PER_GPU = 2  # one has the GPU to itself while the other begins or ends a chunk
+_BATCH = {"cpu": 16, "cuda": 512}
 _ACTOR_RESTARTS = 3  # an image that kills the process must not do so for ever
 
 
@@ -23,11 +27,20 @@ class Workers:
     """Actors and tasks of one job."""
 
     actors: int
-    device: str
+    engine: EngineName
+    batch_size: int
+    """Cutouts per forward pass."""
     threads: int
     """CPU threads of each actor."""
     actor_cpus: float
     """CPUs that Ray reserves for each actor."""
+    actor_gpus: float
+    """GPUs that Ray reserves for each actor."""
+
+    @property
+    def device(self) -> str:
+        """`cuda` or `cpu`."""
+        return "cuda" if self.engine == "cuda" else "cpu"
 
     @property
     def task_options(self) -> dict[str, Any]:
@@ -41,7 +54,7 @@ class Workers:
             "batch_size": None,
             "batch_format": "pyarrow",
             "num_cpus": self.actor_cpus,
-            "num_gpus": 1 if self.device == "cuda" else 0,
+            "num_gpus": self.actor_gpus,
             "compute": ActorPoolStrategy(size=self.actors),
             "max_restarts": _ACTOR_RESTARTS,
             "max_task_retries": _ACTOR_RESTARTS,
@@ -49,29 +62,36 @@ class Workers:
 
 
 def workers_for(runtime: RuntimeConfig, chunks: int) -> Workers:
-    """Spread a job of so many chunks over the Ray that runs: one actor per GPU, else one per CPU.
+    """Spread a job of so many chunks over the Ray that runs.
 
     Raises:
         InputError: a GPU is asked for, and Ray has none.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cpus, gpus = int(sum(n.get("CPU", 0) for n in nodes)), int(sum(n.get("GPU", 0) for n in nodes))
+    gpus = int(sum(n.get("GPU", 0) for n in nodes))
     if runtime.device == "cuda" and not gpus:
         raise InputError("runtime.device", runtime.device, "Ray has no GPU; use 'auto' or 'cpu'")
-    on_gpu = gpus > 0 and runtime.device != "cpu"
-    actors = max(1, min(runtime.actors or (gpus if on_gpu else cpus), chunks))
-    # An actor must fit on the smallest node that it may be placed on.
-    room = (
-        min(n["CPU"] / n["GPU"] for n in nodes if n.get("GPU"))
-        if on_gpu
-        else min(n["CPU"] for n in nodes if n.get("CPU"))
-    )
+    device = "cuda" if gpus and runtime.device != "cpu" else "cpu"
+    if device == "cuda":
+        engine: EngineName = "cuda"
+        slots = [(n["CPU"], gpu) for n in nodes if (gpu := int(n.get("GPU", 0)))]
+        wanted, cpus = gpus * _ACTORS_PER_GPU, sum(cpu for cpu, _ in slots)
+        room = min(cpu / (gpu * _ACTORS_PER_GPU) for cpu, gpu in slots)
+    else:
+        engine = choose_engine() if runtime.engine == "auto" else runtime.engine
+        sizes = [n["CPU"] for n in nodes if n.get("CPU")]
+        cpus, room = sum(sizes), min(sizes)  # an actor must fit on the smallest node that it may be placed on
+        each = min(room, _CPUS_PER_ACTOR[engine])
+        wanted = sum(int(size // each) for size in sizes)
+    actors = max(1, min(runtime.actors or wanted, chunks))
     share = min(room, cpus / actors)
     return Workers(
         actors=actors,
-        device="cuda" if on_gpu else "cpu",
+        engine=engine,
+        batch_size=runtime.batch_size or _BATCH[device],
         threads=max(1, int(share)),
         actor_cpus=_reservable(share * _ACTOR_SHARE),
+        actor_gpus=min(1.0, gpus / actors) if device == "cuda" else 0.0,
     )
 
 

@@ -18,7 +18,7 @@ from train.fit import predict_logits
 
 
 def classifier(model: SavedModel, batch_size: int = 4, threads: int = 2) -> Classifier:
-    return Classifier(model.uri, ClassifyConfig(), batch_size, "cpu", threads)
+    return Classifier(model.uri, ClassifyConfig(), batch_size, "torch", "fp32", threads)
 
 
 def fetched(contents: list[bytes | None]) -> pa.Table:
@@ -76,7 +76,6 @@ def check_training_equals_inference(saved_model: SavedModel, config: ManifestCon
     actor = classifier(saved_model, batch_size=64)
     rows = actor(fetch_cutouts(objects, 10**7))
     assert len(cutouts.rows) == len(objects)
-    with torch.inference_mode():
-        assert np.array_equal(actor.model(cutouts.pixels).numpy(), logits.astype(np.float32))
+    assert np.array_equal(actor.engine.submit(cutouts.pixels).result(), logits.astype(np.float32))
     published = np.stack([rows["p_smooth"].to_numpy(), rows["p_featured"].to_numpy()], axis=1)
     assert np.allclose(published, softmax(logits, checkpoint.temperature), atol=1e-6)

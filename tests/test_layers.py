@@ -53,3 +53,25 @@ def test_batch_norm_of_frozen_blocks_never_moves(train: bool) -> None:
     assert frozen
     assert not any(m.training for m in frozen)
     assert norms["bn2"].training is train
+
+
+@pytest.mark.parametrize("architecture", BACKBONES)
+def test_folding_batch_norms_changes_no_answer(architecture: str) -> None:
+    model = model_of(architecture)
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):  # as if they had been trained
+        nn.init.uniform_(norm.weight, 0.5, 2)
+        nn.init.normal_(norm.bias, std=0.1)
+        nn.init.normal_(norm.running_mean, std=0.1)
+        nn.init.uniform_(norm.running_var, 0.5, 2)
+    pixels = torch.randint(0, 255, (2, 3, model.spec.size_px, model.spec.size_px), dtype=torch.uint8)
+    layers = Layers(model)
+    with torch.inference_mode():
+        before = model(pixels)
+    layers.fold_batch_norms()
+    with torch.inference_mode():
+        assert torch.allclose(model(pixels), before, rtol=1e-3, atol=1e-5)
+    assert layers.folded is ("efficientnet" in architecture)
+    layers.set_learning(2, batch_norm_train=False)
+    if layers.folded:
+        scales = [m.weight for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+        assert all(torch.equal(scale, torch.ones_like(scale)) and not scale.requires_grad for scale in scales)

@@ -111,6 +111,8 @@ def fit(
         store: keeps the state after each epoch.
     """
     layers = Layers(model)
+    if config.batch_norm == "eval":
+        layers.fold_batch_norms()
     features = FrozenFeatures(layers, train.pixels, config, device)
     torch.manual_seed(config.seed + 1)
     auxiliary = _answering_head(layers.features, sum(config.auxiliary_sizes)).to(device)

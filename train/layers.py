@@ -1,6 +1,7 @@
 """A backbone as a row of blocks, so that what is frozen can be computed once and kept."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import torch
 from timm.models.efficientnet import EfficientNet
@@ -28,6 +29,33 @@ class Layers:
             self.pooling: nn.Module = nn.Sequential(net.conv_head, net.bn2, net.global_pool)
         else:
             self.stages, self.pooling = [_Features(net)], _Pooling(net)
+        self.folded = False
+
+    @torch.no_grad()
+    def fold_batch_norms(self) -> None:
+        """Move the frozen scale of each batch norm into the convolution before it; what the network computes stays.
+
+        A batch norm with fixed statistics is a scale and a shift of the convolution's output. Left apart, the same
+        step of the optimiser means something else in each channel, by that channel's scale. The scale is then one,
+        and does not learn; the shift does. Only for EfficientNets, where every
+        batch norm stands right behind its convolution.
+        """
+        if not isinstance(self.model.backbone, EfficientNet):
+            return
+        for parent in (module for stage in [*self.stages, self.pooling] for module in stage.modules()):
+            children = list(parent.children())
+            for conv, norm in pairwise(children):
+                if not isinstance(conv, nn.Conv2d) or not isinstance(norm, nn.modules.batchnorm._BatchNorm):
+                    continue
+                assert norm.running_mean is not None
+                assert norm.running_var is not None
+                scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+                conv.weight.mul_(scale.view(-1, 1, 1, 1))
+                norm.bias.sub_(norm.running_mean * scale)
+                norm.running_mean.zero_()
+                norm.running_var.fill_(1 - norm.eps)
+                norm.weight.fill_(1)
+                self.folded = True
 
     def frozen(self, pixels: torch.Tensor, blocks: int) -> torch.Tensor:
         """uint8 pixels ``(N, 3, h, w)`` through everything before the last `blocks` blocks; before the head for 0."""
@@ -51,6 +79,8 @@ class Layers:
             for inner in module.modules():
                 if isinstance(inner, nn.modules.batchnorm._BatchNorm) and not batch_norm_train:
                     inner.eval()
+                    if self.folded:
+                        inner.weight.requires_grad_(False)
 
     def _first(self, blocks: int) -> int:
         """The first stage that learns; asked for every block or more, the stem learns too."""

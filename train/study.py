@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 
@@ -15,7 +16,7 @@ from galaxy_batch.checkpoint import Checkpoint, save_checkpoint
 from galaxy_batch.errors import InputError
 from galaxy_batch.model import MorphologyModel
 from galaxy_batch.storage import join, without_secrets
-from train.calibration import fit_temperature
+from train.calibration import fit_temperature, softmax
 from train.distributed import fit_on_workers
 from train.evaluation import evaluate
 from train.fit import Epoch, fit, predict_logits
@@ -68,6 +69,7 @@ def train_model(config: TrainConfig) -> dict[str, Any]:
             label_rule=dataclasses.asdict(config.labels),
             accuracy=tested.accuracy,
             ece=tested.ece,
+            bf16_agreement=_bf16_agreement(model, held_out["test"], test.logits, temperature, device),
             training=_provenance(config, labels, results),
         ),
         model,
@@ -143,6 +145,23 @@ def _result(
         logits=logits,
         drawn_from=None if len(rows) == len(part.rows) else labels.label[rows],
     )
+
+
+def _bf16_agreement(
+    model: MorphologyModel,
+    part: Part,
+    logits: npt.NDArray[np.float64],
+    temperature: float,
+    device: torch.device,
+) -> dict[str, float]:
+    """What bf16 changes; see `Checkpoint.bf16_agreement`."""
+    with torch.autocast(device.type, torch.bfloat16):
+        rounded = predict_logits(model, part.examples.pixels, device).double().numpy()
+    differences = np.abs(softmax(rounded, temperature) - softmax(logits, temperature)).max(axis=1)
+    return {
+        "same_class": float((rounded.argmax(axis=1) == logits.argmax(axis=1)).mean()),
+        "difference_p99": float(np.quantile(differences, 0.99)),
+    }
 
 
 def _check_split(split: Split, labels: Labels) -> None:

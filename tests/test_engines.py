@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from galaxy_batch.cutouts import decode, resize
+from galaxy_batch.engines import EngineName, choose_engine, make_engine
+from galaxy_batch.errors import InputError
+from galaxy_batch.model import RANDOM, ModelSpec, MorphologyModel, build_model
+
+CPU_ENGINES: tuple[EngineName, ...] = ("torch", "openvino")
+
+
+def model_of(architecture: str = "test_efficientnet", size: int = 64, views: int = 1) -> MorphologyModel:
+    torch.manual_seed(5)
+    model = build_model(ModelSpec(architecture, ("a", "b"), size, 1.0, (0.5,) * 3, (0.3,) * 3, views), RANDOM)
+    torch.nn.init.normal_(model.backbone.get_classifier().weight)  # answers that differ
+    return model
+
+
+def pixels_of(count: int, size: int = 64) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+@torch.inference_mode()
+def expected(model: MorphologyModel, pixels: torch.Tensor) -> np.ndarray:
+    return model(pixels).numpy()
+
+
+@pytest.mark.parametrize("views", [1, 4])
+@pytest.mark.parametrize("name", CPU_ENGINES)
+def test_every_engine_gives_the_models_own_logits(name: EngineName, views: int) -> None:
+    model = model_of(views=views)
+    engine = make_engine(name, model, "fp32", batch_size=4, threads=2)
+    for count in (4, 1, 3):  # the last batch of a chunk is smaller
+        pixels = pixels_of(count)
+        logits = engine.submit(pixels).result()
+        assert logits.shape == (count, 2)
+        assert logits.dtype == np.float32
+        assert np.allclose(logits, expected(model, pixels), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", CPU_ENGINES)
+def test_answers_come_to_those_who_asked(name: EngineName) -> None:
+    model = model_of()
+    engine = make_engine(name, model, "fp32", batch_size=2, threads=2)
+    batches = pixels_of(16).split(2)
+    answers = [engine.submit(batch) for batch in batches]
+    for batch, answer in reversed(list(zip(batches, answers, strict=True))):
+        assert np.allclose(answer.result(), expected(model, batch), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", CPU_ENGINES)
+def test_bf16_is_near(name: EngineName) -> None:
+    model = model_of()
+    pixels = pixels_of(4)
+    rounded = make_engine(name, model, "bf16", batch_size=4, threads=1).submit(pixels).result()
+    exact = expected(model, pixels)
+    assert np.abs(rounded - exact).max() < 0.1 * np.abs(exact).max()
+
+
+def test_openvino_agrees_with_torch_on_real_galaxies(sky: Path) -> None:
+    """The bar: the same class for 99.9 %, and 99 % of the probabilities within 0.01."""
+    weights = sky / "weights" / "tf_efficientnet_lite0_imagenet_timm.pth"
+    torch.manual_seed(0)
+    model = build_model(
+        ModelSpec("tf_efficientnet_lite0", ("a", "b"), 160, 0.6, (0.5,) * 3, (0.5,) * 3), str(weights)
+    )
+    torch.nn.init.normal_(model.backbone.get_classifier().weight, std=0.3)
+    files = sorted((sky / "sdss_dr7" / "images").iterdir())[:48]
+    pixels = torch.stack([resize(decode(f.read_bytes(), 10**6), 160, 0.6) for f in files])
+    engine = make_engine("openvino", model, "fp32", batch_size=16, threads=1)
+    found = torch.cat([torch.from_numpy(engine.submit(batch).result()) for batch in pixels.split(16)]).softmax(1)
+    wanted = torch.from_numpy(expected(model, pixels)).softmax(1)
+    assert wanted[:, 0].std() > 0.1  # it is not one answer for all
+    assert torch.equal(found.argmax(1), wanted.argmax(1))
+    assert (found - wanted).abs().max() < 1e-3
+
+
+def test_openvino_is_chosen_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_engine() == "openvino"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert choose_engine() == "torch"
+
+
+def test_openvino_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    with pytest.raises(InputError, match=r"runtime\.engine.*not installed"):
+        make_engine("openvino", model_of(), "fp32", 4, 1)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("count", [4, 1])
+def test_the_gpu_gives_the_models_own_logits(count: int) -> None:
+    model, pixels = model_of(), pixels_of(count)
+    wanted = expected(model, pixels)
+    engine = make_engine("cuda", model, "fp32", batch_size=4, threads=1)
+    assert np.allclose(engine.submit(pixels).result(), wanted, atol=1e-3)
