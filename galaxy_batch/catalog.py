@@ -1,17 +1,22 @@
-"""The published catalog: where everything is, and the step from parts to a catalog that readers may see.
+"""The published catalog: where everything is, and what makes files one that readers may see.
 
 ::
 
     <output_uri>/release=<name>/model=<checkpoint id>/
         parts/<fingerprint>/part-000000.parquet     one per chunk, written while the job runs
-        catalog/dataset/part-000000.parquet         what readers query
-        catalog/manifest.json                       written last: without it there is no catalog
+        exchange/<fingerprint>/                     sorted runs, only while the catalog is being published
+        catalog/
+            dataset/Norder=<k>/Dir=<d>/Npix=<p>.parquet     the rows of a patch of the sky: a HATS catalog, see hats.py
+            without_position/part-000000.parquet            the rows that are nowhere on the sky; may be empty
+            hats.properties, partition_info.csv, skymap.fits, dataset/_metadata, dataset/_common_metadata
+            manifest.json                                   written last: without it there is no catalog
         runs/<run id>.json                          one per run: config, times, outcome
         report/
 """
 
 import dataclasses
 import hashlib
+import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -19,26 +24,37 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from galaxy_batch.errors import InputError
-from galaxy_batch.rows import CHUNK, ReviewFlag
-from galaxy_batch.storage import join, parquet_bytes, read_bytes, remove_tree, write_atomically
+from galaxy_batch.hats import tile_path
+from galaxy_batch.healpix import Tile
+from galaxy_batch.ids import id_hashes, ids_checksum
+from galaxy_batch.rows import ReviewFlag
+from galaxy_batch.storage import join, read_bytes, remove_tree, write_atomically
+from galaxy_batch.votable import described, text_lengths
 
 __all__ = [
-    "DATASET",
+    "FORMAT",
     "MANIFEST",
+    "WITHOUT_POSITION",
+    "Heading",
     "Layout",
+    "file_path",
     "fingerprint",
     "publish_manifest",
     "read_manifest",
     "unpublish",
     "write_catalog_file",
     "write_json",
+    "write_metadata_file",
 ]
 
 MANIFEST = "manifest.json"
-DATASET = "dataset"
-_FORMAT = 1  # of parts, catalog and manifest.json; part of the fingerprint
+WITHOUT_POSITION = "without_position"
+FORMAT = 2
+"""Of parts, catalog and manifest.json; part of the fingerprint."""
+_ROW_GROUP_ROWS = 65_536  # a cone search reads one or two of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +79,10 @@ class Layout:
         """The folder of parts with this fingerprint."""
         return join(self.root, "parts", mark)
 
+    def exchange(self, mark: str) -> str:
+        """The folder of the sorted runs that the parts with this fingerprint become on their way into the catalog."""
+        return join(self.root, "exchange", mark)
+
     def run(self, run_id: str) -> str:
         """The record of one run."""
         return join(self.root, "runs", f"{run_id}.json")
@@ -70,57 +90,103 @@ class Layout:
 
 def fingerprint(manifest_id: str, model_id: str, settings: Mapping[str, Any]) -> str:
     """16 hex digits for all that a part is made from: manifest content, checkpoint, settings that change a value."""
-    made_from = {"format": _FORMAT, "manifest": manifest_id, "model": model_id, "settings": settings}
+    made_from = {"format": FORMAT, "manifest": manifest_id, "model": model_id, "settings": settings}
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def write_catalog_file(rows: pa.Table, catalog_uri: str) -> pa.Table:
-    """Write the rows of one part as one file of the catalog.
+@dataclasses.dataclass(frozen=True)
+class Heading:
+    """What every file of a catalog says of itself."""
 
-    Reads the catalog columns, `_chunk`. Drops all.
-    Gives one row: `path` below the catalog's folder, `rows`, `bytes`, `sha256`, and `counts` as JSON.
+    schema: pa.Schema
+    """Columns, with unit, UCD and description in the metadata of each field."""
+    release: str
+    model_id: str
+
+    def schema_of(self, rows: pa.Table | None = None) -> pa.Schema:
+        """The schema with the VOTable header that fits these rows; without rows, the header of the whole dataset."""
+        title = f"Galaxy morphologies of release {self.release}, by checkpoint {self.model_id}"
+        about = {"release": self.release, "model_id": self.model_id}
+        return described(self.schema, title, about, text_lengths(rows) if rows is not None else {})
+
+
+def file_path(tile: Tile, number: int) -> str:
+    """Where the file of a tile is, below the catalog's folder.
+
+    Args:
+        tile: a pixel of the sky, or a share of the rows without a position.
+        number: of the share among the shares.
     """
-    (chunk,) = pc.unique(rows[CHUNK]).to_pylist()
-    table = rows.drop_columns([CHUNK])
-    path = f"{DATASET}/part-{chunk:06d}.parquet"
-    content = parquet_bytes(table)
+    return tile_path(tile.order, tile.pixel) if tile.on_sky else f"{WITHOUT_POSITION}/part-{number:06d}.parquet"
+
+
+def write_catalog_file(rows: pa.Table, path: str, heading: Heading, catalog_uri: str) -> dict[str, Any]:
+    """Write the rows of one tile, in their order, as one file of the catalog, in one atomic step.
+
+    Reads the catalog's columns; drops what else there is.
+
+    Returns:
+        `path`, `rows`, `bytes`, `sha256`; `ids`, the checksum of the ids; `counts`; `footer`, the Parquet metadata.
+    """
+    schema = heading.schema_of(rows)
+    table = pa.table([rows[field.name].cast(field.type) for field in schema], schema=schema)
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", row_group_size=_ROW_GROUP_ROWS)
+    content = sink.getvalue()
     write_atomically(join(catalog_uri, path), content)
-    return pa.table(
-        {
-            "path": [path],
-            "rows": [len(table)],
-            "bytes": [len(content)],
-            "sha256": [hashlib.sha256(content).hexdigest()],
-            "counts": [json.dumps(_counts(table))],
-        }
-    )
+    sink.seek(0)
+    footer = io.BytesIO()
+    pq.read_metadata(sink).write_metadata_file(footer)
+    return {
+        "path": path,
+        "rows": len(table),
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "ids": ids_checksum(id_hashes(table["object_id"])),
+        "counts": _counts(table),
+        "footer": footer.getvalue(),
+    }
+
+
+def write_metadata_file(content: bytes, path: str, catalog_uri: str) -> dict[str, Any]:
+    """Write a file that says something of the others. Gives `path`, `bytes`, `sha256`."""
+    write_atomically(join(catalog_uri, path), content)
+    return {"path": path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def publish_manifest(
-    catalog_uri: str, entries: Iterable[Mapping[str, Any]], about: Mapping[str, Any]
+    catalog_uri: str,
+    files: Iterable[Mapping[str, Any]],
+    metadata_files: Iterable[Mapping[str, Any]],
+    about: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write `manifest.json`, the step that makes the files a catalog, and return its content.
 
     Args:
         catalog_uri: the catalog's folder.
-        entries: the rows of `write_catalog_file`, one per file.
+        files: what `write_catalog_file` gave for each file of rows.
+        metadata_files: what `write_metadata_file` gave for each other file.
         about: everything else that the manifest records: release, config, checkpoint, versions.
     """
-    files = sorted(({**entry} for entry in entries), key=lambda entry: str(entry["path"]))
+    listed = sorted(files, key=lambda entry: str(entry["path"]))
     totals: dict[str, Counter[str]] = {"status": Counter(), "class": Counter(), "flag": Counter(), "row": Counter()}
-    for entry in files:
-        for kind, counts in json.loads(entry.pop("counts")).items():
+    for entry in listed:
+        for kind, counts in entry["counts"].items():
             totals[kind].update(counts)
     manifest = {
-        "format": _FORMAT,
-        "rows": sum(entry["rows"] for entry in files),
+        "format": FORMAT,
+        "rows": sum(entry["rows"] for entry in listed),
         "failed": totals["row"]["failed"],
         "flagged": totals["row"]["flagged"],
+        "without_position": totals["flag"][str(ReviewFlag.NO_POSITION.name)],
         "status_counts": dict(sorted(totals["status"].items())),
         "class_counts": dict(sorted(totals["class"].items())),
         "flag_counts": {flag.name: totals["flag"][str(flag.name)] for flag in ReviewFlag},
+        # text, because few readers of JSON keep 64 bits of a number
+        "ids_checksum": f"{sum(entry['ids'] for entry in listed) % 2**64:016x}",
         **about,
-        "files": files,
+        "files": [{key: entry[key] for key in ("path", "rows", "bytes", "sha256")} for entry in listed],
+        "metadata_files": sorted(metadata_files, key=lambda entry: str(entry["path"])),
     }
     write_json(join(catalog_uri, MANIFEST), manifest)
     return manifest
@@ -146,7 +212,7 @@ def read_manifest(catalog_uri: str) -> dict[str, Any] | None:
 
 
 def unpublish(catalog_uri: str) -> None:
-    """Remove a catalog, or what an interrupted publication left; the manifest first, which makes it one."""
+    """Remove a catalog, or what an interrupted publication left; first the manifest, which makes it a catalog."""
     remove_tree(join(catalog_uri, MANIFEST))
     remove_tree(catalog_uri)
 

@@ -78,6 +78,8 @@ def load_checkpoint(uri: str) -> tuple[Checkpoint, MorphologyModel]:
         content = read_bytes(uri)
     except (FileNotFoundError, IsADirectoryError):
         raise InputError("checkpoint_uri", uri, "no such file; jobs.train_model makes one") from None
+    except PermissionError as error:
+        raise InputError("checkpoint_uri", uri, f"may not be read: {error}") from None
     checkpoint = _describe(uri, content)
     model = MorphologyModel(checkpoint.spec)
     try:

@@ -76,10 +76,10 @@ class Classifier:
             blank=np.full(len(rows), np.nan, np.float32),
         )
         computing: deque[tuple[list[int], Answer]] = deque()
-        for positions, pixels in self._batches(rows[IMAGE_BYTES], answers):
-            computing.append((positions, self.engine.submit(pixels)))
+        for positions, cutouts in self._batches(rows[IMAGE_BYTES], answers):
             if len(computing) > self.engine.in_flight:
                 self._collect(*computing.popleft(), answers)
+            computing.append((positions, self.engine.compute(self.engine.load(cutouts))))
         while computing:
             self._collect(*computing.popleft(), answers)
         return _with_answers(rows.drop_columns([IMAGE_BYTES, "status", "error"]), answers, classes)
@@ -88,36 +88,35 @@ class Classifier:
         logits = torch.from_numpy(answer.result())
         answers.probabilities[positions] = torch.softmax(logits / self.checkpoint.temperature, dim=1).numpy()
 
-    def _batches(self, images: pa.ChunkedArray, answers: _Answers) -> Iterator[tuple[list[int], Pixels]]:
+    def _batches(self, images: pa.ChunkedArray, answers: _Answers) -> Iterator[tuple[list[int], list[Pixels]]]:
         """Decoded batches and their rows; the next batches are decoded while this one is computed."""
         size = self.engine.batch_size
         waiting = [row for row, status in enumerate(answers.status) if status == Status.OK]
         cuts = iter([waiting[start : start + size] for start in range(0, len(waiting), size)])
-        ahead: deque[tuple[list[int], Pixels, list[Future[float]]]] = deque()
+        ahead: deque[tuple[list[int], list[Future[tuple[Pixels, float]]]]] = deque()
         while True:
             for cut in islice(cuts, _DECODED_AHEAD + 1 - len(ahead)):
-                pixels = torch.empty((len(cut), 3, *[self.checkpoint.spec.size_px] * 2), dtype=torch.uint8)
-                slots = zip(cut, pixels, strict=True)
-                ahead.append((cut, pixels, [self.decoders.submit(self._fill, s, images[r].as_py()) for r, s in slots]))
+                ahead.append((cut, [self.decoders.submit(self._prepare, images[row].as_py()) for row in cut]))
             if not ahead:
                 return
-            cut, pixels, futures = ahead.popleft()
-            filled = []
-            for slot, (row, future) in enumerate(zip(cut, futures, strict=True)):
+            by_side: dict[int, tuple[list[int], list[Pixels]]] = {}
+            for row, future in zip(*ahead.popleft(), strict=True):
                 try:
-                    answers.blank[row] = future.result()
-                    filled.append(slot)
+                    cutout, answers.blank[row] = future.result()
                 except UnusableCutout as bad:
                     answers.status[row], answers.error[row] = str(bad.status), bad.reason
-            if filled:
-                yield [cut[slot] for slot in filled], pixels if len(filled) == len(cut) else pixels[filled]
+                else:
+                    positions, cutouts = by_side.setdefault(cutout.shape[-1], ([], []))
+                    positions.append(row)
+                    cutouts.append(cutout)
+            yield from by_side.values()
 
-    def _fill(self, slot: Pixels, content: bytes) -> float:
-        """Decode one cutout into its place in the batch; give its blank fraction."""
+    def _prepare(self, content: bytes) -> tuple[Pixels, float]:
+        """Decode one cutout and cut out its centre, scaled where the engine does not do that; its blank fraction."""
         spec = self.checkpoint.spec
-        native = decode(content, self.config.max_image_pixels)
-        slot.copy_(resize(native, spec.size_px, spec.crop_fraction))
-        return blank_fraction(native)
+        native = decode(content, self.config.max_image_pixels, self.config.rgb)
+        size_px = None if self.engine.resizes else spec.size_px
+        return resize(native, size_px, spec.crop_fraction), blank_fraction(native)
 
 
 def _with_answers(rows: pa.Table, answers: _Answers, classes: tuple[str, ...]) -> pa.Table:

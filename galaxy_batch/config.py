@@ -20,8 +20,11 @@ __all__ = [
     "CatalogConfig",
     "ClassifyConfig",
     "ManifestConfig",
+    "PackConfig",
+    "PublishConfig",
     "Range",
     "ReviewConfig",
+    "RgbConfig",
     "RuntimeConfig",
     "Uri",
     "load_config",
@@ -60,14 +63,47 @@ class ManifestConfig:
     """Column with the cutouts: encoded bytes, `{bytes, path}` structs, or URIs. Or give `uri_template`."""
     uri_template: str | None = None
     """Where each cutout is, e.g. `../images/{dr7objid}.jpeg`; relative to the manifest's folder."""
+    band_templates: tuple[str, ...] = ()
+    """Where each cutout's three FITS files are, red, green, blue, e.g. `{field}-i.fits.bz2`, `…-r…`, `…-g…`."""
     keep_columns: tuple[str, ...] = ()
     """Columns of the manifest that the catalog keeps, under their own names."""
 
     def __post_init__(self) -> None:
-        if (self.image_column is None) == (self.uri_template is None):
-            raise InputError("manifest", self.uri, "give either image_column or uri_template, and not both")
+        if [self.image_column is None, self.uri_template is None, not self.band_templates].count(False) != 1:
+            raise InputError(
+                "manifest", self.uri, "give either image_column or uri_template or band_templates, and only one of them"
+            )
+        if self.band_templates and (len(self.band_templates) != 3 or len(set(self.band_templates)) != 3):
+            raise InputError("manifest.band_templates", self.band_templates, "give three: red, green, blue")
         if (self.ra_column is None) != (self.dec_column is None):
             raise InputError("manifest.ra_column", self.ra_column, "give both ra_column and dec_column, or neither")
+
+
+@dataclass(frozen=True)
+class RgbConfig:
+    """How the bands of a FITS cutout become a picture, after Lupton et al. (2004, PASP 116, 133).
+
+    The defaults make SDSS frames in nanomaggies (i, r, g as red, green, blue) look like SDSS's own JPEG cutouts. A
+    model that learned from JPEGs should see FITS drawn like them; a model that learned from FITS, with its own values.
+    """
+
+    scale: tuple[float, ...] = (1.0, 1.2, 1.8)
+    """What each band's pixels are multiplied with, red first; another unit or pixel scale wants another factor."""
+    minimum: Annotated[float, Range(-1e9, 1e9)] = 0.0
+    """The value that is black, after `scale`; 0 is the sky where that is subtracted."""
+    stretch: Annotated[float, Range(1e-9, 1e9)] = 0.5
+    """Where faint ends: about up to this mean of the bands, the picture is as bright as the pixel is."""
+    q: Annotated[float, Range(1e-3, 1e6)] = 6.0
+    """Softening of the asinh: a higher one has darker bright parts, with more to be seen in them."""
+    planes: tuple[int, ...] = ()
+    """Which planes of a cube, or which images of a file, are red, green, blue; counted from 0. When not given there
+    must be three, red first. The Legacy Surveys' cubes (g, r, z) begin with blue: `[2, 1, 0]`."""
+
+    def __post_init__(self) -> None:
+        if len(self.scale) != 3 or not all(0 < factor < 1e12 for factor in self.scale):
+            raise InputError("rgb.scale", self.scale, "three factors above 0, of the red, green and blue band")
+        if self.planes and (len(self.planes) != 3 or min(self.planes) < 0):
+            raise InputError("rgb.planes", self.planes, "three numbers from 0 on, of the red, green and blue plane")
 
 
 @dataclass(frozen=True)
@@ -83,6 +119,8 @@ class ClassifyConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Floats of the network's sums: `bf16` is about twice as fast where the processor has it. `auto` takes it where
     the checkpoint has seen that it changes next to nothing."""
+    rgb: RgbConfig = field(default_factory=RgbConfig)
+    """How FITS cutouts are drawn; not looked at for other formats."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +137,15 @@ class ReviewConfig:
     """AUDIT for this share of all rows, drawn by a seeded hash of the id."""
     audit_seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     """Another seed draws another audit sample."""
+
+
+@dataclass(frozen=True)
+class PublishConfig:
+    """How the catalog is cut into files; nothing here changes a value in it."""
+
+    max_rows: Annotated[int, Range(1, 100_000_000)] = 1_000_000
+    """Rows of a file, at most: a pixel of the sky with more is cut into four. Publishing holds three times so many rows
+    in memory per CPU."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +179,7 @@ class CatalogConfig:
     manifest: ManifestConfig
     classify: ClassifyConfig = field(default_factory=ClassifyConfig)
     review: ReviewConfig = field(default_factory=ReviewConfig)
+    publish: PublishConfig = field(default_factory=PublishConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     max_failed_fraction: Annotated[float, Range(0, 1)] = 0.05
     """More unreadable rows than this share: nothing is published, exit code 3."""
@@ -145,6 +193,28 @@ class CatalogConfig:
             or self.release.strip(".") == ""
         ):
             raise InputError("release", self.release, "use letters, digits, '-', '_' and '.' only")
+
+
+@dataclass(frozen=True)
+class PackConfig:
+    """Many small cutouts into few large files: a manifest, and where its shards go."""
+
+    output_uri: Annotated[str, Uri]
+    """Folder (any fsspec URI) that gets `shards/` and `manifest.json`; one folder holds one manifest's shards."""
+    manifest: ManifestConfig
+    shard_bytes: Annotated[int, Range(1 << 20, 2 << 30)] = 256 << 20
+    """Size that a shard should have, about; a worker holds one shard in memory."""
+    row_group_rows: Annotated[int, Range(1, 1_000_000)] = 1024
+    """Rows per row group: with as many as `classify.chunk_rows`, a chunk of the catalog job is one row group."""
+    max_image_bytes: Annotated[int, Range(1024, 1 << 30)] = 20 << 20
+    """A cutout with more encoded bytes than this is left out: status `too_large`."""
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    max_failed_fraction: Annotated[float, Range(0, 1)] = 0.05
+    """More rows without an image than this share: no `manifest.json`, exit code 3."""
+    keep_unreachable: bool = False
+    """Pack rows whose store does not answer without an image; when not, their shards wait for another run."""
+    overwrite: bool = False
+    """Replace shards in `output_uri` that were made from another manifest or with other settings."""
 
 
 def load_config(kind: type[T], path: str | Path, overrides: Iterable[str] = ()) -> T:

@@ -14,7 +14,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 
-from galaxy_batch.rows import IMAGE_BYTES, IMAGE_URI, Status
+from galaxy_batch.bands import BANDS, pack_bands
+from galaxy_batch.config import RgbConfig
+from galaxy_batch.rows import IMAGE_BYTES, IMAGE_URI, Status, UnusableCutout
 from galaxy_batch.storage import read_heads
 
 __all__ = ["Pixels", "UnusableCutout", "blank_fraction", "decode", "fetch_cutouts", "hash_image", "resize"]
@@ -24,15 +26,9 @@ Pixels = torch.Tensor
 
 _BLANK_SAMPLE = 96  # pixels per side that are enough for a share; not averaged, which would hide the sky's noise
 _JPEG = b"\xff\xd8\xff"
+_FITS = (b"SIMPLE  =", b"\x1f\x8b", b"BZh", b"PK\x03\x04")  # itself, gzip, bzip2, the zip of three bands
+_DEFAULT_RGB = RgbConfig()
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")  # what a survey may send; Pillow's other decoders stay shut
-
-
-class UnusableCutout(Exception):  # noqa: N818 - a fact about a row more than an error
-    """A cutout without pixels: `status` says of which kind, the message why."""
-
-    def __init__(self, status: Status, reason: str) -> None:
-        self.status, self.reason = status, reason
-        super().__init__(status, reason)
 
 
 @dataclass(frozen=True)
@@ -49,12 +45,14 @@ def fetch_cutouts(rows: pa.Table, max_bytes: int) -> pa.Table:
         rows: a chunk of the manifest.
         max_bytes: a cutout with more encoded bytes is `too_large`, and not read further.
 
-    Reads `_image_uri`, or `_image_bytes` where the manifest holds the bytes.
+    Reads `_image_uri`, or `_image_bytes` where the manifest holds the bytes. Where a row has a location per band, its
+    bytes are `pack_bands` of the three files, and the first band that failed decides its status.
     Adds `_image_bytes`, `status`, `error`, `image_hash`. Drops `_image_uri`.
     """
     if IMAGE_URI in rows.column_names:
         uris = rows[IMAGE_URI].to_pylist()
-        fetched = _fetch_uris(uris, max_bytes)
+        by_band = pa.types.is_list(rows.schema.field(IMAGE_URI).type)
+        fetched = _fetch_bands(uris, max_bytes) if by_band else _fetch_uris(uris, max_bytes)
         if IMAGE_BYTES in rows.column_names:  # some rows carry bytes, the others a location
             carried = rows[IMAGE_BYTES].to_pylist()
             fetched = [f if c is None else _sized(c, max_bytes) for f, c in zip(fetched, carried, strict=True)]
@@ -75,15 +73,16 @@ def hash_image(content: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big", signed=True)
 
 
-def decode(content: bytes, max_pixels: int) -> Pixels:
+def decode(content: bytes, max_pixels: int, rgb: RgbConfig = _DEFAULT_RGB) -> Pixels:
     """Decode one encoded cutout to ``(3, height, width)`` uint8 pixels.
 
     Plain JPEGs, which is what surveys send, go straight to libjpeg-turbo; everything else goes through Pillow, which
     gives the same pixels for a JPEG.
 
     Args:
-        content: a whole JPEG, PNG, WebP, TIFF, GIF or BMP file.
+        content: a whole JPEG, PNG, WebP, TIFF, GIF or BMP file; or FITS bands as `decode_fits` takes them.
         max_pixels: the size in the header is checked against this before any pixel is decoded.
+        rgb: how FITS bands are drawn; training and inference must say the same.
 
     Raises:
         UnusableCutout: not an image, not a whole one, or too large.
@@ -96,7 +95,9 @@ def decode(content: bytes, max_pixels: int) -> Pixels:
             if pixels is not None:
                 return torch.from_numpy(pixels).permute(2, 0, 1)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns about odd metadata; what matters raises
+            warnings.simplefilter("ignore")  # Pillow and astropy warn about odd metadata; what matters raises
+            if content.startswith(_FITS):
+                return torch.from_numpy(_decode_fits(content, max_pixels, rgb))
             with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
                 _check_size(image.width, image.height, max_pixels)
                 return torch.from_numpy(np.array(_rgb(image))).permute(2, 0, 1)
@@ -110,12 +111,12 @@ def decode(content: bytes, max_pixels: int) -> Pixels:
         raise UnusableCutout(Status.UNREADABLE, f"{type(error).__name__}: {error}") from None
 
 
-def resize(pixels: Pixels, size_px: int, crop_fraction: float) -> Pixels:
-    """Cut out the centre and scale it to ``(…, 3, size_px, size_px)``, uint8, antialiased bilinear.
+def resize(pixels: Pixels, size_px: int | None, crop_fraction: float) -> Pixels:
+    """Cut out the central square and scale it to ``(…, 3, size_px, size_px)``, uint8, antialiased bilinear.
 
     Args:
         pixels: ``(3, height, width)`` or ``(N, 3, height, width)``, uint8, on any device.
-        size_px: the side that the model wants.
+        size_px: the side that the model wants; None leaves the square as it is.
         crop_fraction: share of the shorter side that is kept, around the centre; 1 keeps all of it.
     """
     batch = pixels if pixels.dim() == 4 else pixels.unsqueeze(0)
@@ -123,7 +124,7 @@ def resize(pixels: Pixels, size_px: int, crop_fraction: float) -> Pixels:
     side = max(1, round(crop_fraction * min(height, width)))
     top, left = (height - side) // 2, (width - side) // 2
     batch = batch[..., top : top + side, left : left + side]
-    if side != size_px:
+    if size_px is not None and side != size_px:
         batch = _scale(batch.contiguous(memory_format=torch.channels_last), size_px)
     return batch if pixels.dim() == 4 else batch[0]
 
@@ -163,6 +164,12 @@ def _decode_jpeg(content: bytes, max_pixels: int) -> npt.NDArray[np.uint8] | Non
     return pixels
 
 
+def _decode_fits(content: bytes, max_pixels: int, rgb: RgbConfig) -> npt.NDArray[np.uint8]:
+    from galaxy_batch.fits_cutouts import decode_fits  # noqa: PLC0415 - imports astropy: a second that JPEGs do not need
+
+    return decode_fits(content, max_pixels, rgb)
+
+
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise UnusableCutout(Status.TOO_LARGE, f"{width} x {height} pixels, at most {max_pixels} are allowed")
@@ -194,6 +201,20 @@ def _fetch_uris(uris: Sequence[str | None], max_bytes: int) -> list[_Fetched]:
         else _judge(next(answers), max_bytes)
         for uri in uris
     ]
+
+
+def _fetch_bands(uris: Sequence[Sequence[str | None] | None], max_bytes: int) -> list[_Fetched]:
+    """All bands of all rows at once; the bands of a row as one zip."""
+    flat = [uri for bands in uris for uri in bands or [None] * len(BANDS)]
+    fetched = _fetch_uris(flat, max_bytes)
+    return [_joined(fetched[start : start + len(BANDS)], max_bytes) for start in range(0, len(flat), len(BANDS))]
+
+
+def _joined(bands: list[_Fetched], max_bytes: int) -> _Fetched:
+    for name, band in zip(BANDS, bands, strict=True):
+        if band.status != Status.OK:
+            return _Fetched(None, band.status, f"{name} band: {band.error}")
+    return _sized(pack_bands([band.content or b"" for band in bands]), max_bytes)
 
 
 def _judge(answer: bytes | Exception, max_bytes: int) -> _Fetched:

@@ -1,20 +1,21 @@
 """What turns pixels into logits, on the hardware that there is: OpenVINO or torch on CPUs, compiled torch on GPUs.
 
-An engine takes batches without waiting and answers later, so that the next batch is decoded, and sent to the
-device, while this one is in the network. Every batch has the same shape, the last one padded: one shape is
+A batch is loaded, then computed, and its answer collected later, so that the next batch is decoded and brought to
+the device while this one is in the network. Every batch has the same shape, the last one padded: one shape is
 compiled once.
 """
 
 import importlib.util
 import warnings
+from collections.abc import Sequence
+from itertools import cycle
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 
-from galaxy_batch.cutouts import Pixels
+from galaxy_batch.cutouts import Pixels, resize
 from galaxy_batch.errors import InputError
 from galaxy_batch.model import MorphologyModel
 
@@ -29,19 +30,27 @@ class Answer(Protocol):
     """Logits that may not be there yet."""
 
     def result(self) -> Logits:
-        """Wait for them: ``(N, classes)``, for the N cutouts that were submitted."""
+        """Wait for them: ``(N, classes)``, for the N cutouts of the batch."""
 
 
 class Engine(Protocol):
-    """A loaded network."""
+    """A network, ready to compute."""
 
     batch_size: int
-    """Cutouts in one submission, at most."""
+    """Cutouts in one batch, at most."""
     in_flight: int
-    """Submissions that are worth having open at a time."""
+    """Batches that are worth having open at a time; at most one more may be."""
+    resizes: bool
+    """Whether it scales the cutouts to the network's size itself."""
 
-    def submit(self, pixels: Pixels) -> Answer:
-        """Begin to compute the logits of uint8 pixels ``(N, 3, size_px, size_px)``, N at most `batch_size`."""
+    def load(self, cutouts: Sequence[Pixels]) -> Any:
+        """Begin to bring a batch of cutouts to the device, each uint8 ``(3, side, side)``, all of one side.
+
+        The side is the network's `size_px`, or any where the engine resizes.
+        """
+
+    def compute(self, loaded: Any) -> Answer:
+        """Begin to compute the logits of what `load` gave."""
 
 
 def choose_engine() -> EngineName:
@@ -84,20 +93,25 @@ class _Ready:
 class _Torch:
     """Plain torch on a CPU: computes at once, while other threads decode."""
 
-    in_flight = 1
+    in_flight, resizes = 0, False
 
     def __init__(self, model: MorphologyModel, precision: Precision, batch_size: int, threads: int) -> None:
         torch.set_num_threads(threads)
         self.model, self.precision, self.batch_size = model.eval(), precision, batch_size
 
+    def load(self, cutouts: Sequence[Pixels]) -> Pixels:
+        return torch.stack(list(cutouts))
+
     @torch.inference_mode()
-    def submit(self, pixels: Pixels) -> Answer:
+    def compute(self, loaded: Pixels) -> Answer:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
-            return _Ready(self.model(pixels).float().numpy())
+            return _Ready(self.model(loaded).float().numpy())
 
 
 class _OpenVino:
     """OpenVINO's CPU plugin: one stream per thread, each with a batch of its own."""
+
+    resizes = False
 
     def __init__(self, model: MorphologyModel, precision: Precision, batch_size: int, threads: int) -> None:
         try:
@@ -111,27 +125,31 @@ class _OpenVino:
         example = torch.zeros((1, 3, size, size), dtype=torch.uint8)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the tracer, about constants and about its own age
-            converted = openvino.convert_model(
-                model.eval(), example_input=example, input=[[batch_size, 3, size, size]]
-            )
+            converted = openvino.convert_model(model.eval(), example_input=example, input=[[batch_size, 3, size, size]])
         options = {
             "PERFORMANCE_HINT": "THROUGHPUT",
             "NUM_STREAMS": threads,
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
         }
-        self.compiled = openvino.Core().compile_model(converted, "CPU", options)
+        compiled = openvino.Core().compile_model(converted, "CPU", options)
+        self.requests = cycle([compiled.create_infer_request() for _ in range(self.in_flight + 1)])
 
-    def submit(self, pixels: Pixels) -> Answer:
-        request = self.compiled.create_infer_request()
-        whole = np.ascontiguousarray(_padded(pixels, self.batch_size).numpy())
-        request.start_async({0: whole}, share_inputs=True)
-        return _Request(request, whole, len(pixels))
+    def load(self, cutouts: Sequence[Pixels]) -> tuple[Any, int]:
+        request = next(self.requests)
+        batch = request.get_input_tensor(0).data
+        for place, cutout in zip(batch, cutouts, strict=False):
+            place[:] = cutout.numpy()
+        return request, len(cutouts)
+
+    def compute(self, loaded: tuple[Any, int]) -> Answer:
+        loaded[0].start_async()
+        return _Request(*loaded)
 
 
 class _Request:
-    def __init__(self, request: Any, pixels: npt.NDArray[np.uint8], count: int) -> None:
-        self.request, self.pixels, self.count = request, pixels, count  # the pixels must outlive the request
+    def __init__(self, request: Any, count: int) -> None:
+        self.request, self.count = request, count
 
     def result(self) -> Logits:
         self.request.wait()
@@ -140,49 +158,58 @@ class _Request:
 
 
 class _Cuda:
-    """Compiled torch on one GPU: pixels are copied on a stream of their own while the batch before is computed."""
+    """Compiled torch on one GPU: a stream of its own brings the next batches while one is computed.
 
-    in_flight = 3
+    The cutouts travel as they are, and the GPU resizes and normalises them. The compiled code is kept where torch
+    keeps it (`TORCHINDUCTOR_CACHE_DIR`), so that the next actor on the machine starts faster.
+    """
+
+    in_flight, resizes = 2, True
 
     def __init__(self, model: MorphologyModel, precision: Precision, batch_size: int) -> None:
         self.device = torch.device("cuda")
-        self.batch_size, self.precision = batch_size, precision
+        self.batch_size, self.precision, self.size_px = batch_size, precision, model.spec.size_px
         torch.backends.cudnn.benchmark = True
-        self.model = model.eval().to(self.device)
-        self.model.backbone.to(memory_format=torch.channels_last)
-        self.network = torch.compile(self.model, dynamic=False)
+        self.network = torch.compile(model.eval().to(self.device), dynamic=False)
         self.copies = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        self._compute(torch.zeros((batch_size, 3, *[model.spec.size_px] * 2), dtype=torch.uint8, device=self.device))
+        self.buffers: dict[int, list[Pixels]] = {}  # pinned, by side
+        self.turn = 0
+        blank = torch.zeros((3, self.size_px, self.size_px), dtype=torch.uint8)
+        self.compute(self.load([blank])).result()  # compiles
 
-    def submit(self, pixels: Pixels) -> Answer:
-        pinned = _padded(pixels, self.batch_size).pin_memory()
+    def load(self, cutouts: Sequence[Pixels]) -> tuple[Pixels, torch.cuda.Event, int]:
+        pinned = self._buffer(cutouts[0].shape[-1])
+        torch.stack(list(cutouts), out=pinned[: len(cutouts)])
         with torch.cuda.stream(self.copies):
-            on_device = pinned.to(self.device, non_blocking=True)
-        computing = torch.cuda.current_stream()
-        computing.wait_stream(self.copies)
-        on_device.record_stream(computing)
-        logits = self._compute(on_device).to("cpu", non_blocking=True)
-        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        done.record()
-        return _Event(done, logits, pinned, len(pixels))
+            batch = pinned.to(self.device, non_blocking=True)
+        return batch, self.copies.record_event(), len(cutouts)
 
     @torch.inference_mode()
-    def _compute(self, pixels: Pixels) -> torch.Tensor:
+    def compute(self, loaded: tuple[Pixels, torch.cuda.Event, int]) -> Answer:
+        batch, copied, count = loaded
+        computing = torch.cuda.current_stream()
+        computing.wait_event(copied)
+        batch.record_stream(computing)
         with torch.autocast("cuda", torch.bfloat16, enabled=self.precision == "bf16"):
-            logits: torch.Tensor = self.network(pixels).float()
-        return logits
+            logits = self.network(resize(batch, self.size_px, 1.0)).float()
+        return _Event(logits.to("cpu", non_blocking=True), computing.record_event(), count)
+
+    def _buffer(self, side: int) -> Pixels:
+        """A pinned buffer that no open batch uses: they are taken in turn, and a batch is collected before its turn."""
+        if side not in self.buffers:
+            shape = (self.batch_size, 3, side, side)
+            self.buffers[side] = [
+                torch.zeros(shape, dtype=torch.uint8, pin_memory=True) for _ in range(self.in_flight + 1)
+            ]
+        self.turn += 1
+        return self.buffers[side][self.turn % (self.in_flight + 1)]
 
 
 class _Event:
-    def __init__(self, done: torch.cuda.Event, logits: torch.Tensor, pinned: Pixels, count: int) -> None:
-        self.done, self.logits, self.pinned, self.count = done, logits, pinned, count
+    def __init__(self, logits: torch.Tensor, done: torch.cuda.Event, count: int) -> None:
+        self.logits, self.done, self.count = logits, done, count
 
     def result(self) -> Logits:
         self.done.synchronize()
         logits: Logits = self.logits[: self.count].numpy()
         return logits
-
-
-def _padded(pixels: Pixels, batch_size: int) -> Pixels:
-    missing = batch_size - len(pixels)
-    return F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else pixels

@@ -1,8 +1,9 @@
-"""Where each cutout is: a URI per row, from a template or a column of the manifest."""
+"""Where each cutout is: a URI per row, or one per band, from a template or a column of the manifest."""
 
 import posixpath
 import string
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,14 +17,31 @@ __all__ = ["image_uris", "template_columns"]
 _HOSTILE = r"(^|[/\\])\.\.([/\\]|$)|[\x00-\x1f\x7f]"
 
 
-def template_columns(template: str | None) -> list[str]:
-    """Names of the columns in a template such as `../images/{dr7objid}.jpeg`.
+def template_columns(config: ManifestConfig) -> list[str]:
+    """Names of the columns in the templates, such as `../images/{dr7objid}.jpeg`; none where there is no template.
 
     Raises:
         InputError: braces that do not match, a field without a name, or with a conversion or format.
     """
-    if template is None:
-        return []
+    if config.uri_template is not None:
+        return _columns("manifest.uri_template", config.uri_template)
+    return [name for template in config.band_templates for name in _columns("manifest.band_templates", template)]
+
+
+def image_uris(table: pa.Table, config: ManifestConfig, column: str | None = None) -> pa.ChunkedArray | pa.Array:
+    """URI of each row's cutout, absolute; null where the row names none, or one that it may not name.
+
+    With `band_templates`, a list of three for each row, any of which may be null.
+    """
+    if not config.band_templates:
+        return _uris(table, config, config.uri_template or "{" + (column or config.image_column or "") + "}")
+    bands = [_uris(table, config, template).combine_chunks() for template in config.band_templates]
+    order = np.arange(len(bands) * len(table)).reshape(len(bands), len(table)).T.ravel()  # row by row
+    flat = pa.concat_arrays(bands).take(pa.array(order))
+    return pa.ListArray.from_arrays(np.arange(0, len(flat) + 1, len(bands), dtype=np.int32), flat)
+
+
+def _columns(field: str, template: str) -> list[str]:
     names = []
     try:
         for _, name, spec, conversion in string.Formatter().parse(template):
@@ -32,15 +50,13 @@ def template_columns(template: str | None) -> list[str]:
                     raise ValueError("write each column plainly, as {name}")
                 names.append(name)
     except ValueError as error:
-        raise InputError("manifest.uri_template", template, str(error)) from None
+        raise InputError(field, template, str(error)) from None
     if not names:
-        raise InputError("manifest.uri_template", template, "names no column: every object would have the same cutout")
+        raise InputError(field, template, "names no column: every object would have the same cutout")
     return names
 
 
-def image_uris(table: pa.Table, config: ManifestConfig, column: str | None = None) -> pa.ChunkedArray:
-    """URI of each row's cutout, absolute; null where the row names none, or one that it may not name."""
-    template = config.uri_template or "{" + (column or config.image_column or "") + "}"
+def _uris(table: pa.Table, config: ManifestConfig, template: str) -> pa.ChunkedArray:
     head, _, _ = template.partition("{")
     folder, _, _ = head.rpartition("/")
     rest = template[len(folder) :].lstrip("/") if folder else template

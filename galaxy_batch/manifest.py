@@ -10,25 +10,22 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import astropy.units as u
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from astropy_healpix import lonlat_to_healpix
 
 from galaxy_batch.config import ManifestConfig
 from galaxy_batch.errors import InputError
+from galaxy_batch.healpix import pixels_at
 from galaxy_batch.locations import image_uris, template_columns
 from galaxy_batch.rows import CATALOG_COLUMNS, CHUNK, IMAGE_BYTES, IMAGE_URI
-from galaxy_batch.storage import filesystem
+from galaxy_batch.storage import open_parquet
 from galaxy_batch.tables import is_parquet, manifest_files, read_table
 
 __all__ = ["Chunk", "Manifest", "open_manifest", "read_chunk", "read_objects"]
 
-_HEALPIX_ORDER = 29
 _SHOWN = 10  # ids named in an error
 
 
@@ -141,10 +138,8 @@ def read_objects(config: ManifestConfig) -> pa.Table:
 
 
 def _scan_parquet(uri: str, config: ManifestConfig, chunk_rows: int, first: int, survey: _Survey) -> list[Chunk]:
-    fs, path = filesystem(uri)
     chunks: list[Chunk] = []
-    with fs.open(path, "rb") as file:
-        parquet = pq.ParquetFile(file)
+    with open_parquet(uri) as parquet:
         _check_columns(parquet.schema_arrow.names, config)
         embedded = config.image_column is not None and not _is_text(
             parquet.schema_arrow.field(config.image_column).type
@@ -156,6 +151,8 @@ def _scan_parquet(uri: str, config: ManifestConfig, chunk_rows: int, first: int,
             survey.add(_prepare(parquet.read_row_group(group, columns), config, with_bytes=False), config.keep_columns)
             if embedded:  # the images themselves are not read here: their sizes, as the footer has them, stand for them
                 survey.digest.update(str(parquet.metadata.row_group(group).to_dict()).encode())
+        if embedded:  # jobs.pack_cutouts writes a checksum of all images of a shard there
+            survey.digest.update(str(sorted((parquet.metadata.metadata or {}).items())).encode())
         sizes = [parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)]
     for start, rows in _cut(sizes, chunk_rows):
         chunks.append(Chunk(first + len(chunks), rows, uri, start))
@@ -163,7 +160,7 @@ def _scan_parquet(uri: str, config: ManifestConfig, chunk_rows: int, first: int,
 
 
 def _scan_table(uri: str, config: ManifestConfig, chunk_rows: int, first: int, survey: _Survey) -> list[Chunk]:
-    as_text = [config.id_column, *template_columns(config.uri_template)]
+    as_text = [config.id_column, *template_columns(config)]
     table = read_table(uri, as_text)
     _check_columns(table.column_names, config)
     rows = _prepare(table.select(_wanted_columns(config, with_image=True)), config, with_bytes=True)
@@ -195,9 +192,7 @@ def _cut(group_sizes: list[int], chunk_rows: int) -> Iterator[tuple[int, int]]:
 
 
 def _read_range(uri: str, start: int, rows: int, config: ManifestConfig) -> pa.Table:
-    fs, path = filesystem(uri)
-    with fs.open(path, "rb") as file:
-        parquet = pq.ParquetFile(file)
+    with open_parquet(uri) as parquet:
         ends = np.cumsum([parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)])
         groups = [g for g, end in enumerate(ends) if end > start and (g == 0 or ends[g - 1] < start + rows)]
         table = parquet.read_row_groups(groups, _wanted_columns(config, with_image=True))
@@ -290,7 +285,7 @@ def _healpix(ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64]) -> pa.Ar
     usable = ~np.isnan(ra)
     pixels = np.zeros(len(ra), np.int64)
     if usable.any():
-        pixels[usable] = lonlat_to_healpix(ra[usable] * u.deg, dec[usable] * u.deg, 2**_HEALPIX_ORDER, order="nested")
+        pixels[usable] = pixels_at(ra[usable], dec[usable])
     return pa.array(pixels, mask=~usable)
 
 
@@ -327,7 +322,7 @@ def _check_columns(present: list[str], config: ManifestConfig) -> None:
         "ra_column": [config.ra_column],
         "dec_column": [config.dec_column],
         "image_column": [config.image_column],
-        "uri_template": template_columns(config.uri_template),
+        "band_templates" if config.band_templates else "uri_template": template_columns(config),
         "keep_columns": config.keep_columns,
     }
     for key, names in named.items():
@@ -350,7 +345,7 @@ def _check_kept(config: ManifestConfig) -> None:
 
 
 def _wanted_columns(config: ManifestConfig, with_image: bool) -> list[str]:
-    names = [config.id_column, config.ra_column, config.dec_column, *template_columns(config.uri_template)]
+    names = [config.id_column, config.ra_column, config.dec_column, *template_columns(config)]
     names += [config.image_column] if with_image else []
     return list(dict.fromkeys(name for name in [*names, *config.keep_columns] if name is not None))
 

@@ -12,25 +12,14 @@ import logging
 import platform
 import time
 import uuid
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import ray
 
-from galaxy_batch.catalog import (
-    Layout,
-    fingerprint,
-    publish_manifest,
-    read_manifest,
-    unpublish,
-    write_catalog_file,
-    write_json,
-)
+from galaxy_batch.catalog import Heading, Layout, fingerprint, read_manifest, unpublish, write_json
 from galaxy_batch.checkpoint import Checkpoint, load_checkpoint
 from galaxy_batch.classify import Classifier
 from galaxy_batch.config import CatalogConfig
@@ -38,11 +27,12 @@ from galaxy_batch.cutouts import fetch_cutouts
 from galaxy_batch.engines import Precision
 from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.manifest import Chunk, Manifest, open_manifest, read_chunk
-from galaxy_batch.parts import finished_parts, read_part, write_part
-from galaxy_batch.progress import Progress
-from galaxy_batch.review import flag_for_review, flag_repeated_images, repeated_hashes
+from galaxy_batch.parts import finished_parts, write_part
+from galaxy_batch.progress import Progress, Stopwatch
+from galaxy_batch.publication import Places, Survey, publish, sort_parts, spread_over_ray
+from galaxy_batch.review import flag_for_review
 from galaxy_batch.rows import catalog_schema
-from galaxy_batch.storage import check_writable, without_secrets
+from galaxy_batch.storage import check_writable, remove_tree, without_secrets
 from galaxy_batch.verify import verify_catalog
 from galaxy_batch.workers import Workers, workers_for
 
@@ -71,6 +61,11 @@ class ReleasePlan:
         return self.layout.parts(self.fingerprint)
 
     @property
+    def places(self) -> Places:
+        """Where the publication reads and writes."""
+        return Places(self.parts_uri, self.layout.exchange(self.fingerprint), self.layout.catalog)
+
+    @property
     def min_confidence(self) -> float:
         """The review threshold: the config's, else the checkpoint's."""
         chosen = self.config.review.min_confidence
@@ -80,15 +75,6 @@ class ReleasePlan:
     def schema(self) -> pa.Schema:
         """The catalog's schema."""
         return catalog_schema(self.manifest.id_type, self.checkpoint.spec.classes, self.manifest.kept)
-
-
-@dataclass
-class _PartsSurvey:
-    """What only all parts together can tell."""
-
-    statuses: Counter[str] = field(default_factory=Counter)
-    flagged: int = 0
-    hashes: list[npt.NDArray[np.int64]] = field(default_factory=list)
 
 
 def plan_release(config: CatalogConfig) -> ReleasePlan:
@@ -134,12 +120,17 @@ def classify_release(plan: ReleasePlan) -> dict[str, Any]:
     run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
     record = {"run_id": run_id, "fingerprint": plan.fingerprint, "config": _shown(plan.config), "versions": _versions()}
     write_json(plan.layout.run(run_id), {**record, "state": "running"})
+    steps = Stopwatch()
     try:
-        _compute_parts(plan)
-        survey = _survey_parts(plan)
-        _check_failures(plan, survey, started)
-        summary = _summary(plan, _publish(plan, survey, run_id), started)
-        problems = verify_catalog(plan.layout.catalog)
+        with steps.measure("classify"):
+            rate = _compute_parts(plan)
+        with steps.measure("publish"):
+            survey = _survey_parts(plan)
+            _check_failures(plan, survey, started)
+            counts = _publish(plan, survey, run_id)
+        with steps.measure("verify"):
+            problems = verify_catalog(plan.layout.catalog)
+        summary = {**_summary(plan, counts, started), "steady_rate_per_s": rate, "step_seconds": steps.seconds}
         if problems:
             unpublish(plan.layout.catalog)
             raise GateError("the catalog did not verify and was withdrawn: " + "; ".join(problems[:5]), summary)
@@ -153,15 +144,15 @@ def classify_release(plan: ReleasePlan) -> dict[str, Any]:
     return summary
 
 
-def _compute_parts(plan: ReleasePlan) -> None:
-    """The walk of a row. One chunk is one block all the way, and becomes one part."""
-    todo_rows = sum(chunk.rows for chunk in plan.todo)
-    progress = Progress(plan.manifest.rows, plan.manifest.rows - todo_rows, plan.config.runtime.progress_every_s)
-    if progress.done:
-        logger.info("resuming: %s galaxies are done, %s chunks are left", f"{progress.done:,}", f"{len(plan.todo):,}")
-    if not plan.todo:
-        return
+def _compute_parts(plan: ReleasePlan) -> float | None:
+    """The walk of a row. One chunk is one block all the way, and becomes one part. Gives galaxies per second."""
     config, workers = plan.config, workers_for(plan.config.runtime, len(plan.todo))
+    done = plan.manifest.rows - sum(chunk.rows for chunk in plan.todo)
+    progress = Progress(plan.manifest.rows, done, config.runtime.progress_every_s, at_once=workers.actors)
+    if done:
+        logger.info("resuming: %s galaxies are done, %s chunks are left", f"{done:,}", f"{len(plan.todo):,}")
+    if not plan.todo:
+        return None
     task = workers.task_options
     written = (
         ray.data.from_items([chunk.as_item() for chunk in plan.todo], override_num_blocks=len(plan.todo))
@@ -175,21 +166,11 @@ def _compute_parts(plan: ReleasePlan) -> None:
     )
     for part in written.iter_rows():
         progress.add(part["rows"], part["failed"], part["flagged"])
+    return progress.steady_rate
 
 
-def _publish(plan: ReleasePlan, survey: _PartsSurvey, run_id: str) -> dict[str, Any]:
+def _publish(plan: ReleasePlan, survey: Survey, run_id: str) -> dict[str, Any]:
     """Parts become the catalog: REPEATED_IMAGE is known only now, and `manifest.json` is written last."""
-    unpublish(plan.layout.catalog)
-    task = _task_options(plan)
-    repeated = repeated_hashes(np.concatenate(survey.hashes), plan.config.review)
-    entries = (
-        _all_chunks(plan)
-        .map_batches(read_part, fn_kwargs={"folder_uri": plan.parts_uri}, **task)
-        .map_batches(flag_repeated_images, fn_kwargs={"repeated": repeated}, **task)
-        .map_batches(write_catalog_file, fn_kwargs={"catalog_uri": plan.layout.catalog}, **task)
-        .take_all()
-    )
-    _check_rows(plan, entries)
     about = {
         "manifest_rows": plan.manifest.rows,
         "release": plan.config.release,
@@ -197,6 +178,7 @@ def _publish(plan: ReleasePlan, survey: _PartsSurvey, run_id: str) -> dict[str, 
         "fingerprint": plan.fingerprint,
         "run_id": run_id,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "survey": without_secrets(plan.config.manifest.uri),
         "classes": list(plan.checkpoint.spec.classes),
         "min_confidence": plan.min_confidence,
         "schema": {field.name: str(field.type) for field in plan.schema},
@@ -204,49 +186,23 @@ def _publish(plan: ReleasePlan, survey: _PartsSurvey, run_id: str) -> dict[str, 
         "config": _shown(plan.config),
         "versions": _versions(),
     }
-    return publish_manifest(plan.layout.catalog, entries, about)
+    heading = Heading(plan.schema, plan.config.release, plan.checkpoint.checkpoint_id)
+    max_rows = plan.config.publish.max_rows
+    return publish(plan.places, survey, heading, about, plan.config.review, max_rows, spread_over_ray)
 
 
-def _survey_parts(plan: ReleasePlan) -> _PartsSurvey:
-    """One pass over all parts, of this run and of earlier ones."""
-    columns = ["status", "needs_review", "image_hash"]
-    survey = _PartsSurvey()
-    rows = _all_chunks(plan).map_batches(
-        read_part, fn_kwargs={"folder_uri": plan.parts_uri, "columns": columns}, **_task_options(plan)
-    )
-    for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
-        survey.statuses.update(batch["status"].cast(pa.string()).to_pylist())
-        survey.flagged += batch["needs_review"].to_pylist().count(True)
-        survey.hashes.append(batch["image_hash"].drop_null().to_numpy())
-    return survey
+def _survey_parts(plan: ReleasePlan) -> Survey:
+    """One pass over all parts, of this run and of earlier ones: sorted and counted."""
+    return sort_parts(plan.places, [chunk.rows for chunk in plan.manifest.chunks], spread_over_ray)
 
 
-def _all_chunks(plan: ReleasePlan) -> ray.data.Dataset:
-    items = [{"index": chunk.index} for chunk in plan.manifest.chunks]
-    return ray.data.from_items(items, override_num_blocks=len(items))
-
-
-def _task_options(plan: ReleasePlan) -> dict[str, Any]:
-    return workers_for(plan.config.runtime, len(plan.manifest.chunks)).task_options
-
-
-def _check_rows(plan: ReleasePlan, entries: list[dict[str, Any]]) -> None:
-    """A row in is a row out, chunk by chunk, counted in the files that were just written."""
-    wanted = {f"part-{chunk.index:06d}.parquet": chunk.rows for chunk in plan.manifest.chunks}
-    found = {entry["path"].rpartition("/")[2]: entry["rows"] for entry in entries}
-    if found != wanted:
-        wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-        raise RuntimeError(
-            f"rows are lost or doubled in {', '.join(wrong[:5])} of {plan.parts_uri}; nothing was published"
-        )
-
-
-def _check_failures(plan: ReleasePlan, survey: _PartsSurvey, started: float) -> None:
+def _check_failures(plan: ReleasePlan, survey: Survey, started: float) -> None:
     """Fail loudly when too many cutouts are bad; their rows are in the parts, and stay there."""
     failed = plan.manifest.rows - survey.statuses["ok"]
     limit = plan.config.max_failed_fraction
     if failed <= limit * plan.manifest.rows:
         return
+    remove_tree(plan.places.exchange_uri)
     counts = {
         "rows": plan.manifest.rows,
         "failed": failed,

@@ -1,9 +1,11 @@
-"""How far a run is: galaxies done, rate, time left, failed and flagged so far."""
+"""How far a run is: galaxies done, rate, time left, failed and flagged so far; and where its time went."""
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "Stopwatch"]
 
 logger = logging.getLogger(__name__)
 
@@ -15,12 +17,15 @@ class Progress:
         total: rows of the whole manifest.
         done: rows that an earlier run finished.
         every_s: seconds between two lines.
+        at_once: chunks that are worked on at the same time. Until the first of each is finished, workers start up,
+            which says nothing about the rate.
     """
 
-    def __init__(self, total: int, done: int, every_s: float) -> None:
-        self.total, self.done, self.every_s = total, done, every_s
-        self.failed = self.flagged = self.new = 0
+    def __init__(self, total: int, done: int, every_s: float, at_once: int = 1) -> None:
+        self.total, self.done, self.every_s, self.at_once = total, done, every_s, at_once
+        self.failed = self.flagged = self.new = self.chunks = 0
         self.started = self.logged = time.monotonic()
+        self.steady_since: tuple[float, int] | None = None
 
     def add(self, rows: int, failed: int, flagged: int) -> None:
         """Count a finished chunk; log when it is time, and at the end."""
@@ -28,18 +33,45 @@ class Progress:
         self.done += rows
         self.failed += failed
         self.flagged += flagged
+        self.chunks += 1
         now = time.monotonic()
+        if self.chunks == self.at_once:
+            self.steady_since = (now, self.new)
         if now - self.logged >= self.every_s or self.done >= self.total:
             self.logged = now
             logger.info("%s", self)
 
+    @property
+    def steady_rate(self) -> float | None:
+        """Galaxies per second since all workers were at work; None while that cannot be said."""
+        if self.steady_since is None or self.chunks <= self.at_once:
+            return None
+        since, rows = self.steady_since
+        return (self.new - rows) / max(time.monotonic() - since, 1e-9)
+
     def __str__(self) -> str:
-        rate = self.new / max(time.monotonic() - self.started, 1e-9)
+        rate = self.steady_rate or self.new / max(time.monotonic() - self.started, 1e-9)
         left = (self.total - self.done) / rate if rate else float("inf")
         return (
             f"{self.done:,} of {self.total:,} galaxies ({self.done / max(self.total, 1):.0%}), {rate:,.1f} per second, "
             f"{_duration(left)} left; this run: {self.failed:,} failed, {self.flagged:,} flagged"
         )
+
+
+class Stopwatch:
+    """Seconds of each named step of a run."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, step: str) -> Iterator[None]:
+        """Add the time of the block to the step."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[step] = round(self.seconds.get(step, 0.0) + time.monotonic() - started, 3)
 
 
 def _duration(seconds: float) -> str:

@@ -45,9 +45,19 @@ def audit_sample(ids: pa.ChunkedArray, config: ReviewConfig) -> npt.NDArray[np.b
     return np.asarray(hashes.astype(np.float64) < limit, np.bool_)
 
 
-def repeated_hashes(hashes: npt.NDArray[np.int64], config: ReviewConfig) -> npt.NDArray[np.int64]:
-    """The image hashes that stand in at least `min_repeats` rows, sorted."""
-    values, counts = np.unique(hashes, return_counts=True)
+def repeated_hashes(
+    hashes: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], config: ReviewConfig
+) -> npt.NDArray[np.int64]:
+    """The image hashes that stand in at least `min_repeats` rows, sorted.
+
+    Args:
+        hashes: image hashes, ``(N,)``; one may occur several times.
+        rows: in how many rows each stands, ``(N,)``; those of equal hashes add up.
+        config: the limit.
+    """
+    values, places = np.unique(hashes, return_inverse=True)
+    counts = np.zeros(len(values), np.int64)
+    np.add.at(counts, places, rows)
     return values[counts >= config.min_repeats]
 
 

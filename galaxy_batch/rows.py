@@ -20,6 +20,7 @@ __all__ = [
     "Column",
     "ReviewFlag",
     "Status",
+    "UnusableCutout",
     "catalog_schema",
     "column_metadata",
     "probability_columns",
@@ -29,7 +30,8 @@ __all__ = [
 CHUNK = "_chunk"
 """int32: the chunk that the row belongs to; the same number in every row of a block."""
 IMAGE_URI = "_image_uri"
-"""string: where the cutout is; absent when the manifest holds the bytes themselves."""
+"""string: where the cutout is, or a list of three, one per band, red first; absent when the manifest holds the bytes
+themselves."""
 IMAGE_BYTES = "_image_bytes"
 """large_binary: the encoded cutout as it was stored; null where it could not be had."""
 BLANK_FRACTION = "_blank_fraction"
@@ -45,6 +47,14 @@ class Status(StrEnum):
     REFUSED = "refused"  # the location is not one that this manifest may name
     UNREADABLE = "unreadable"  # bytes that are not a whole image
     TOO_LARGE = "too_large"  # more bytes or pixels than allowed
+
+
+class UnusableCutout(Exception):  # noqa: N818 - a fact about a row more than an error
+    """A cutout without pixels: `status` says of which kind, the message why."""
+
+    def __init__(self, status: Status, reason: str) -> None:
+        self.status, self.reason = status, reason
+        super().__init__(status, reason)
 
 
 class ReviewFlag(IntFlag):
@@ -71,7 +81,7 @@ class Column:
     ucd: str = ""
 
 
-_LABEL = pa.dictionary(pa.int32(), pa.string())
+_LABEL = pa.string()  # Parquet stores each label once; as Arrow dictionaries astropy could not read them
 _FLAG_BITS = ", ".join(f"{flag.value} {flag.name}" for flag in ReviewFlag)
 
 CATALOG_COLUMNS: tuple[Column, ...] = (
@@ -115,7 +125,11 @@ def catalog_schema(id_type: pa.DataType, classes: Sequence[str], kept: Iterable[
     fields = [
         pa.field(c.name, id_type if c.name == "object_id" else c.type, metadata=column_metadata(c)) for c in columns
     ]
-    return pa.schema([*fields, *kept])
+    return pa.schema([*fields, *(field.with_type(_plain(field.type)) for field in kept)])
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def column_metadata(column: Column) -> dict[str, str]:

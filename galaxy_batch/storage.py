@@ -1,6 +1,7 @@
 """Files at any fsspec URI: a local path, `s3://`, `gs://`, `http(s)://`, `memory://`.
 
-Credentials and endpoints come from fsspec's own environment and config, never from ours.
+This is the one door to files for all other modules. Credentials and endpoints come from the drivers' own environment
+and config, never from ours.
 """
 
 import contextlib
@@ -8,21 +9,24 @@ import io
 import os
 import posixpath
 import uuid
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from galaxy_batch.errors import InputError
+from galaxy_batch.downloads import is_empty, read_heads
+from galaxy_batch.drivers import asking_once, filesystem
+from galaxy_batch.errors import without_secrets
+from galaxy_batch.retries import retried
 
 __all__ = [
     "check_writable",
     "filesystem",
     "join",
     "list_names",
+    "open_parquet",
     "parquet_bytes",
     "read_bytes",
     "read_heads",
@@ -31,20 +35,9 @@ __all__ = [
     "write_atomically",
 ]
 
+T = TypeVar("T")
+
 _TEMPORARY = ".tmp-"  # a file so named was never finished
-
-
-def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system that a URI lives on, and the path within it.
-
-    Raises:
-        InputError: the URI's scheme is unknown, or needs a driver that is not installed.
-    """
-    try:
-        fs, path = fsspec.core.url_to_fs(uri)
-    except (ImportError, ValueError) as error:
-        raise InputError("uri", uri, f"no driver for this scheme: {error}") from None
-    return fs, path
 
 
 def join(uri: str, *names: str) -> str:
@@ -52,47 +45,36 @@ def join(uri: str, *names: str) -> str:
     return posixpath.join(uri.rstrip("/"), *names)
 
 
-def without_secrets(uri: str) -> str:
-    """The URI as it may be shown: no user, password, query or fragment, where signatures and tokens hide."""
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        return uri
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path.partition('?')[0].partition('#')[0]}"
-
-
 def read_bytes(uri: str) -> bytes:
-    """The whole content of one file. Raises FileNotFoundError where there is none."""
-    fs, path = filesystem(uri)
-    content: bytes = fs.cat_file(path)
-    return content
+    """The whole content of one file, from a remote store with retries.
 
-
-def read_heads(uris: Sequence[str], limit: int) -> list[bytes | Exception]:
-    """At most `limit` bytes of each file, in the order asked; what failed is its exception, not raised.
-
-    One ranged read per file: nothing asks for the size first, and a huge file is not read to its end.
+    Raises:
+        FileNotFoundError: there is none.
+        PermissionError: the store refuses, or no credentials for it were found.
     """
-    answers: list[bytes | Exception] = [FileNotFoundError()] * len(uris)
-    by_store: dict[str, list[int]] = {}
-    for position, uri in enumerate(uris):
-        by_store.setdefault(uri.rpartition("://")[0], []).append(position)
-    for positions in by_store.values():
+    fs, path = asking_once(uri)
+
+    def read() -> bytes:
         try:
-            found = _heads_of_one_store([uris[p] for p in positions], limit)
-        except InputError as error:  # no driver for this scheme: a fact about these rows
-            found = [error] * len(positions)
-        for position, answer in zip(positions, found, strict=True):
-            answers[position] = answer
-    return answers
+            content: bytes = fs.cat_file(path, start=0)  # with a start, no driver asks for the size first
+        except Exception as error:
+            if is_empty(error):
+                return b""
+            raise
+        return content
+
+    return read() if isinstance(fs, LocalFileSystem) else _asked(read, uri)
 
 
-def _heads_of_one_store(uris: Sequence[str], limit: int) -> list[bytes | Exception]:
-    fs, _ = filesystem(uris[0])
-    paths = [fs._strip_protocol(uri) for uri in uris]
-    if isinstance(fs, LocalFileSystem):
-        return [_local_head(path, limit) for path in paths]
-    return list(fs.cat_ranges(paths, [0] * len(paths), [limit] * len(paths), on_error="return"))
+@contextlib.contextmanager
+def open_parquet(uri: str) -> Iterator[pq.ParquetFile]:
+    """A Parquet file to read pieces of: what is fetched is its footer and the pieces, neighbours in one request.
+
+    By itself a driver reads ahead, s3fs by 50 MB: through a file of images, all of it for a column of ids.
+    """
+    fs, path = filesystem(uri)
+    with fs.open(path, "rb", cache_type="none") as file, pq.ParquetFile(file, pre_buffer=True) as parquet:
+        yield parquet
 
 
 def list_names(uri: str) -> list[str]:
@@ -115,22 +97,52 @@ def check_writable(folder_uri: str) -> None:
 
 
 def remove_tree(uri: str) -> None:
-    """Delete a file, or a folder and all within; nothing happens where there is none."""
+    """Delete a file, or a folder and all within; nothing happens where there is none.
+
+    Raises:
+        OSError: something is still there, for instance because writing is allowed and deleting is not.
+    """
     fs, path = filesystem(uri)
+    fs.invalidate_cache()  # a listing that others have added to since would spare what they wrote
     with contextlib.suppress(FileNotFoundError):
         fs.rm(path, recursive=True)
+        fs.invalidate_cache()
+        if not isinstance(fs, LocalFileSystem) and fs.find(path):  # s3fs says nothing of keys that it may not delete
+            raise PermissionError(f"cannot be deleted: {without_secrets(uri)}")
 
 
 def write_atomically(uri: str, content: bytes) -> None:
     """Write one file in a single step: it is there whole, or not at all.
 
-    Object stores do this by themselves (one PUT). On a local disk the bytes go to a temporary name, are
-    flushed to the disk, and then renamed; so a machine that loses power leaves no half file either.
+    Object stores do this by themselves: one PUT, tried again where it failed, or from 100 MB on a multipart upload,
+    which shows nothing until it is complete. On a local disk the bytes go to a temporary name, are flushed to the
+    disk, and then renamed; so a machine that loses power leaves no half file either.
     """
-    fs, path = filesystem(uri)
-    if not isinstance(fs, LocalFileSystem):
-        fs.pipe_file(path, content)
-        return
+    fs, path = asking_once(uri)
+    if isinstance(fs, LocalFileSystem):
+        _write_local(path, content)
+    else:
+        _asked(lambda: fs.pipe_file(path, content), uri)
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as the bytes of one Parquet file, the same for the same table."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _asked(call: Callable[[], T], uri: str) -> T:
+    """As `retried`; what the drivers call it when nobody told them a key is a PermissionError here."""
+    try:
+        return retried(call)
+    except Exception as error:
+        if "Credential" in type(error).__name__:
+            raise PermissionError(f"no credentials for {without_secrets(uri)}: {type(error).__name__}") from None
+        raise
+
+
+def _write_local(path: str, content: bytes) -> None:
     folder, name = os.path.split(path)
     os.makedirs(folder, exist_ok=True)
     temporary = os.path.join(folder, f"{_TEMPORARY}{name}-{uuid.uuid4().hex}")
@@ -146,24 +158,9 @@ def write_atomically(uri: str, content: bytes) -> None:
     _flush_folder(folder)
 
 
-def parquet_bytes(table: pa.Table) -> bytes:
-    """A table as the bytes of one Parquet file, the same for the same table."""
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
-
-
 def _flush_folder(folder: str) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _local_head(path: str, limit: int) -> bytes | Exception:
-    try:
-        with open(path, "rb") as file:
-            return file.read(limit)
-    except (OSError, ValueError) as error:  # ValueError: a name with a NUL byte
-        return error

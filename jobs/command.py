@@ -7,7 +7,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import ray
@@ -21,21 +22,36 @@ __all__ = ["ray_session", "run_job"]
 logger = logging.getLogger("jobs")
 
 
-def run_job(description: str, job: Callable[[argparse.Namespace], dict[str, Any]], takes_config: bool = True) -> int:
+def run_job(
+    description: str,
+    job: Callable[[argparse.Namespace], dict[str, Any]],
+    takes_config: bool = True,
+    options: Mapping[str, str] = MappingProxyType({}),
+    operands: Mapping[str, str] = MappingProxyType({}),
+) -> int:
     """Parse the command line, run the job, print its summary as the last line of stdout, give the exit code.
 
     Args:
         description: the job in a sentence, for `--help`.
         job: gets `config` (a path) and `set` (a list of `key=value`), gives the summary.
         takes_config: whether the first argument is a TOML config.
+        options: further options that only this job has, and their help: `address` is given as `--address`.
+        operands: what the job takes in place of a config and `--set`, in order, and their help.
 
     Returns:
         0 done; 2 a bad config or command; 3 a gate failed; anything else raises, which exits with 1.
     """
     parser = argparse.ArgumentParser(description=description)
-    if takes_config:
+    for name, meaning in operands.items():
+        parser.add_argument(name, metavar=name.upper(), help=meaning)
+    if takes_config and not operands:
         parser.add_argument("config", help="TOML config; see jobs/configs")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key; repeatable")
+    if not operands:
+        parser.add_argument(
+            "--set", action="append", default=[], metavar="KEY=VALUE", help="override one key; repeatable"
+        )
+    for name, meaning in options.items():
+        parser.add_argument(f"--{name}", help=meaning)
     arguments = parser.parse_args()
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"

@@ -110,7 +110,7 @@ def _show(summary: dict[str, Any], trained: dict[str, Any]) -> None:
     rows = [(f"class {name}", count) for name, count in summary["class_counts"].items()]
     rows += [("no class (unreadable)", summary["failed"])]
     rows += [(f"flag {name}", count) for name, count in summary["flag_counts"].items() if count]
-    files = f"{summary['catalog_uri']}/dataset/*.parquet"
+    files = f"{summary['catalog_uri']}/**/*.parquet"
     query = (
         "SELECT predicted_class, count(*) AS galaxies, avg(confidence) AS mean_confidence "  # noqa: S608 - our own path
         f"FROM '{files}' GROUP BY predicted_class ORDER BY galaxies DESC"

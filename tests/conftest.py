@@ -14,6 +14,7 @@ from galaxy_batch.config import RuntimeConfig
 from galaxy_batch.model import RANDOM, ModelSpec, build_model
 from galaxy_batch.synthetic import ONE_OF_EACH_DEFECT, SurveyFiles, write_survey
 from jobs.command import ray_session
+from tests.s3_server import s3, s3_process  # noqa: F401 - fixtures
 
 REPOSITORY = Path(__file__).parent.parent
 

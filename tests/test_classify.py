@@ -1,13 +1,17 @@
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
+from PIL import Image
 
 from galaxy_batch.checkpoint import load_checkpoint
 from galaxy_batch.classify import Classifier
 from galaxy_batch.config import ClassifyConfig, ManifestConfig
-from galaxy_batch.cutouts import fetch_cutouts
+from galaxy_batch.cutouts import fetch_cutouts, resize
+from galaxy_batch.engines import Answer, Engine
 from galaxy_batch.manifest import read_objects
 from galaxy_batch.rendering import render
 from galaxy_batch.synthetic import DEFECTS, SurveyFiles
@@ -55,6 +59,41 @@ def test_a_chunk_without_any_image(saved_model: SavedModel) -> None:
     assert rows["predicted_class"].type == pa.dictionary(pa.int32(), pa.string())
 
 
+class ResizingEngine:
+    """What a GPU's engine does, on a CPU: the cutouts come at their own size, all of a batch with one side."""
+
+    in_flight, resizes = 2, True
+
+    def __init__(self, inner: Engine, size_px: int) -> None:
+        self.inner, self.size_px, self.batch_size = inner, size_px, inner.batch_size
+        self.sides: list[set[int]] = []
+
+    def load(self, cutouts: list[torch.Tensor]) -> Any:
+        self.sides.append({cutout.shape[-1] for cutout in cutouts})
+        return self.inner.load([resize(cutout, self.size_px, 1.0) for cutout in cutouts])
+
+    def compute(self, loaded: Any) -> Answer:
+        return self.inner.compute(loaded)
+
+
+def test_an_engine_that_resizes_gets_cutouts_of_one_side(saved_model: SavedModel) -> None:
+    small = io.BytesIO()
+    Image.open(io.BytesIO(render(7, seed=1))).resize((101, 120)).save(small, "PNG")
+    rows = fetched([*[render(i, seed=1) for i in range(6)], small.getvalue(), b"", render(8, seed=1)])
+    actor = classifier(saved_model)
+    expected = actor(rows)
+    engine = ResizingEngine(actor.engine, saved_model.checkpoint.spec.size_px)
+    actor.engine = engine
+    found = actor(rows)
+    assert engine.sides[0] == {round(0.75 * 424)}
+    assert all(len(sides) == 1 for sides in engine.sides)
+    assert {76} in engine.sides
+    assert found.drop_columns(["confidence", "p_smooth", "p_featured"]).equals(
+        expected.drop_columns(["confidence", "p_smooth", "p_featured"])
+    )
+    assert np.allclose(found["p_smooth"].drop_null().to_numpy(), expected["p_smooth"].drop_null().to_numpy(), atol=1e-6)
+
+
 def test_training_and_inference_see_the_same(saved_model: SavedModel, survey: SurveyFiles) -> None:
     config = ManifestConfig(uri=str(survey.manifest), uri_template="images/{object_id}.jpg")
     check_training_equals_inference(saved_model, config, slice(0, 28))
@@ -76,6 +115,8 @@ def check_training_equals_inference(saved_model: SavedModel, config: ManifestCon
     actor = classifier(saved_model, batch_size=64)
     rows = actor(fetch_cutouts(objects, 10**7))
     assert len(cutouts.rows) == len(objects)
-    assert np.array_equal(actor.engine.submit(cutouts.pixels).result(), logits.astype(np.float32))
+    assert np.array_equal(
+        actor.engine.compute(actor.engine.load(list(cutouts.pixels))).result(), logits.astype(np.float32)
+    )
     published = np.stack([rows["p_smooth"].to_numpy(), rows["p_featured"].to_numpy()], axis=1)
     assert np.allclose(published, softmax(logits, checkpoint.temperature), atol=1e-6)

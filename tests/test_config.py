@@ -45,6 +45,13 @@ def test_whole_numbers_are_good_floats_and_true_is_no_number() -> None:
         ("review=3", "review = 3: must be a section: [review]"),
         ("output_uri=''", "output_uri = '': must not be empty"),
         ("manifest.image_column=bytes", "give either image_column or uri_template"),
+        ("manifest.band_templates=['{i}', '{r}', '{g}']", "band_templates, and only one of them"),
+        ("classify.rgb.scale=[1, 2]", "rgb.scale = (1.0, 2.0): three factors above 0"),
+        ("classify.rgb.scale=[1, 2, nan]", "rgb.scale = (1.0, 2.0, nan): three factors above 0"),
+        ("classify.rgb.planes=[1, 2]", "rgb.planes = (1, 2): three numbers from 0 on"),
+        ("classify.rgb.planes=[2, 1, -1]", "rgb.planes = (2, 1, -1): three numbers from 0 on"),
+        ("classify.rgb.stretch=0", "classify.rgb.stretch = 0.0: must be between"),
+        ("classify.rgb.strech=1", "did you mean classify.rgb.stretch?"),
         ("manifest.ra_column=ra", "give both ra_column and dec_column"),
         ("no equals sign", "write it as key=value"),
         ("release.name=x", "release is a value, not a section"),
@@ -54,6 +61,13 @@ def test_each_mistake_is_named_with_its_remedy(override: str, message: str) -> N
     with pytest.raises(InputError) as caught:
         parse_config(CatalogConfig, VALUES, [override])
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("templates", [["{i}", "{r}"], ["{i}", "{r}", "{r}"]])
+def test_bands_are_three_and_not_the_same(templates: list[str]) -> None:
+    manifest = {"uri": "objects.csv", "band_templates": templates}
+    with pytest.raises(InputError, match=r"manifest\.band_templates = .*: give three: red, green, blue"):
+        parse_config(CatalogConfig, {**VALUES, "manifest": manifest})
 
 
 def test_what_is_required_is_named() -> None:

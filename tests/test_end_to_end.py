@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 
 from galaxy_batch.verify import verify_catalog
+from tests.skies import read_catalog
 from tests.test_jobs import run, summary_of
 
 
@@ -55,7 +55,7 @@ def test_a_model_of_gz2_classifies_sdss_dr7(sky: Path, tmp_path: Path) -> None:
     assert build.returncode == 0, build.stderr
     summary = summary_of(build)
     assert (summary["rows"], summary["failed"]) == (1140, 0)
-    catalog = pq.read_table(f"{summary['catalog_uri']}/dataset").to_pandas()
+    catalog = read_catalog(summary["catalog_uri"]).to_pandas()
     objects = pd.read_csv(sky / "sdss_dr7" / "objects.csv", dtype={"dr7objid": "int64"})
     assert sorted(catalog["object_id"]) == sorted(objects["dr7objid"])
     assert catalog["ra"].isna().sum() == 932

@@ -69,7 +69,8 @@ def test_the_first_phase_changes_the_head_alone() -> None:
     torch.manual_seed(0)
     model = build_model(SPEC, RANDOM)
     before = copy.deepcopy(model.backbone.state_dict())
-    fit(model, examples(), examples(8), FitConfig(head=Phase(1, 1e-2), blocks=Phase(0, 0.0)), CPU)
+    config = FitConfig(head=Phase(1, 1e-2), blocks=Phase(0, 0.0), batch_norm="train")  # "eval" folds them first
+    fit(model, examples(), examples(8), config, CPU)
     changed = {name for name, tensor in model.backbone.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {"classifier.weight", "classifier.bias"}
 
@@ -88,6 +89,16 @@ def test_the_first_phase_changes_the_head_alone() -> None:
 def test_every_way_of_learning_learns(changes: dict[str, object]) -> None:
     _, epochs, _ = trained(dataclasses.replace(CONFIG, **changes))
     assert epochs[-1].accuracy > 0.9
+
+
+def test_averaged_weights_get_batch_statistics_of_their_own() -> None:
+    """Those that were gathered on the way belong to other weights."""
+    logits, epochs, model = trained(dataclasses.replace(CONFIG, averaging=0.97))
+    assert epochs[-1].calibration_accuracy > 0.95
+    model.train()
+    with torch.no_grad():
+        as_trained = model(examples().pixels)
+    assert (as_trained.argmax(1) == logits.argmax(1)).float().mean() > 0.95
 
 
 class Memory:

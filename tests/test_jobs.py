@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from galaxy_batch.synthetic import SurveyFiles
 from tests.conftest import REPOSITORY, SavedModel
+from tests.skies import read_catalog
 
 CATALOG = """
 release = "made-up"
@@ -60,7 +60,7 @@ def test_build_catalog_on_one_cpu_and_again(config: Path) -> None:
     summary = summary_of(first)
     assert {"catalog_uri", "rows", "failed", "flagged", "seconds"} <= summary.keys()
     assert (summary["rows"], summary["failed"]) == (40, 4)
-    assert len(pq.read_table(f"{summary['catalog_uri']}/dataset")) == 40
+    assert len(read_catalog(summary["catalog_uri"])) == 40
     assert "40 of 40 galaxies (100%)" in first.stderr
     again = run("build_catalog", str(config))
     assert again.returncode == 0, again.stderr
@@ -147,3 +147,27 @@ def ray_processes() -> set[int]:
             if state != "Z" and (program in (b"raylet", b"gcs_server") or words[0].startswith(b"ray::")):
                 found.add(int(entry.name))
     return found
+
+
+def test_a_benchmark_counts_what_was_published(tmp_path: Path, survey: SurveyFiles, saved_model: SavedModel) -> None:
+    file = tmp_path / "benchmark.toml"
+    file.write_text(
+        f'output_uri = "{tmp_path / "out"}"\ncheckpoint_uri = "{saved_model.uri}"\nrows = 90\nruns = 1\nseconds = 0.2\n'
+        f'chunk_rows = 30\n[manifest]\nuri = "{survey.manifest}"\nuri_template = "images/{{object_id}}.jpg"\n'
+        "[runtime]\nnum_cpus = 1\n"
+    )
+    process = run("benchmark", str(file))
+    assert process.returncode == 0, process.stderr
+    summary = summary_of(process)
+    assert summary == json.loads((tmp_path / "out" / "benchmark.json").read_text())
+    (job,) = summary["whole_job"]
+    assert job["rows"] == 90
+    assert job["failed"] == 8  # the 4 without a usable cutout, twice; the ten that stand there three times are good
+    assert 0 < job["rate_per_s"] < job["steady_rate_per_s"]
+    assert job["share_of_lowest_ceiling"] > 0
+    assert {"driver", "actor"} <= job["peak_bytes"].keys()
+    assert {"start", "classify", "publish", "verify"} == job["step_seconds"].keys()
+    table = (tmp_path / "out" / "benchmark.md").read_text()
+    for name in summary["ceilings_per_s"]:
+        assert f"| {name} |" in table
+    assert (tmp_path / "out" / "benchmark.png").read_bytes().startswith(b"\x89PNG")

@@ -46,4 +46,16 @@ def test_dots_within_names_and_folders_below_are_fine() -> None:
 @pytest.mark.parametrize("template", ["images/x.jpg", "{}.jpg", "{id!r}", "{id:05d}", "{id", "{a.b}"])
 def test_templates_that_cannot_work_are_refused(template: str) -> None:
     with pytest.raises(InputError, match=r"manifest\.uri_template"):
-        template_columns(template)
+        template_columns(ManifestConfig(uri="/d/o.csv", uri_template=template))
+    with pytest.raises(InputError, match=r"manifest\.band_templates"):
+        template_columns(ManifestConfig(uri="/d/o.csv", band_templates=("{id}-i", template, "{id}-g")))
+
+
+def test_bands_are_a_list_of_three_in_each_row() -> None:
+    config = ManifestConfig(uri="s3://b/t/o.csv", band_templates=("{run}/i-{id}.fits", "/r/{id}", "../g/{id}"))
+    table = pa.table({"id": ["1", "..", None], "run": pa.chunked_array([["x"], ["y", "z"]])})
+    assert template_columns(config) == ["run", "id", "id", "id"]
+    found = image_uris(table, config)
+    assert found.type == pa.list_(pa.string())
+    assert found.to_pylist() == [["s3://b/t/x/i-1.fits", "/r/1", "s3://b/g/1"], [None] * 3, [None] * 3]
+    assert image_uris(table.slice(0, 0), config).to_pylist() == []

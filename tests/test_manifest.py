@@ -122,6 +122,19 @@ def test_images_in_the_manifest(tmp_path: Path, kind: str) -> None:
         assert rows["_image_uri"].to_pylist()[1] == f"{tmp_path}/images/1.jpg"
 
 
+def test_three_files_per_object_are_a_list_in_every_format(manifest: Path) -> None:
+    templates = ("{objid}-i.fits", "{objid}-r.fits", "{objid}-g.fits")
+    config = config_for(manifest, uri_template=None, band_templates=templates)
+    folder = manifest if manifest.is_dir() else manifest.parent
+    rows = all_rows(config, 3)
+    assert rows["_image_uri"].to_pylist() == [
+        [f"{folder}/{BIG + row}-{band}.fits" for band in "irg"] for row in range(10)
+    ]
+    other = config_for(manifest, uri_template=None, band_templates=templates[::-1])
+    assert open_manifest(config, 3).content_id == open_manifest(config, 5).content_id
+    assert open_manifest(config, 3).content_id != open_manifest(other, 3).content_id
+
+
 def test_changed_images_change_the_content_id(tmp_path: Path) -> None:
     def content_id(image: bytes) -> str:
         pq.write_table(pa.table({"objid": ["x"], "image": [image]}), tmp_path / "t.parquet")
@@ -139,6 +152,11 @@ def test_changed_images_change_the_content_id(tmp_path: Path) -> None:
         ({}, {"id_column": "nope"}, r"manifest\.id_column = 'nope': no such column"),
         ({}, {"ra_column": "nope"}, r"manifest\.ra_column = 'nope': no such column"),
         ({}, {"uri_template": "{nope}.jpg"}, r"manifest\.uri_template = 'nope': no such column"),
+        (
+            {},
+            {"uri_template": None, "band_templates": ("{objid}-i", "{nope}-r", "{objid}-g")},
+            r"manifest\.band_templates = 'nope': no such column",
+        ),
         ({}, {"keep_columns": ("nope",)}, r"manifest\.keep_columns = 'nope': no such column"),
         ({}, {"keep_columns": ("ra",)}, "the catalog has a column of this name"),
         ({}, {"keep_columns": ("mag", "mag")}, "names a column twice"),

@@ -18,6 +18,7 @@ from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.synthetic import SurveyFiles
 from galaxy_batch.verify import verify_catalog
 from tests.conftest import SavedModel, save_random_model
+from tests.skies import read_catalog
 
 pytestmark = pytest.mark.usefixtures("ray_started")
 
@@ -41,8 +42,7 @@ def config_for(survey: SurveyFiles, model: SavedModel, output: Path, **settings:
 
 
 def read(summary: dict[str, Any]) -> pd.DataFrame:
-    table = pq.read_table(f"{summary['catalog_uri']}/dataset")
-    return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    return read_catalog(summary["catalog_uri"]).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
 
 
 def test_every_row_comes_out_once_with_its_defect_named(
@@ -179,7 +179,7 @@ def test_text_ids_and_kept_columns(survey: SurveyFiles, saved_model: SavedModel,
     config = config_for(survey, saved_model, tmp_path, manifest={
         "uri": str(manifest), "id_column": "name", "image_column": "file", "keep_columns": ["z"],
     })  # fmt: skip
-    catalog = pq.read_table(f"{classify_release(plan_release(config))['catalog_uri']}/dataset").to_pandas()
+    catalog = read_catalog(classify_release(plan_release(config))["catalog_uri"]).to_pandas()
     assert sorted(catalog["object_id"]) == sorted(table["name"].to_pylist())
     assert catalog.set_index("object_id")["z"].to_dict() == dict(
         zip(table["name"].to_pylist(), table["z"].to_pylist(), strict=True)

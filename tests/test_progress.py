@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from galaxy_batch import progress
-from galaxy_batch.progress import Progress
+from galaxy_batch.progress import Progress, Stopwatch
 
 
 def test_a_line_every_so_often_and_at_the_end(
@@ -17,7 +17,7 @@ def test_a_line_every_so_often_and_at_the_end(
             clock[0] = seconds
             counter.add(1000, failed=1, flagged=20)
     assert [record.message for record in caplog.records] == [
-        "4,000 of 4,000 galaxies (100%), 300.0 per second, 0s left; this run: 3 failed, 60 flagged"
+        "4,000 of 4,000 galaxies (100%), 250.0 per second, 0s left; this run: 3 failed, 60 flagged"
     ]
 
 
@@ -30,3 +30,25 @@ def test_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     counter.add(100, 0, 0)
     assert "10.0 per second, 2h46m left" in str(counter)
     assert all(character.isprintable() for character in str(counter))
+
+
+def test_start_up_is_not_part_of_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    counter = Progress(total=1000, done=0, every_s=5, at_once=2)
+    for seconds, known in ((30, None), (31, None), (36, 20.0), (41, 20.0)):
+        clock[0] = seconds
+        counter.add(100, 0, 0)
+        assert counter.steady_rate == known
+    assert "20.0 per second, 30s left" in str(counter)
+
+
+def test_steps_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    steps = Stopwatch()
+    for seconds in (2, 3):
+        with pytest.raises(ValueError, match="broken"), steps.measure("publish"):
+            clock[0] += seconds
+            raise ValueError("broken")
+    assert steps.seconds == {"publish": 5.0}

@@ -9,10 +9,11 @@ import duckdb
 import pandas as pd
 import pytest
 
-from galaxy_batch.config import CatalogConfig, load_config
+from galaxy_batch.config import CatalogConfig, PackConfig, load_config
 from galaxy_batch.pipeline import classify_release, plan_release
 from galaxy_batch.rows import CATALOG_COLUMNS, ReviewFlag, Status
 from galaxy_batch.synthetic import SurveyFiles
+from jobs.benchmark import BenchmarkConfig
 from tests.conftest import REPOSITORY, SavedModel
 from tests.test_pipeline import config_for
 from train.recipe import TrainConfig
@@ -69,8 +70,9 @@ def test_links_lead_somewhere() -> None:
 def test_every_config_is_valid() -> None:
     files = sorted((REPOSITORY / "jobs" / "configs").glob("*.toml"))
     assert files
+    kinds: dict[str, Any] = {"train": TrainConfig, "pack": PackConfig, "benchmark": BenchmarkConfig}
     for file in files:
-        kind = TrainConfig if file.name.startswith("train") else CatalogConfig
+        kind = kinds.get(file.stem.partition("_")[0], CatalogConfig)
         assert load_config(kind, file)
 
 

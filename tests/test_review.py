@@ -72,8 +72,10 @@ def test_text_ids_are_drawn_too() -> None:
 
 def test_repeated_images() -> None:
     hashes = np.array([5, 5, 5, -1, -1, 2**62, 2**62, 2**62, 2**62])
-    repeated = repeated_hashes(hashes, ReviewConfig(min_repeats=3))
+    repeated = repeated_hashes(hashes, np.ones(len(hashes), np.int64), ReviewConfig(min_repeats=3))
     assert repeated.tolist() == [5, 2**62]
+    counted = np.array([5, -1, 5, 2**62]), np.array([2, 2, 1, 4])
+    assert repeated_hashes(*counted, ReviewConfig(min_repeats=3)).tolist() == [5, 2**62]
     table = pa.table(
         {
             "image_hash": [5, -1, None, 2**62],

@@ -6,17 +6,17 @@ CONTRACT = [
     ("object_id", "int64"),
     ("ra", "double"),
     ("dec", "double"),
-    ("predicted_class", "dictionary<values=string, indices=int32, ordered=0>"),
+    ("predicted_class", "string"),
     ("confidence", "float"),
     ("p_smooth", "float"),
     ("p_featured", "float"),
     ("review_flags", "int32"),
     ("needs_review", "bool"),
-    ("status", "dictionary<values=string, indices=int32, ordered=0>"),
+    ("status", "string"),
     ("error", "string"),
     ("image_hash", "int64"),
-    ("release", "dictionary<values=string, indices=int32, ordered=0>"),
-    ("model_id", "dictionary<values=string, indices=int32, ordered=0>"),
+    ("release", "string"),
+    ("model_id", "string"),
     ("_healpix_29", "int64"),
     ("z", "float"),
 ]
@@ -25,6 +25,13 @@ CONTRACT = [
 def test_the_columns_are_the_ones_that_scripts_rely_on() -> None:
     schema = catalog_schema(pa.int64(), ["smooth", "featured"], [pa.field("z", pa.float32())])
     assert [(field.name, str(field.type)) for field in schema] == CONTRACT
+
+
+def test_kept_columns_are_what_every_reader_knows() -> None:
+    kept = pa.field("band", pa.dictionary(pa.int8(), pa.string()), metadata={"ucd": "instr.bandpass"})
+    found = catalog_schema(pa.int64(), ["a", "b"], [kept]).field("band")
+    assert found.type == pa.string()
+    assert found.metadata == {b"ucd": b"instr.bandpass"}
 
 
 def test_text_ids_stay_text() -> None:

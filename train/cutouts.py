@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from galaxy_batch.config import ClassifyConfig
+from galaxy_batch.config import ClassifyConfig, RgbConfig
 from galaxy_batch.cutouts import UnusableCutout, decode, fetch_cutouts, resize
 from galaxy_batch.rows import IMAGE_BYTES
 
@@ -18,6 +18,7 @@ __all__ = ["TrainingCutouts", "load_cutouts"]
 logger = logging.getLogger(__name__)
 
 _FETCHED_AT_ONCE = 1024
+_LIMITS = ClassifyConfig()
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,9 @@ class TrainingCutouts:
     """How many galaxies have no pixels, by status."""
 
 
-def load_cutouts(galaxies: pa.Table, size_px: int, crop_fraction: float, threads: int) -> TrainingCutouts:
+def load_cutouts(
+    galaxies: pa.Table, size_px: int, crop_fraction: float, threads: int, rgb: RgbConfig = _LIMITS.rgb
+) -> TrainingCutouts:
     """Load every cutout of a table; those that cannot be used are counted and left out.
 
     Args:
@@ -40,21 +43,21 @@ def load_cutouts(galaxies: pa.Table, size_px: int, crop_fraction: float, threads
         size_px: as in `ModelSpec`.
         crop_fraction: as in `ModelSpec`.
         threads: how many decode at a time.
+        rgb: how FITS cutouts are drawn.
     """
-    limits = ClassifyConfig()
     pixels = torch.empty((len(galaxies), 3, size_px, size_px), dtype=torch.uint8)
     rows: list[int] = []
     unusable: dict[str, int] = {}
 
     def one(content: bytes) -> torch.Tensor | UnusableCutout:
         try:
-            return resize(decode(content, limits.max_image_pixels), size_px, crop_fraction)
+            return resize(decode(content, _LIMITS.max_image_pixels, rgb), size_px, crop_fraction)
         except UnusableCutout as bad:
             return bad
 
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(galaxies), _FETCHED_AT_ONCE):
-            chunk = fetch_cutouts(galaxies.slice(start, _FETCHED_AT_ONCE), limits.max_image_bytes)
+            chunk = fetch_cutouts(galaxies.slice(start, _FETCHED_AT_ONCE), _LIMITS.max_image_bytes)
             statuses, contents = chunk["status"].to_pylist(), chunk[IMAGE_BYTES].to_pylist()
             decoded = pool.map(lambda content: None if content is None else one(content), contents)
             for row, (status, result) in enumerate(zip(statuses, decoded, strict=True), start):

@@ -134,7 +134,7 @@ def fit(
             started = time.monotonic()
             loss, accuracy = run.epoch(train, features, number)
             if number == phase.epochs:
-                run.finish()
+                run.finish(train, features)
             watched = _watch(run.current_model(), calibration, device)
             layers.set_learning(phase.blocks, config.batch_norm == "train")
             epochs.append(Epoch(name, number, loss, accuracy, *watched, round(time.monotonic() - started, 3)))
@@ -213,10 +213,31 @@ class _PhaseRun:
         assert isinstance(averaged, MorphologyModel)
         return averaged
 
-    def finish(self) -> None:
-        """Averaged weights become the model's own."""
-        if self.averaged is not None:
-            self.model.load_state_dict(self.current_model().state_dict())
+    def finish(self, train: Examples, features: FrozenFeatures) -> None:
+        """Averaged weights become the model's own, with the batch statistics that belong to them."""
+        if self.averaged is None:
+            return
+        self.model.load_state_dict(self.current_model().state_dict())
+        if self.config.batch_norm == "train":
+            self._measure_batch_norms(train, features)
+            self.averaged.module.load_state_dict(self.model.state_dict())
+
+    @torch.no_grad()
+    def _measure_batch_norms(self, train: Examples, features: FrozenFeatures) -> None:
+        """Statistics over all training galaxies: those seen on the way are of other weights (Izmailov et al. 2018)."""
+        norms = [
+            module
+            for module in self.part.modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
+        ]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean over all batches
+        for rows in _batches(np.arange(len(train.targets)), _FORWARD_BATCH):
+            self.part(features.batch(rows, 0, self.phase))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
     def state(self) -> dict[str, Any]:
         """What is needed, beside the weights, to go on after this epoch."""

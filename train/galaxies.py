@@ -70,9 +70,8 @@ def load_part(config: TrainConfig, galaxies: pa.Table, labels: Labels, rows: Row
     from_votes = learns and config.fit.learn_from == "votes"
     wanted = rows if from_votes else rows[labels.label[rows] != AMBIGUOUS]
     threads = config.threads or os.cpu_count() or 1
-    loaded = load_cutouts(
-        galaxies.take(pa.array(wanted)), config.network.size_px, config.network.crop_fraction, threads
-    )
+    network = config.network
+    loaded = load_cutouts(galaxies.take(pa.array(wanted)), network.size_px, network.crop_fraction, threads, network.rgb)
     kept = wanted[loaded.rows]
     targets = labels.shares()[kept] if from_votes else np.eye(len(labels.classes))[labels.label[kept]]
     questions = [column for question in config.fit.auxiliary_questions for column in question]

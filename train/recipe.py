@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from galaxy_batch.config import ManifestConfig, Range, Uri
+from galaxy_batch.config import ManifestConfig, Range, RgbConfig, Uri
 from galaxy_batch.errors import InputError
 from galaxy_batch.model import PRETRAINED
 
@@ -82,6 +82,8 @@ class NetworkConfig:
     """Per channel of pixels in 0…1; the default is ImageNet's."""
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     """Per channel of pixels in 0…1; the default is ImageNet's."""
+    rgb: RgbConfig = field(default_factory=RgbConfig)
+    """How FITS cutouts are drawn; classify with the same `[classify.rgb]`."""
 
     def __post_init__(self) -> None:
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:

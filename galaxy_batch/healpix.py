@@ -1,0 +1,125 @@
+"""The sky in HEALPix pixels (Górski et al. 2005, ApJ 622, 759), nested order: where a row goes, how the sky is cut.
+
+A row's *key* is its pixel at order 29. The twelve base pixels have the keys below 12 · 4^29. Rows without a position
+get keys in a thirteenth base pixel that is not on the sky, spread evenly over it by their ids. So one rule sorts,
+counts and cuts all rows, and those without a position are cut into files of a bounded size like the others.
+
+A *tile* is a pixel of any order that becomes one file of the catalog.
+"""
+
+from dataclasses import dataclass
+
+import astropy.units as u
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from astropy.coordinates import angular_separation
+from astropy_healpix import healpix_to_lonlat, lonlat_to_healpix
+
+from galaxy_batch.ids import id_hashes
+
+__all__ = [
+    "BASE_PIXELS",
+    "DEEPEST_TILE",
+    "Tile",
+    "cells_of",
+    "coarser",
+    "cut",
+    "empty_histogram",
+    "pixels_at",
+    "row_keys",
+    "separation_arcsec",
+]
+
+_ORDER = 29
+BASE_PIXELS = 12
+"""Pixels of order 0 on the sky; the base pixel of this number holds the rows without a position."""
+DEEPEST_TILE = 10
+"""Order of the smallest tiles, 3.4 arcminutes wide, and of the histogram that the tiles are cut from."""
+_CELL_SHIFT = 2 * (_ORDER - DEEPEST_TILE)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A pixel of the nested scheme, and how many rows lie in it."""
+
+    order: int
+    pixel: int
+    rows: int
+
+    @property
+    def on_sky(self) -> bool:
+        """False for the tiles of rows without a position."""
+        return self.pixel < BASE_PIXELS << 2 * self.order
+
+    @property
+    def first_key(self) -> int:
+        """The lowest key within."""
+        return self.pixel << 2 * (_ORDER - self.order)
+
+    @property
+    def last_key(self) -> int:
+        """The highest key within."""
+        return ((self.pixel + 1) << 2 * (_ORDER - self.order)) - 1
+
+
+def pixels_at(
+    ra_deg: npt.NDArray[np.float64], dec_deg: npt.NDArray[np.float64], order: int = _ORDER
+) -> npt.NDArray[np.int64]:
+    """Nested pixel of each ICRS position, ``(N,)``."""
+    pixels = lonlat_to_healpix(ra_deg * u.deg, dec_deg * u.deg, 2**order, order="nested")
+    return np.asarray(pixels, np.int64)
+
+
+def separation_arcsec(
+    pixels: npt.NDArray[np.int64], ra_deg: npt.NDArray[np.float64], dec_deg: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """How far positions lie from the centres of pixels of order 29, whose sides are 0.4 milliarcseconds."""
+    lon, lat = healpix_to_lonlat(pixels, 2**_ORDER, order="nested")
+    radians = angular_separation(lon.to_value("rad"), lat.to_value("rad"), np.radians(ra_deg), np.radians(dec_deg))
+    return np.asarray(np.degrees(radians) * 3600)
+
+
+def row_keys(rows: pa.Table) -> npt.NDArray[np.int64]:
+    """The key of each row, ``(N,)``. Reads `_healpix_29`, `object_id`."""
+    pixels = rows["_healpix_29"]
+    if not pixels.null_count:
+        return np.asarray(pixels.to_numpy(), np.int64)
+    nowhere = (BASE_PIXELS << 2 * _ORDER) + (id_hashes(rows["object_id"]) >> np.uint64(6)).astype(np.int64)
+    return np.where(pixels.is_null().to_numpy(), nowhere, pixels.fill_null(0).to_numpy())
+
+
+def cells_of(keys: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """The cells of the histogram that have rows, sorted, and how many: both ``(cells,)``."""
+    cells, counts = np.unique(keys >> _CELL_SHIFT, return_counts=True)
+    return cells.astype(np.int32), counts.astype(np.int32)
+
+
+def empty_histogram() -> npt.NDArray[np.int64]:
+    """Zero rows in each of the 13 · 4^10 cells: 109 MB of addresses, and of memory what is written to."""
+    return np.zeros((BASE_PIXELS + 1) << 2 * DEEPEST_TILE, np.int64)
+
+
+def coarser(histogram: npt.NDArray[np.int64], orders: int) -> npt.NDArray[np.int64]:
+    """The histogram of the pixels that are so many orders larger."""
+    return np.asarray(histogram.reshape(-1, 1 << 2 * orders).sum(axis=1))
+
+
+def cut(histogram: npt.NDArray[np.int64], max_rows: int) -> list[Tile]:
+    """Cut the sky into the largest tiles with at most `max_rows` rows, in the order of their keys; no empty ones.
+
+    Args:
+        histogram: rows in each cell of order 10, as `empty_histogram` has them.
+        max_rows: only a tile of order 10 may hold more, since the histogram does not see further.
+    """
+    levels = [histogram]
+    for _ in range(DEEPEST_TILE):
+        levels.append(coarser(levels[-1], 1))
+    tiles: list[Tile] = []
+    pixels = np.arange(BASE_PIXELS + 1)
+    for order, level in enumerate(reversed(levels)):
+        rows = level[pixels]
+        whole = (rows <= max_rows) | (order == DEEPEST_TILE)
+        tiles += [Tile(order, int(p), int(n)) for p, n in zip(pixels[whole], rows[whole], strict=True) if n]
+        pixels = (4 * pixels[~whole][:, None] + np.arange(4)).ravel()
+    return sorted(tiles, key=lambda tile: tile.first_key)

@@ -1,0 +1,37 @@
+"""A release of millions: nothing lost, and memory that does not grow with it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from galaxy_batch.footprint import watch
+from tests.conftest import REPOSITORY
+
+ROWS = int(os.environ.get("GALAXY_BATCH_SCALE_ROWS", "3000000"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_millions_of_rows_are_published_in_bounded_memory(
+    sky: Path, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """More rows do not take more memory: a task's limit here is three runs of a million rows, and what Python is."""
+    positions = sky / "catalogs" / "dr7objid_radec.csv"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.scale", str(tmp_path), str(ROWS), str(positions)],
+        cwd=REPOSITORY, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with watch(process.pid) as footprint:
+        output, _ = process.communicate()
+    assert process.returncode == 0
+    summary = json.loads(output.splitlines()[-1])
+    record_property("scale", {**summary, "peak_bytes": footprint.peak_bytes})
+    assert summary["problems"] == []
+    assert summary["rows"] == ROWS
+    assert footprint.peak_bytes["task"] < 2.5e9
+    assert footprint.peak_bytes["driver"] < 1.5e9
