@@ -103,6 +103,13 @@ class Heading:
     release: str
     model_id: str
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """Name and type of each column, as readers of the files see them: Parquet renames what is in a list."""
+        sink = io.BytesIO()
+        pq.write_metadata(self.schema, sink)
+        return {column.name: str(column.type) for column in pq.read_schema(sink)}
+
     def schema_of(self, rows: pa.Table | None = None) -> pa.Schema:
         """The schema with the VOTable header that fits these rows; without rows, the header of the whole dataset."""
         title = f"Galaxy morphologies of release {self.release}, by checkpoint {self.model_id}"

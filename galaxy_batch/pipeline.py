@@ -171,6 +171,7 @@ def _compute_parts(plan: ReleasePlan) -> float | None:
 
 def _publish(plan: ReleasePlan, survey: Survey, run_id: str) -> dict[str, Any]:
     """Parts become the catalog: REPEATED_IMAGE is known only now, and `manifest.json` is written last."""
+    heading = Heading(plan.schema, plan.config.release, plan.checkpoint.checkpoint_id)
     about = {
         "manifest_rows": plan.manifest.rows,
         "release": plan.config.release,
@@ -181,12 +182,11 @@ def _publish(plan: ReleasePlan, survey: Survey, run_id: str) -> dict[str, Any]:
         "survey": without_secrets(plan.config.manifest.uri),
         "classes": list(plan.checkpoint.spec.classes),
         "min_confidence": plan.min_confidence,
-        "schema": {field.name: str(field.type) for field in plan.schema},
+        "schema": heading.columns,
         "checkpoint": dataclasses.asdict(plan.checkpoint),
         "config": _shown(plan.config),
         "versions": _versions(),
     }
-    heading = Heading(plan.schema, plan.config.release, plan.checkpoint.checkpoint_id)
     max_rows = plan.config.publish.max_rows
     return publish(plan.places, survey, heading, about, plan.config.review, max_rows, spread_over_ray)
 
@@ -267,6 +267,8 @@ def _summary(
         "release": plan.config.release,
         "model_id": plan.checkpoint.checkpoint_id,
         "parts_uri": without_secrets(plan.parts_uri),
+        "steady_rate_per_s": None,
+        "step_seconds": {},
     }
 
 

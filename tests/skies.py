@@ -80,7 +80,10 @@ def sky_rows(
 
 
 def schema_of(rows: pa.Table) -> pa.Schema:
-    return catalog_schema(rows.schema.field("object_id").type, CLASSES)
+    """The schema of a catalog of such rows; columns that are none of a catalog's own are kept ones."""
+    id_type = rows.schema.field("object_id").type
+    own = catalog_schema(id_type, CLASSES).names
+    return catalog_schema(id_type, CLASSES, [column for column in rows.schema if column.name not in own])
 
 
 def write_parts(folder: Path | str, rows: pa.Table, part_rows: int, first: int = 0) -> list[int]:
@@ -114,7 +117,7 @@ def about(rows: int, schema: pa.Schema) -> dict[str, Any]:
         "survey": "objects.csv",
         "classes": list(CLASSES),
         "min_confidence": MIN_CONFIDENCE,
-        "schema": {column.name: str(column.type) for column in schema},
+        "schema": Heading(schema, RELEASE, MODEL_ID).columns,
         "config": {"review": review},
     }
 

@@ -118,6 +118,27 @@ def test_a_survey_with_all_positions_or_none(lost: float, tmp_path: Path) -> Non
     assert bool(list(catalog.glob("dataset/Norder*"))) == (not lost)
 
 
+def test_kept_columns_of_any_type_come_through(tmp_path: Path) -> None:
+    rows = sky_rows(300, seed=3, lost=0.1)
+    n = range(len(rows))
+    kept = {
+        "z": pa.array([None if i % 7 == 0 else i / 300 for i in n], pa.float32()),
+        "note": pa.array([None if i % 5 == 0 else f"{'ü' * (i % 9)}{i}" for i in n]),
+        "band": pa.array(["g" if i % 2 else "r" for i in n]).dictionary_encode(),
+        "flux": pa.array([[float(i)] * (i % 3) for i in n], pa.list_(pa.float64())),
+        "fit": pa.array([{"radius": i, "good": True} for i in n]),
+        "seen": pa.array(list(n), pa.timestamp("us")),
+        "counts": pa.array(list(n), pa.uint64()),
+    }
+    for name, values in kept.items():
+        rows = rows.append_column(name, values)
+    catalog = publish_rows(tmp_path, rows, 70, 40, 110)
+    assert verify_catalog(str(catalog)) == []
+    found, wanted = read_catalog(catalog), rows.sort_by("object_id")
+    for name in kept:
+        assert found[name].to_pylist() == wanted[name].to_pylist(), name
+
+
 def test_a_single_row_is_a_catalog(tmp_path: Path) -> None:
     catalog = publish_rows(tmp_path, sky_rows(1))
     assert verify_catalog(str(catalog)) == []

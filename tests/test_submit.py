@@ -257,6 +257,12 @@ def test_a_closed_port_is_bad_input_and_a_cluster_is_found_by_the_environment(mo
         assert connect(None).get_address() == url
 
 
+def test_without_rays_job_server_installed_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submission, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"install ray\[default\]"):
+        connect("http://127.0.0.1:8265")
+
+
 @pytest.mark.parametrize("honours_git", [True, False])
 def test_what_is_said_to_be_uploaded_is_what_ray_uploads(
     honours_git: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -455,15 +461,37 @@ def test_the_docstring_lists_every_exit_code() -> None:
 
 _RUN_FOR_EVER = """
 import sys
+from ray.job_submission import JobDetails
 from jobs import submit
-from jobs.submit import main
-from tests.test_submit import FakeServer, RUNNING, details
-class Server(FakeServer):
+
+class Server:
+    state = "RUNNING"
+
+    def list_jobs(self):
+        return []
+
+    def submit_job(self, submission_id, **what):
+        return submission_id
+
     def get_job_info(self, job_id):
         print("asked", file=sys.stderr, flush=True)
-        return super().get_job_info(job_id)
-submit.connect = lambda address: Server([details(RUNNING)])
-sys.exit(main())
+        return JobDetails(type="SUBMISSION", status=self.state, entrypoint="")
+
+    def get_job_logs(self, job_id):
+        return ""
+
+    async def tail_job_logs(self, job_id):
+        for piece in ():
+            yield piece
+
+    def stop_job(self, job_id):
+        self.state = "STOPPED"
+
+    def get_address(self):
+        return "http://127.0.0.1:8265"
+
+submit.connect = lambda address: Server()
+sys.exit(submit.main())
 """
 
 
