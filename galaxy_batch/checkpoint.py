@@ -39,13 +39,13 @@ class Checkpoint:
     """Share of correct predictions on held-out galaxies with a clear label."""
     ece: float
     """Expected calibration error on the same galaxies."""
-    bf16_agreement: Mapping[str, float] = field(default_factory=dict)
-    """Of the same galaxies, classified in bf16 against fp32: `same_class`, the share with the same class, and
-    `difference_p99`, the 99th percentile of the largest difference of a probability. Empty where nobody looked."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Provenance: config, counts, library versions."""
     checkpoint_id: str = ""
     """First 16 hex digits of the file's SHA-256; set when the checkpoint is read or written."""
+    bf16_agreement: Mapping[str, float] = field(default_factory=dict)
+    """Of the same galaxies, classified in bf16 against fp32: `same_class`, the share with the same class, and
+    `difference_p99`, the 99th percentile of the largest difference of a probability. Empty where nobody looked."""
 
     @property
     def bf16_agrees(self) -> bool:

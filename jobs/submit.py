@@ -142,7 +142,7 @@ def _wants_stop() -> bool:
 def _check_end(job: JobDetails, summary: dict[str, Any]) -> None:
     """Let only a job that succeeded pass."""
     summary["state"] = str(job.status)
-    reason = (job.message or "").strip().partition("\n")[0]
+    reason = (job.message or "").partition(", last available logs")[0].strip().partition("\n")[0]  # they were shown
     if job.status == JobStatus.STOPPED:
         raise UnprovenError(STOPPED, "the job was stopped. Run this again to resume it", summary)
     if job.status != JobStatus.SUCCEEDED:

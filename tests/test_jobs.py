@@ -28,6 +28,7 @@ uri_template = "images/{{object_id}}.jpg"
 chunk_rows = 8
 [runtime]
 num_cpus = 1
+engine = "torch"
 """
 
 
@@ -154,7 +155,7 @@ def test_a_benchmark_counts_what_was_published(tmp_path: Path, survey: SurveyFil
     file.write_text(
         f'output_uri = "{tmp_path / "out"}"\ncheckpoint_uri = "{saved_model.uri}"\nrows = 90\nruns = 1\nseconds = 0.2\n'
         f'chunk_rows = 30\n[manifest]\nuri = "{survey.manifest}"\nuri_template = "images/{{object_id}}.jpg"\n'
-        "[runtime]\nnum_cpus = 1\n"
+        '[runtime]\nnum_cpus = 1\nengine = "torch"\n'
     )
     process = run("benchmark", str(file))
     assert process.returncode == 0, process.stderr

@@ -313,6 +313,7 @@ uri_template = "{images}/{{dr7objid}}.jpeg"
 keep_columns = ["gz1_class"]
 [runtime]
 num_cpus = 1
+engine = "torch"
 """
 
 

@@ -39,6 +39,7 @@ uri_template = "images/{{object_id}}.jpg"
 chunk_rows = 8
 [runtime]
 num_cpus = 1
+engine = "torch"
 """
 
 
@@ -150,6 +151,7 @@ keep_columns = ["gz1_class"]
 chunk_rows = 12
 [runtime]
 num_cpus = 1
+engine = "torch"
 """)
     process = run_on_s3(s3.environment, str(toml))
     assert process.returncode == 0, process.stderr

@@ -380,7 +380,12 @@ def garbled(made: Path) -> None:
     ("answer", "job", "code", "message"),
     [
         (details(STOPPED), None, command.STOPPED, "the job was stopped. Run this again to resume it"),
-        (details(FAILED, driver_exit_code=1, message="exit 1\nlast log"), None, command.FAILED, "failed: exit 1$"),
+        (
+            details(FAILED, driver_exit_code=1, message="exit code 1, last available logs (20,000 chars):\nlog"),
+            None,
+            command.FAILED,
+            "the job failed: exit code 1$",
+        ),
         (details(FAILED, driver_exit_code=2, message="bad"), None, command.BAD_INPUT, "the job failed: bad"),
         (details(FAILED, driver_exit_code=3, message="gate"), None, command.GATE_FAILED, "the job failed: gate"),
         (details(FAILED, driver_exit_code=-9), None, command.FAILED, "the job failed"),
