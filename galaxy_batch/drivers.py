@@ -4,6 +4,7 @@ Endpoints, credentials and time-outs come from the driver's own environment and 
 ours. Where they say nothing, s3fs waits 5 s for a connection and 15 s for the next byte.
 """
 
+from copy import deepcopy
 from typing import Any
 
 import fsspec
@@ -38,7 +39,7 @@ def asking_once(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     if not uri.startswith(("s3://", "s3a://")):
         return filesystem(uri)
     configured = {**fsspec.config.conf.get("s3", {}), **fsspec.config.conf.get("s3a", {})}.get("config_kwargs", {})
-    return _driver(uri, s3_tries=1, config_kwargs={**_S3_ONCE, **configured})
+    return _driver(uri, s3_tries=1, config_kwargs=deepcopy({**_S3_ONCE, **configured}))  # boto writes into it
 
 
 def _driver(uri: str, s3_tries: int, **options: Any) -> tuple[fsspec.AbstractFileSystem, str]:

@@ -58,7 +58,7 @@ def test_an_unknown_scheme_is_explained() -> None:
 def test_what_the_user_has_configured_goes_before_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("s3fs")
     plain, _ = asking_once("s3://bucket/x")
-    assert plain.config_kwargs["retries"] == {"total_max_attempts": 1}
+    assert plain.config_kwargs["retries"]["total_max_attempts"] == 1
     monkeypatch.setitem(
         fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 99, "retries": {"mode": "adaptive"}}}
     )
