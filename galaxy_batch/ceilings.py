@@ -77,7 +77,7 @@ def engine_rate(engine: Engine, batches: Sequence[Sequence[Pixels]], seconds: fl
 
 def _prepared(content: bytes, spec: ModelSpec, config: ClassifyConfig) -> Pixels | None:
     try:
-        native = decode(content, config.max_image_pixels)
+        native = decode(content, config.max_image_pixels, config.rgb)
     except UnusableCutout:
         return None
     blank_fraction(native)

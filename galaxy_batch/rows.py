@@ -33,7 +33,8 @@ IMAGE_URI = "_image_uri"
 """string: where the cutout is, or a list of three, one per band, red first; absent when the manifest holds the bytes
 themselves."""
 IMAGE_BYTES = "_image_bytes"
-"""large_binary: the encoded cutout as it was stored; null where it could not be had."""
+"""large_binary: the encoded cutout as it was stored, or `pack_bands` of its three files; null where it could not be
+had."""
 BLANK_FRACTION = "_blank_fraction"
 """float32: share of the cutout's pixels that differ from its median by at most a rounding step."""
 
