@@ -162,6 +162,7 @@ def test_a_job_that_died_goes_on_when_it_is_run_again(
     assert all(torch.equal(again.weights[name], tensor) for name, tensor in undisturbed.weights.items())
 
 
+@pytest.mark.slow
 def test_a_whole_training_run_on_two_workers(
     ray_started: None, voted: SurveyFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

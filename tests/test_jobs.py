@@ -150,6 +150,7 @@ def ray_processes() -> set[int]:
     return found
 
 
+@pytest.mark.slow
 def test_a_benchmark_counts_what_was_published(tmp_path: Path, survey: SurveyFiles, saved_model: SavedModel) -> None:
     file = tmp_path / "benchmark.toml"
     file.write_text(

@@ -265,6 +265,7 @@ class TestWalk:
         assert (summary["rows"], summary["failed"], summary["shards"]) == (40, 0, 5)
         assert times(list(before)) == before
 
+    @pytest.mark.slow
     def test_the_catalog_from_shards_is_the_catalog_from_files(
         self, survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
     ) -> None:

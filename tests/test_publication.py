@@ -210,6 +210,7 @@ finish(places, sort_parts(places, sizes, __import__("tests.skies").skies.in_turn
 """
 
 
+@pytest.mark.faults
 def test_killed_at_any_moment_there_is_no_half_catalog_and_the_next_run_makes_it_whole(
     rows: pa.Table, tmp_path: Path
 ) -> None:

@@ -548,6 +548,7 @@ def interrupt(folder: Path, answer: bytes | None) -> tuple[int, str, str]:
     return process.returncode, stdout, shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "code", "state", "message"),
     [
