@@ -9,15 +9,19 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import torch
 
 from galaxy_batch.config import ClassifyConfig
-from galaxy_batch.cutouts import Pixels, UnusableCutout, blank_fraction, decode, fetch_cutouts, resize
+from galaxy_batch.cutouts import fetch_cutouts
 from galaxy_batch.engines import Answer, Engine
 from galaxy_batch.model import ModelSpec
-from galaxy_batch.rows import IMAGE_BYTES
+from galaxy_batch.pixels import Pixels, blank_fraction, decode, resize
+from galaxy_batch.rows import IMAGE_BYTES, UnusableCutout
 
-__all__ = ["decode_rate", "engine_rate", "prepared_batches", "read_rate"]
+__all__ = ["decode_rate", "engine_probabilities", "engine_rate", "prepared_batches", "read_rate"]
 
 
 def read_rate(rows: pa.Table, config: ClassifyConfig, chunk_rows: int) -> tuple[float, list[bytes]]:
@@ -73,6 +77,14 @@ def engine_rate(engine: Engine, batches: Sequence[Sequence[Pixels]], seconds: fl
             computing.popleft().result()
             done += engine.batch_size
     return done / (time.perf_counter() - started)
+
+
+def engine_probabilities(
+    engine: Engine, batches: Sequence[Sequence[Pixels]], temperature: float
+) -> npt.NDArray[np.float32]:
+    """Class probabilities ``(N, classes)`` of the cutouts of all batches, one batch after the other."""
+    logits = np.concatenate([engine.compute(engine.load(batch)).result() for batch in batches])
+    return torch.softmax(torch.from_numpy(logits) / temperature, dim=1).numpy()
 
 
 def _prepared(content: bytes, spec: ModelSpec, config: ClassifyConfig) -> Pixels | None:

@@ -13,13 +13,13 @@ import torch
 
 from galaxy_batch.checkpoint import load_checkpoint
 from galaxy_batch.config import ClassifyConfig
-from galaxy_batch.cutouts import Pixels, UnusableCutout, blank_fraction, decode, resize
 from galaxy_batch.engines import Answer, EngineName, Precision, make_engine
-from galaxy_batch.rows import BLANK_FRACTION, IMAGE_BYTES, Status, probability_columns
+from galaxy_batch.pixels import Pixels, blank_fraction, decode, resize
+from galaxy_batch.rows import BLANK_FRACTION, IMAGE_BYTES, Status, UnusableCutout, probability_columns
 
 __all__ = ["Classifier"]
 
-_DECODED_AHEAD = 2  # batches
+_DECODED_AHEAD = 64  # cutouts, and at least two batches
 
 
 @dataclass
@@ -91,11 +91,12 @@ class Classifier:
     def _batches(self, images: pa.ChunkedArray, answers: _Answers) -> Iterator[tuple[list[int], list[Pixels]]]:
         """Decoded batches and their rows; the next batches are decoded while this one is computed."""
         size = self.engine.batch_size
+        open_cuts = max(2, _DECODED_AHEAD // size) + 1
         waiting = [row for row, status in enumerate(answers.status) if status == Status.OK]
         cuts = iter([waiting[start : start + size] for start in range(0, len(waiting), size)])
         ahead: deque[tuple[list[int], list[Future[tuple[Pixels, float]]]]] = deque()
         while True:
-            for cut in islice(cuts, _DECODED_AHEAD + 1 - len(ahead)):
+            for cut in islice(cuts, open_cuts - len(ahead)):
                 ahead.append((cut, [self.decoders.submit(self._prepare, images[row].as_py()) for row in cut]))
             if not ahead:
                 return

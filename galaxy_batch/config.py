@@ -161,7 +161,7 @@ class RuntimeConfig:
     engine: Literal["auto", "torch", "openvino"] = "auto"
     """What computes the network on CPUs; `auto` is OpenVINO where it is installed. GPUs compute with torch."""
     batch_size: Annotated[int, Range(1, 65536)] | None = None
-    """Cutouts per forward pass; 16 on a CPU and 512 on a GPU when not given."""
+    """Cutouts per forward pass; what suits the engine when not given: OpenVINO 1 per core, torch 16, a GPU 512."""
     progress_every_s: Annotated[float, Range(0.1)] = 5.0
     """Seconds between two lines of progress."""
 

@@ -15,15 +15,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from galaxy_batch.cutouts import Pixels, resize
 from galaxy_batch.errors import InputError
 from galaxy_batch.model import MorphologyModel
+from galaxy_batch.pixels import Pixels, resize
 
-__all__ = ["Answer", "Engine", "EngineName", "Precision", "choose_engine", "make_engine"]
+__all__ = ["BATCH_SIZES", "Answer", "Engine", "EngineName", "Precision", "choose_engine", "make_engine"]
 
 Logits = npt.NDArray[np.float32]
 EngineName = Literal["torch", "openvino", "cuda"]
 Precision = Literal["fp32", "bf16"]
+
+BATCH_SIZES: dict[EngineName, int] = {"openvino": 1, "torch": 16, "cuda": 512}
+"""Cutouts per forward pass. OpenVINO works on one per core, whose layers then fit the core's cache."""
 
 
 class Answer(Protocol):

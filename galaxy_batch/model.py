@@ -12,8 +12,8 @@ import timm
 import torch
 from torch import nn
 
-from galaxy_batch.cutouts import Pixels
 from galaxy_batch.errors import InputError
+from galaxy_batch.pixels import Pixels
 from galaxy_batch.storage import read_bytes
 
 __all__ = [

@@ -7,7 +7,7 @@ import ray
 from ray.data import ActorPoolStrategy
 
 from galaxy_batch.config import RuntimeConfig
-from galaxy_batch.engines import EngineName, choose_engine
+from galaxy_batch.engines import BATCH_SIZES, EngineName, choose_engine
 from galaxy_batch.errors import InputError
 
 __all__ = ["Workers", "workers_for"]
@@ -18,7 +18,6 @@ _ACTOR_SHARE = 0.75
 _TASK_CPUS = 0.25
 _CPUS_PER_ACTOR = {"openvino": 8, "torch": 1}  # torch loses time where its threads meet; OpenVINO runs a stream in each
 _ACTORS_PER_GPU = 2  # one has the GPU to itself while the other begins or ends a chunk
-_BATCH = {"cpu": 16, "cuda": 512}
 _ACTOR_RESTARTS = 3  # an image that kills the process must not do so for ever
 
 
@@ -88,7 +87,7 @@ def workers_for(runtime: RuntimeConfig, chunks: int) -> Workers:
     return Workers(
         actors=actors,
         engine=engine,
-        batch_size=runtime.batch_size or _BATCH[device],
+        batch_size=runtime.batch_size or BATCH_SIZES[engine],
         threads=max(1, int(share)),
         actor_cpus=_reservable(share * _ACTOR_SHARE),
         actor_gpus=min(1.0, gpus / actors) if device == "cuda" else 0.0,

@@ -11,17 +11,17 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from galaxy_batch.catalog import write_json
-from galaxy_batch.ceilings import decode_rate, engine_rate, prepared_batches, read_rate
-from galaxy_batch.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from galaxy_batch.ceilings import decode_rate, engine_probabilities, engine_rate, prepared_batches, read_rate
+from galaxy_batch.checkpoint import Checkpoint, agreement, load_checkpoint, save_checkpoint
 from galaxy_batch.config import CatalogConfig, ManifestConfig, Range, RuntimeConfig, Uri, load_config
-from galaxy_batch.engines import EngineName, choose_engine, make_engine
+from galaxy_batch.engines import BATCH_SIZES, EngineName, Precision, choose_engine, make_engine
 from galaxy_batch.footprint import watch
 from galaxy_batch.manifest import read_objects
 from galaxy_batch.model import RANDOM, ModelSpec, build_model
@@ -35,7 +35,7 @@ logger = logging.getLogger("jobs.benchmark")
 
 _BUSY = 0.3  # load of each core above which numbers cannot be trusted
 _CEILING_ROWS = 4000  # enough for a rate
-_BATCH = {"cpu": 16, "cuda": 512}
+_AGREEMENT_CUTOUTS = 512
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ class BenchmarkConfig:
     """Rows per chunk of the job."""
     plain_loop: bool = True
     """Whether to measure timm's own loop over the same files too."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """As for a catalog."""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     """As for a catalog."""
 
@@ -77,9 +79,9 @@ def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="gb-") as folder:
         objects = _objects(config, Path(folder))
         checkpoint_uri = config.checkpoint_uri or _random_checkpoint(config, Path(folder))
-        ceilings = _ceilings(config, checkpoint_uri, objects)
+        ceilings, against_torch = _ceilings(config, checkpoint_uri, objects)
         runs = [_whole_job(config, checkpoint_uri, objects, Path(folder), n) for n in range(config.runs)]
-    result = _result(config, load, ceilings, runs)
+    result = _result(config, load, ceilings, against_torch, runs)
     write_json(join(config.output_uri, "benchmark.json"), result)
     table = rates_table(result)
     write_atomically(join(config.output_uri, "benchmark.md"), table.encode())
@@ -111,8 +113,10 @@ def _random_checkpoint(config: BenchmarkConfig, folder: Path) -> str:
     return uri
 
 
-def _ceilings(config: BenchmarkConfig, checkpoint_uri: str, objects: pa.Table) -> dict[str, float]:
-    """Cutouts per second of each step alone, with all cores of this machine, and its GPU."""
+def _ceilings(
+    config: BenchmarkConfig, checkpoint_uri: str, objects: pa.Table
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Cutouts per second of each step alone, with all cores of this machine, and its GPU; what the engine changes."""
     checkpoint, model = load_checkpoint(checkpoint_uri)
     cores = config.runtime.num_cpus or os.cpu_count() or 1
     classify = CatalogConfig("benchmark", "-", "-", ManifestConfig("-", image_column="-")).classify
@@ -123,17 +127,23 @@ def _ceilings(config: BenchmarkConfig, checkpoint_uri: str, objects: pa.Table) -
     for threads in sorted({2**n for n in range(cores.bit_length()) if 2**n <= cores} | {cores}):
         rates[f"decode, {threads} threads"] = decode_rate(contents[:2000], checkpoint.spec, classify, threads)
     gpu = torch.cuda.is_available() and config.runtime.device != "cpu"
-    batch_size = config.runtime.batch_size or _BATCH["cuda" if gpu else "cpu"]
-    batches = prepared_batches(contents, checkpoint.spec, classify, batch_size, 8)
     name: EngineName = "cuda" if gpu else choose_engine() if config.runtime.engine == "auto" else config.runtime.engine
-    precision = "bf16" if checkpoint.bf16_agrees or gpu else "fp32"
-    engine = make_engine(name, model, precision, batch_size, cores)  # type: ignore[arg-type]
+    batch_size = config.runtime.batch_size or BATCH_SIZES[name]
+    batches = prepared_batches(contents, checkpoint.spec, classify, batch_size, max(8, 64 // batch_size))
+    precision: Precision = "bf16" if checkpoint.bf16_agrees else "fp32"
+    if config.precision != "auto":
+        precision = config.precision
+    sample = prepared_batches(contents, checkpoint.spec, classify, batch_size, -(-_AGREEMENT_CUTOUTS // batch_size))
+    plain = make_engine("torch", model, "fp32", BATCH_SIZES["torch"], cores)
+    expected = engine_probabilities(plain, sample, checkpoint.temperature)
+    engine = make_engine(name, model, precision, batch_size, cores)
+    against_torch = agreement(engine_probabilities(engine, sample, checkpoint.temperature), expected)
     rates[f"model ({name}, {precision})"] = engine_rate(engine, batches, config.seconds, transfer=False)
     rates["model with transfer"] = engine_rate(engine, batches, config.seconds, transfer=True)
     if config.plain_loop and IMAGE_URI in objects.column_names:
         files = objects[IMAGE_URI].drop_null().to_pylist()
         rates["timm's own loop"] = plain_loop_rate(files[: min(len(files), 1500)], checkpoint.spec, cores, gpu)
-    return {name: round(rate, 1) for name, rate in rates.items()}
+    return {name: round(rate, 1) for name, rate in rates.items()}, against_torch
 
 
 def _whole_job(
@@ -154,6 +164,7 @@ def _whole_job(
         "manifest.ra_column": "ra",
         "manifest.dec_column": "dec",
         "classify.chunk_rows": config.chunk_rows,
+        "classify.precision": config.precision,
         **{f"runtime.{k}": v for k, v in dataclasses.asdict(config.runtime).items() if v is not None},
     }
     empty = folder / "empty.toml"
@@ -185,7 +196,11 @@ def _whole_job(
 
 
 def _result(
-    config: BenchmarkConfig, load: float, ceilings: dict[str, float], runs: list[dict[str, Any]]
+    config: BenchmarkConfig,
+    load: float,
+    ceilings: dict[str, float],
+    against_torch: dict[str, float],
+    runs: list[dict[str, Any]],
 ) -> dict[str, Any]:
     cores = config.runtime.num_cpus or os.cpu_count() or 1
     gpus = torch.cuda.device_count() if config.runtime.device != "cpu" else 0
@@ -203,6 +218,7 @@ def _result(
         "busy": load > _BUSY,
         "ceilings_per_s": ceilings,
         "lowest_ceiling": lowest,
+        "against_torch_fp32": {"cutouts": _AGREEMENT_CUTOUTS, **against_torch},
         "whole_job": runs,
         "output_uri": config.output_uri,
     }

@@ -62,6 +62,9 @@ def rates_table(result: dict[str, Any]) -> str:
             f"| {'warm' if number else 'cold'} | {run['rows']:,} | {run['seconds']:,.1f} | {run['rate_per_s']:,.0f} "
             f"| {'-' if steady is None else f'{steady:,.0f}'} | {'-' if share is None else f'{share:.0%}'} |"
         )
+    seen = result["against_torch_fp32"]
+    lines += ["", f"Against torch in fp32, on {seen['cutouts']} cutouts: same class {seen['same_class']:.2%}, "]
+    lines[-1] += f"probabilities differ by {seen['difference_p99']:.2g} or less for 99 %."
     last = result["whole_job"][-1]
     lines += ["", "Where the time of the last run went: " + _listed(last["step_seconds"], "{:,.1f} s")]
     lines += ["", "Peak memory of one process: " + _listed(_megabytes(last["peak_bytes"]), "{:,.0f} MB")]

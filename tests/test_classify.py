@@ -10,9 +10,10 @@ from PIL import Image
 from galaxy_batch.checkpoint import load_checkpoint
 from galaxy_batch.classify import Classifier
 from galaxy_batch.config import ClassifyConfig, ManifestConfig
-from galaxy_batch.cutouts import fetch_cutouts, resize
+from galaxy_batch.cutouts import fetch_cutouts
 from galaxy_batch.engines import Answer, Engine
 from galaxy_batch.manifest import read_objects
+from galaxy_batch.pixels import resize
 from galaxy_batch.rendering import render
 from galaxy_batch.synthetic import DEFECTS, SurveyFiles
 from tests.conftest import SavedModel

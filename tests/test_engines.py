@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from galaxy_batch.cutouts import decode, resize
 from galaxy_batch.engines import Answer, Engine, EngineName, choose_engine, make_engine
 from galaxy_batch.errors import InputError
 from galaxy_batch.model import RANDOM, ModelSpec, MorphologyModel, build_model
+from galaxy_batch.pixels import decode, resize
 
 
 def answer(engine: Engine, pixels: torch.Tensor) -> np.ndarray:

@@ -20,8 +20,9 @@ from PIL import Image
 from galaxy_batch.bands import pack_bands
 from galaxy_batch.classify import Classifier
 from galaxy_batch.config import ClassifyConfig, ManifestConfig, RgbConfig
-from galaxy_batch.cutouts import Pixels, decode, fetch_cutouts, resize
+from galaxy_batch.cutouts import fetch_cutouts
 from galaxy_batch.manifest import read_objects
+from galaxy_batch.pixels import Pixels, decode, resize
 from galaxy_batch.rows import Status, UnusableCutout
 from tests.conftest import REPOSITORY, SavedModel
 from train.cutouts import load_cutouts
@@ -253,7 +254,7 @@ def test_bombs_are_not_unpacked(tmp_path: Path) -> None:
         (tmp_path / f"{pack.__module__}-in-a-zip").write_bytes(pack_bands([bomb] * 3))
     script = """
 import pathlib, resource, sys
-from galaxy_batch.cutouts import UnusableCutout, decode
+from galaxy_batch.pixels import decode
 from galaxy_batch.fits_cutouts import decode_fits
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + (256 << 20), size + (256 << 20)))
@@ -294,7 +295,7 @@ def test_jpegs_do_not_wait_for_astropy() -> None:
     script = """
 import io, sys
 from PIL import Image
-from galaxy_batch.cutouts import decode
+from galaxy_batch.pixels import decode
 sink = io.BytesIO()
 Image.new("RGB", (20, 20)).save(sink, "JPEG")
 decode(sink.getvalue(), 1000)

@@ -10,8 +10,9 @@ import pyarrow as pa
 import torch
 
 from galaxy_batch.config import ClassifyConfig, RgbConfig
-from galaxy_batch.cutouts import UnusableCutout, decode, fetch_cutouts, resize
-from galaxy_batch.rows import IMAGE_BYTES
+from galaxy_batch.cutouts import fetch_cutouts
+from galaxy_batch.pixels import decode, resize
+from galaxy_batch.rows import IMAGE_BYTES, UnusableCutout
 
 __all__ = ["TrainingCutouts", "load_cutouts"]
 

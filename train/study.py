@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from galaxy_batch.checkpoint import Checkpoint, save_checkpoint
+from galaxy_batch.checkpoint import Checkpoint, agreement, save_checkpoint
 from galaxy_batch.errors import InputError
 from galaxy_batch.model import MorphologyModel
 from galaxy_batch.storage import join, without_secrets
@@ -157,11 +157,7 @@ def _bf16_agreement(
     """What bf16 changes; see `Checkpoint.bf16_agreement`."""
     with torch.autocast(device.type, torch.bfloat16):
         rounded = predict_logits(model, part.examples.pixels, device).double().numpy()
-    differences = np.abs(softmax(rounded, temperature) - softmax(logits, temperature)).max(axis=1)
-    return {
-        "same_class": float((rounded.argmax(axis=1) == logits.argmax(axis=1)).mean()),
-        "difference_p99": float(np.quantile(differences, 0.99)),
-    }
+    return agreement(softmax(rounded, temperature), softmax(logits, temperature))
 
 
 def _check_split(split: Split, labels: Labels) -> None:
