@@ -24,6 +24,7 @@ from galaxy_batch.checkpoint import Checkpoint, load_checkpoint
 from galaxy_batch.classify import Classifier
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.cutouts import fetch_cutouts
+from galaxy_batch.dashboard import Dashboard
 from galaxy_batch.engines import Precision
 from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.manifest import Chunk, Manifest, open_manifest, read_chunk
@@ -149,6 +150,7 @@ def _compute_parts(plan: ReleasePlan) -> float | None:
     config, workers = plan.config, workers_for(plan.config.runtime, len(plan.todo))
     done = plan.manifest.rows - sum(chunk.rows for chunk in plan.todo)
     progress = Progress(plan.manifest.rows, done, config.runtime.progress_every_s, at_once=workers.actors)
+    dashboard = Dashboard(config.release)
     if done:
         logger.info("resuming: %s galaxies are done, %s chunks are left", f"{done:,}", f"{len(plan.todo):,}")
     if not plan.todo:
@@ -166,6 +168,7 @@ def _compute_parts(plan: ReleasePlan) -> float | None:
     )
     for part in written.iter_rows():
         progress.add(part["rows"], part["failed"], part["flagged"])
+        dashboard.show(progress)
     return progress.steady_rate
 
 

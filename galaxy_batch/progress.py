@@ -1,22 +1,29 @@
 """How far a run is: galaxies done, rate, time left, failed and flagged so far; and where its time went."""
 
 import logging
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["Progress", "Stopwatch"]
+__all__ = ["CLEAR_LINE", "Progress", "Stopwatch"]
 
 logger = logging.getLogger(__name__)
 
+CLEAR_LINE = "\r\x1b[K"
+"""Takes a terminal back to the start of an empty line: what follows replaces the line of progress."""
+_REDRAW_S = 0.2
+
 
 class Progress:
-    """Counts finished rows and logs a line every so often; no control characters, so that job logs stay clean.
+    """Counts finished rows; on a terminal one line that changes, else a log line every so often.
+
+    Log lines have no control characters, so that job logs stay clean.
 
     Args:
         total: rows of the whole manifest.
         done: rows that an earlier run finished.
-        every_s: seconds between two lines.
+        every_s: seconds between two log lines.
         at_once: chunks that are worked on at the same time. Until the first of each is finished, workers start up,
             which says nothing about the rate.
     """
@@ -28,7 +35,7 @@ class Progress:
         self.steady_since: tuple[float, int] | None = None
 
     def add(self, rows: int, failed: int, flagged: int) -> None:
-        """Count a finished chunk; log when it is time, and at the end."""
+        """Count a finished chunk; show it when it is time, and at the end."""
         self.new += rows
         self.done += rows
         self.failed += failed
@@ -37,9 +44,14 @@ class Progress:
         now = time.monotonic()
         if self.chunks == self.at_once:
             self.steady_since = (now, self.new)
-        if now - self.logged >= self.every_s or self.done >= self.total:
+        terminal = sys.stderr.isatty()
+        if now - self.logged >= (_REDRAW_S if terminal else self.every_s) or self.done >= self.total:
             self.logged = now
-            logger.info("%s", self)
+            if terminal:
+                sys.stderr.write(f"{CLEAR_LINE}{self}" + ("\n" if self.done >= self.total else ""))
+                sys.stderr.flush()
+            else:
+                logger.info("%s", self)
 
     @property
     def steady_rate(self) -> float | None:
@@ -49,12 +61,21 @@ class Progress:
         since, rows = self.steady_since
         return (self.new - rows) / max(time.monotonic() - since, 1e-9)
 
+    @property
+    def rate(self) -> float:
+        """Galaxies per second: the steady rate, or that since the start until there is one."""
+        return self.steady_rate or self.new / max(time.monotonic() - self.started, 1e-9)
+
+    @property
+    def seconds_left(self) -> float:
+        """At this rate; infinite before the first chunk."""
+        return (self.total - self.done) / rate if (rate := self.rate) else float("inf")
+
     def __str__(self) -> str:
-        rate = self.steady_rate or self.new / max(time.monotonic() - self.started, 1e-9)
-        left = (self.total - self.done) / rate if rate else float("inf")
         return (
-            f"{self.done:,} of {self.total:,} galaxies ({self.done / max(self.total, 1):.0%}), {rate:,.1f} per second, "
-            f"{_duration(left)} left; this run: {self.failed:,} failed, {self.flagged:,} flagged"
+            f"{self.done:,} of {self.total:,} galaxies ({self.done / max(self.total, 1):.0%}), "
+            f"{self.rate:,.1f} per second, {_duration(self.seconds_left)} left; "
+            f"this run: {self.failed:,} failed, {self.flagged:,} flagged"
         )
 
 

@@ -16,6 +16,7 @@ from ray.util.annotations import RayDeprecationWarning
 
 from galaxy_batch.config import RuntimeConfig
 from galaxy_batch.errors import GateError, InputError
+from galaxy_batch.progress import CLEAR_LINE
 
 __all__ = ["ray_session", "run_job"]
 
@@ -54,7 +55,10 @@ def run_job(
         parser.add_argument(f"--{name}", help=meaning)
     arguments = parser.parse_args()
     logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
+        stream=sys.stderr,
+        level=logging.INFO,
+        format=(CLEAR_LINE if sys.stderr.isatty() else "") + "%(asctime)s %(levelname)s %(message)s",
+        datefmt="%H:%M:%S",
     )
     try:
         summary = job(arguments)

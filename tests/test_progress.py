@@ -1,9 +1,13 @@
 import logging
+import os
+import subprocess
+import sys
 
 import pytest
 
 from galaxy_batch import progress
-from galaxy_batch.progress import Progress, Stopwatch
+from galaxy_batch.progress import CLEAR_LINE, Progress, Stopwatch
+from tests.conftest import REPOSITORY
 
 
 def test_a_line_every_so_often_and_at_the_end(
@@ -19,6 +23,31 @@ def test_a_line_every_so_often_and_at_the_end(
     assert [record.message for record in caplog.records] == [
         "4,000 of 4,000 galaxies (100%), 250.0 per second, 0s left; this run: 3 failed, 60 flagged"
     ]
+
+
+def test_a_terminal_has_one_line_that_changes() -> None:
+    """In a process of its own, whose stderr is a real terminal."""
+    script = """
+import logging
+from galaxy_batch.progress import Progress
+logging.basicConfig(level=logging.INFO)
+counter = Progress(total=300, done=0, every_s=0.1)
+counter.logged -= 1
+counter.add(100, 1, 2)
+counter.add(200, 0, 0)
+"""
+    ours, theirs = os.openpty()
+    process = subprocess.run([sys.executable, "-c", script], stderr=theirs, cwd=REPOSITORY, check=False, timeout=60)
+    os.close(theirs)
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert process.returncode == 0, shown
+    first, second, third = shown.split(CLEAR_LINE)
+    assert first == ""
+    assert second.startswith("100 of 300 galaxies (33%)")
+    assert "\n" not in second
+    assert third.startswith("300 of 300 galaxies (100%)")
+    assert third.endswith("1 failed, 2 flagged\r\n")
 
 
 def test_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
