@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from astropy.io.votable.exceptions import VOWarning
 from astropy.io.votable.tree import CooSys, Field, Info, Resource, TableElement, VOTableFile
 
-__all__ = ["CONTENT_KEY", "VERSION_KEY", "described", "fields_of", "text_lengths", "votable_header"]
+__all__ = ["CONTENT_KEY", "VERSION_KEY", "described", "fields_of", "text_lengths", "votable_file", "votable_header"]
 
 VERSION_KEY = b"IVOA.VOTable-Parquet.version"
 CONTENT_KEY = b"IVOA.VOTable-Parquet.content"
@@ -60,12 +60,29 @@ def votable_header(schema: pa.Schema, title: str, about: Mapping[str, str], leng
         about: facts of the table as a whole, one INFO each.
         lengths: characters that no text of a column exceeds; any number of them where a column is not named.
     """
+    return _document(schema, title, about, lengths, rows=None)
+
+
+def votable_file(rows: pa.Table, title: str, about: Mapping[str, str]) -> bytes:
+    """A VOTable with data, BINARY2, in which a null is a null whatever its type; integers are exact.
+
+    Args:
+        rows: columns of booleans, numbers and text, with `unit`, `ucd` and `description` in their fields' metadata.
+        title: description of the table.
+        about: facts of the table as a whole, one INFO each.
+    """
+    return _document(rows.schema, title, about, text_lengths(rows), rows)
+
+
+def _document(
+    schema: pa.Schema, title: str, about: Mapping[str, str], lengths: Mapping[str, int], rows: pa.Table | None
+) -> bytes:
     document = VOTableFile(version="1.4")
     resource = Resource()
     document.resources.append(resource)
     resource.coordinate_systems.append(CooSys(ID=_COORDINATES, system=_COORDINATES))
     for name, value in about.items():
-        resource.infos.append(Info(name=name, value=value))
+        resource.infos.append(Info(ID=f"about_{name}", name=name, value=value))  # a column may have the same name
     table = TableElement(document, name="galaxies")
     resource.tables.append(table)
     table.description = title
@@ -74,8 +91,18 @@ def votable_header(schema: pa.Schema, title: str, about: Mapping[str, str], leng
         warnings.simplefilter("ignore", VOWarning)  # a kept column's unit is what the survey says it is
         for number, column in enumerate(schema):
             table.fields.append(_field(document, number, column, lengths.get(column.name)))
+        if rows is not None:
+            table.create_arrays(len(rows))
+            table.format = "binary2"
+            for name, values in zip(table.array.dtype.names, rows.columns, strict=True):
+                empty = pa.scalar("" if _is_text(values.type) else 0).cast(values.type)
+                table.array.data[name] = pc.fill_null(values, empty).to_numpy()
+                table.array.mask[name] = pc.is_null(values).to_numpy()
         document.to_xml(sink)
-    return _plain(sink.getvalue())
+    content = _plain(sink.getvalue())
+    if rows is not None and not len(rows):  # astropy then writes no DATA, and TOPCAT sees no table
+        content = content.replace(b"</TABLE>", b"<DATA><TABLEDATA></TABLEDATA></DATA></TABLE>")
+    return content
 
 
 def text_lengths(rows: pa.Table) -> dict[str, int]:

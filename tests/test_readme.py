@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from galaxy_batch.config import CatalogConfig, PackConfig, load_config
+from galaxy_batch.export import ExportConfig
 from galaxy_batch.pipeline import classify_release, plan_release
 from galaxy_batch.rows import CATALOG_COLUMNS, ReviewFlag, Status
 from galaxy_batch.synthetic import SurveyFiles
@@ -70,7 +71,9 @@ def test_links_lead_somewhere() -> None:
 def test_every_config_is_valid() -> None:
     files = sorted((REPOSITORY / "jobs" / "configs").glob("*.toml"))
     assert files
-    kinds: dict[str, Any] = {"train": TrainConfig, "pack": PackConfig, "benchmark": BenchmarkConfig}
+    kinds: dict[str, Any] = {
+        "train": TrainConfig, "pack": PackConfig, "benchmark": BenchmarkConfig, "export": ExportConfig,
+    }  # fmt: skip
     for file in files:
         kind = kinds.get(file.stem.partition("_")[0], CatalogConfig)
         assert load_config(kind, file)
