@@ -23,6 +23,7 @@ __all__ = [
     "UnusableCutout",
     "catalog_schema",
     "column_metadata",
+    "flag_names",
     "probability_columns",
 ]
 
@@ -69,6 +70,11 @@ class ReviewFlag(IntFlag):
     REPEATED_IMAGE = 32  # the very same bytes stand for many objects: a placeholder
     NO_POSITION = 64  # no usable ra, dec
     AUDIT = 128  # drawn at random, to measure the accuracy without bias
+
+
+def flag_names(bits: int) -> list[str]:
+    """The names of the bits that are set in `review_flags`, the lowest first."""
+    return [str(flag.name) for flag in ReviewFlag if bits & flag]
 
 
 @dataclass(frozen=True)

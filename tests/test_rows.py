@@ -1,6 +1,6 @@
 import pyarrow as pa
 
-from galaxy_batch.rows import CATALOG_COLUMNS, ReviewFlag, catalog_schema
+from galaxy_batch.rows import CATALOG_COLUMNS, ReviewFlag, catalog_schema, flag_names
 
 CONTRACT = [
     ("object_id", "int64"),
@@ -56,3 +56,9 @@ def test_flag_bits_are_fixed() -> None:
         "NO_POSITION": 64,
         "AUDIT": 128,
     }
+
+
+def test_bits_have_names() -> None:
+    assert flag_names(0) == []
+    assert flag_names(1 | 32 | 128) == ["LOW_CONFIDENCE", "REPEATED_IMAGE", "AUDIT"]
+    assert flag_names(255) == [flag.name for flag in ReviewFlag]

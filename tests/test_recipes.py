@@ -1,0 +1,293 @@
+"""The recipes of the README's section "Query it", run as they stand on a published catalog, against brute force.
+
+A recipe is a statement of an `sql` block, or a `python` block that leaves its result in `found`. Its first line, a
+comment, is its title. A python recipe may use the names of those before it with the same library. In place of CATALOG,
+PHOTOMETRY.csv and s3://BUCKET stand the paths of what is made here.
+"""
+
+import contextlib
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+
+from galaxy_batch.rows import ReviewFlag
+from tests.s3_server import S3
+from tests.skies import even_positions, publish_rows, read_catalog, sky_rows
+from tests.test_readme import blocks, section
+
+COUNT = 3000
+CONE = SkyCoord(180 * u.deg, 0 * u.deg)
+
+
+@dataclass(frozen=True)
+class Sky:
+    """A catalog, a photometric catalog of some of its objects and of others, and all rows of both."""
+
+    catalog: Path
+    photometry: Path
+    rows: dict[str, list[Any]]
+    measured: dict[str, list[Any]]
+
+    @property
+    def places(self) -> SkyCoord:
+        """Of the rows that have one."""
+        return SkyCoord([p for p in self.rows["ra"] if p is not None] * u.deg,
+                        [p for p in self.rows["dec"] if p is not None] * u.deg)  # fmt: skip
+
+    def of(self, *names: str) -> list[tuple[Any, ...]]:
+        """These columns of every row."""
+        return list(zip(*(self.rows[name] for name in names), strict=True))
+
+    def in_cone(self) -> list[int]:
+        """Ids within half a degree of ra 180, dec 0."""
+        placed = [number for number, ra in self.of("object_id", "ra") if ra is not None]
+        near = self.places.separation(CONE).deg <= 0.5
+        return [number for number, inside in zip(placed, near.tolist(), strict=True) if inside]
+
+    def joined(self) -> list[tuple[Any, ...]]:
+        """Id, class and magnitude of what is in both catalogs."""
+        magnitudes = dict(zip(self.measured["objid"], self.measured["r_mag"], strict=True))
+        return [(n, label, magnitudes[n]) for n, label in self.of("object_id", "predicted_class") if n in magnitudes]
+
+    def queue(self) -> list[tuple[Any, ...]]:
+        """Id and confidence of what needs review, in the order of the queue."""
+        waiting = [(n, c) for n, c, needed in self.of("object_id", "confidence", "needs_review") if needed]
+        return sorted(waiting, key=lambda entry: (entry[1] is not None, entry[1] or 0, entry[0]))
+
+    def classes(self) -> Counter[str | None]:
+        return Counter(self.rows["predicted_class"])
+
+    def reasons(self) -> dict[int, list[str]]:
+        """Names of the flags of each row that has one."""
+        flags = {n: [f.name for f in ReviewFlag if bits & f.value] for n, bits in self.of("object_id", "review_flags")}
+        return {number: [str(name) for name in names] for number, names in flags.items() if names}
+
+
+@pytest.fixture(scope="module")
+def sky_made(tmp_path_factory: pytest.TempPathFactory) -> Sky:
+    """Half of the galaxies in a clump around ra 180, dec 0; image hashes and positions with nulls."""
+    rng = np.random.default_rng(12)
+    ra, dec = even_positions(COUNT, rng)
+    ra[500:2000], dec[500:2000] = 180 + rng.normal(0, 0.4, 1500), rng.normal(0, 0.4, 1500)
+    folder = tmp_path_factory.mktemp("recipes")
+    rows = sky_rows(COUNT, seed=12, positions=(ra, dec), lost=0.03)
+    catalog = publish_rows(folder / "release=r" / "model=m", rows, 1000, 500, 2500)
+    some = rows.filter(rows["ra"].is_valid()).take(np.arange(0, 2500, 5))
+    shift = rng.normal(0, 0.3 / 3600, (2, len(some)))
+    known = pd.DataFrame(
+        {
+            "objid": some["object_id"].to_numpy(),
+            "ra": (some["ra"].to_numpy() + shift[0]) % 360,
+            "dec": np.clip(some["dec"].to_numpy() + shift[1], -90, 90),
+            "r_mag": rng.uniform(14, 18, len(some)).round(3),
+        }
+    )
+    others = known.assign(objid=known["objid"] + 1, ra=(known["ra"] + 5 / 3600) % 360)  # next to them: 1237…919
+    measured = pd.concat([known, others])
+    measured.to_csv(folder / "photometry.csv", index=False)
+    return Sky(catalog, folder / "photometry.csv", read_catalog(catalog).to_pydict(), measured.to_dict("list"))
+
+
+def recipes() -> dict[str, tuple[str, str]]:
+    """Language and text of each recipe, by its title."""
+    text = section("Query it")
+    found = {}
+    for block in blocks("sql", text):
+        for statement in filter(str.strip, block.split(";")):
+            title = re.match(r"\s*-- (.*)\n", statement)
+            assert title, f"a recipe without a title: {statement}"
+            found[title[1]] = ("sql", statement)
+    for block in blocks("python", text):
+        title = re.match(r"# (.*)\n", block)
+        assert title, f"a recipe without a title: {block}"
+        found[title[1]] = ("python", block)
+    return {title.partition(";")[0]: recipe for title, recipe in found.items()}
+
+
+def lines_of(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip() and not line.startswith(("--", "#", "import", "from"))]
+
+
+def counts_by_class(found: list[tuple[Any, ...]], sky: Sky) -> None:
+    assert {row[0]: row[1] for row in found} == sky.classes()
+    assert len(found) == 3
+
+
+def sql_counts_by_class(found: list[tuple[Any, ...]], sky: Sky) -> None:
+    counts_by_class(found, sky)
+    assert [row[1] for row in found] == sorted((row[1] for row in found), reverse=True)
+    for label, _, mean in found:
+        known = [c for name, c in sky.of("predicted_class", "confidence") if name == label and c is not None]
+        assert mean == (pytest.approx(np.mean(known)) if known else None)
+
+
+def sql_queue(found: list[tuple[Any, ...]], sky: Sky) -> None:
+    assert [(row[0], row[2]) for row in found] == sky.queue()
+    assert found[0][2] is None
+    assert 100 < len(found) < COUNT
+
+
+def sql_one_flag(found: list[tuple[Any, ...]], sky: Sky) -> None:
+    wanted = {number for number, names in sky.reasons().items() if "REPEATED_IMAGE" in names}
+    assert {row[0] for row in found} == wanted
+    assert len(found) == len(wanted) > 10
+
+
+def sql_names(found: list[tuple[Any, ...]], sky: Sky) -> None:
+    assert dict(found) == sky.reasons()
+    assert max(len(names) for names in sky.reasons().values()) >= 2
+
+
+def sql_cone(found: list[tuple[Any, ...]], sky: Sky) -> None:
+    assert sorted(row[0] for row in found) == sky.in_cone()
+    assert len(found) > 300
+
+
+def sql_join(found: list[tuple[Any, ...]], sky: Sky) -> None:
+    assert sorted((row[0], row[1], row[3]) for row in found) == sorted(sky.joined())
+    assert len(found) == 500
+
+
+def pandas_confident(found: pd.DataFrame, sky: Sky) -> None:
+    names = ("object_id", "predicted_class", "confidence", "needs_review", "image_hash", "_healpix_29")
+    wanted = sorted(
+        row for row in sky.of(*names)
+        if row[1] == "featured" and row[2] is not None and row[2] > np.float32(0.9) and not row[3]
+    )  # fmt: skip
+    exact = [found[name].astype(object).where(found[name].notna(), None).tolist() for name in names]
+    assert sorted(zip(*exact, strict=True)) == wanted
+    assert str(found["image_hash"].dtype) == str(found["object_id"].dtype) == "Int64"
+    assert len(wanted) > 100
+
+
+def pandas_queue(found: pd.DataFrame, sky: Sky) -> None:
+    assert found["object_id"].tolist() == [number for number, _ in sky.queue()]
+    assert dict(zip(found["object_id"], found["reasons"], strict=True)) == sky.reasons()
+
+
+def pandas_join(found: pd.DataFrame, sky: Sky) -> None:
+    rows = found[["object_id", "predicted_class", "r_mag"]].astype(object)
+    assert sorted(rows.where(rows.notna(), None).itertuples(index=False, name=None), key=str) == (
+        sorted(sky.joined(), key=str)
+    )
+
+
+def polars_counts(found: Any, sky: Sky) -> None:
+    counts_by_class(found.rows(), sky)
+
+
+def astropy_cone(found: Any, sky: Sky) -> None:
+    assert sorted(found["object_id"].tolist()) == sky.in_cone()
+    assert found["ra"].unit == u.deg
+    assert found["confidence"].description == "Calibrated probability of predicted_class"
+
+
+def lsdb_cone(found: Any, sky: Sky) -> None:
+    assert sorted(found["object_id"].tolist()) == sky.in_cone()
+
+
+def lsdb_join(found: Any, sky: Sky) -> None:
+    """The nearest measured place of each galaxy, where one is near enough."""
+    placed = [number for number, ra in sky.of("object_id", "ra") if ra is not None]
+    measured = SkyCoord(sky.measured["ra"] * u.deg, sky.measured["dec"] * u.deg)
+    nearest, apart, _ = sky.places.match_to_catalog_sky(measured)
+    near = apart.arcsec <= 2
+    wanted = {(placed[at], sky.measured["objid"][nearest[at]]) for at in np.flatnonzero(near)}
+    assert set(zip(found["object_id"].tolist(), found["objid"].tolist(), strict=True)) == wanted
+    assert len(found) == len(wanted) >= 490
+
+
+CHECKS: dict[str, Callable[[Any, Sky], None]] = {
+    "DuckDB: count by class": sql_counts_by_class,
+    "DuckDB: the review queue, least certain first": sql_queue,
+    "DuckDB: rows with one flag, here 32 = REPEATED_IMAGE": sql_one_flag,
+    "DuckDB: review_flags as names": sql_names,
+    "DuckDB: a cone search, 0.5 degrees around ra 180, dec 0": sql_cone,
+    "DuckDB: a join with a photometric catalog, by id": sql_join,
+    "DuckDB on object storage: through fsspec's driver": counts_by_class,
+    "pandas: confident and featured": pandas_confident,
+    "pandas: the review queue, with its reasons by name": pandas_queue,
+    "pandas: a join with a photometric catalog, by id": pandas_join,
+    "polars: count by class": polars_counts,
+    "astropy: a cone search, with units and descriptions": astropy_cone,
+    "LSDB: a cone search, which reads only the pixels that the cone touches": lsdb_cone,
+    "LSDB: a join with a photometric catalog, by position, the nearest within 2 arcseconds": lsdb_join,
+}
+
+
+def test_each_recipe_is_short_and_has_a_check() -> None:
+    assert recipes().keys() == CHECKS.keys()
+    for title, (_, text) in recipes().items():
+        assert 1 <= len(lines_of(text)) <= 8, title
+        assert max(map(len, text.splitlines())) <= 120, title
+
+
+@contextlib.contextmanager
+def library_of(title: str) -> Iterator[None]:
+    """Skip what needs a library that is not installed; LSDB without processes of its own."""
+    name = title.partition(":")[0].partition(" ")[0].lower()
+    with warnings.catch_warnings():
+        if name == "lsdb":
+            warnings.simplefilter("ignore")
+            pytest.importorskip("lsdb", reason="lsdb is not installed: uv sync --group hats")
+            import dask
+
+            with dask.config.set(scheduler="synchronous"):
+                yield
+        else:
+            pytest.importorskip(name)
+            yield
+
+
+def run(title: str, catalog: str, sky: Sky) -> Any:
+    """What the recipe finds."""
+    kind, text = recipes()[title]
+    places = {"s3://BUCKET/CATALOG": catalog, "CATALOG": catalog, "PHOTOMETRY.csv": str(sky.photometry)}
+
+    def placed(text: str) -> str:
+        return re.sub("|".join(places), lambda found: places[found[0]], text)
+
+    with library_of(title):
+        if kind == "sql":
+            return duckdb.sql(placed(text)).fetchall()
+        names: dict[str, Any] = {}
+        library = title.partition(":")[0]
+        for other, (language, earlier) in recipes().items():
+            if language == "python" and other.partition(":")[0] == library:
+                exec(placed(earlier), names)
+                if other == title:
+                    break
+        return names["found"]
+
+
+@pytest.mark.parametrize("title", [title for title in CHECKS if "object storage" not in title])
+def test_a_recipe_finds_what_a_search_of_all_rows_finds(title: str, sky_made: Sky) -> None:
+    CHECKS[title](run(title, str(sky_made.catalog), sky_made), sky_made)
+
+
+def test_the_recipe_for_object_storage(sky_made: Sky, s3: S3) -> None:
+    (title,) = (title for title in CHECKS if "object storage" in title)
+    for path in sky_made.catalog.rglob("*.parquet"):
+        s3.put(f"galaxies/catalog/{path.relative_to(sky_made.catalog)}", path.read_bytes())
+    try:
+        CHECKS[title](run(title, f"{s3.uri}/galaxies/catalog", sky_made), sky_made)
+        assert s3.proxy.asked(".parquet")
+    finally:
+        duckdb.unregister_filesystem("s3")
+
+
+def test_the_sky_has_what_careless_recipes_would_get_wrong(sky_made: Sky) -> None:
+    """Integers with nulls, of which floats are made, and ids that are another one as a float."""
+    assert None in sky_made.rows["image_hash"]
+    assert all(number != int(float(number)) for number in sky_made.rows["object_id"][:10:3])
