@@ -19,14 +19,15 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from galaxy_batch.attempts import Attempts
 from galaxy_batch.catalog import Heading, Layout, fingerprint, read_manifest, unpublish, write_json
 from galaxy_batch.checkpoint import Checkpoint, load_checkpoint
-from galaxy_batch.classify import Classifier
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.cutouts import fetch_cutouts
 from galaxy_batch.dashboard import Dashboard
 from galaxy_batch.engines import Precision
 from galaxy_batch.errors import GateError, InputError
+from galaxy_batch.isolation import CarefulClassifier
 from galaxy_batch.manifest import Chunk, Manifest, open_manifest, read_chunk
 from galaxy_batch.parts import finished_parts, write_part
 from galaxy_batch.progress import Progress, Stopwatch
@@ -156,11 +157,16 @@ def _compute_parts(plan: ReleasePlan) -> float | None:
     if not plan.todo:
         return None
     task = workers.task_options
+    careful = {
+        "attempts": Attempts(config.runtime.max_suspect_chunks),
+        "row_limit_s": config.runtime.row_limit_s,
+        "model": _model_arguments(plan, workers),
+    }
     written = (
         ray.data.from_items([chunk.as_item() for chunk in plan.todo], override_num_blocks=len(plan.todo))
         .map_batches(read_chunk, fn_kwargs={"config": config.manifest}, **task)
         .map_batches(fetch_cutouts, fn_kwargs={"max_bytes": config.classify.max_image_bytes}, **task)
-        .map_batches(Classifier, fn_constructor_kwargs=_model_arguments(plan, workers), **workers.actor_options)
+        .map_batches(CarefulClassifier, fn_constructor_kwargs=careful, **workers.actor_options)
         .map_batches(
             flag_for_review, fn_kwargs={"config": config.review, "min_confidence": plan.min_confidence}, **task
         )

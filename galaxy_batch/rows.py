@@ -49,6 +49,7 @@ class Status(StrEnum):
     REFUSED = "refused"  # the location is not one that this manifest may name
     UNREADABLE = "unreadable"  # bytes that are not a whole image
     TOO_LARGE = "too_large"  # more bytes or pixels than allowed
+    CRASHED = "crashed"  # ends the process that reads it, or keeps it for ever
 
 
 class UnusableCutout(Exception):  # noqa: N818 - a fact about a row more than an error

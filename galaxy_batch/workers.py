@@ -18,7 +18,7 @@ _ACTOR_SHARE = 0.75
 _TASK_CPUS = 0.25
 _CPUS_PER_ACTOR = {"openvino": 8, "torch": 1}  # torch loses time where its threads meet; OpenVINO runs a stream in each
 _ACTORS_PER_GPU = 2  # one has the GPU to itself while the other begins or ends a chunk
-_ACTOR_RESTARTS = 3  # an image that kills the process must not do so for ever
+_ACTOR_RESTARTS = 100  # of one actor; how often a chunk may kill one is counted elsewhere (attempts), and is less
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Workers:
             "num_gpus": self.actor_gpus,
             "compute": ActorPoolStrategy(size=self.actors),
             "max_restarts": _ACTOR_RESTARTS,
-            "max_task_retries": _ACTOR_RESTARTS,
+            "max_task_retries": _ACTOR_RESTARTS,  # a chunk that waits behind one that kills is tried again as often
         }
 
 

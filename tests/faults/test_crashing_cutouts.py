@@ -1,0 +1,110 @@
+"""A real job over cutouts that kill the process which reads them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pytest
+
+from galaxy_batch.rows import ReviewFlag
+from galaxy_batch.synthetic import write_survey
+from galaxy_batch.verify import verify_catalog
+from tests.conftest import REPOSITORY, SavedModel
+from tests.faults.killers import WITH_KILLER, killer_cutout
+from tests.skies import read_catalog
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(550)]
+
+KILLERS = {1: "SIGSEGV", 4: "SIGABRT", 16: "SIGKILL"}  # two in the first chunk of seven rows, one in the third
+CONFIG = """
+release = "made-up"
+output_uri = "{folder}/{name}"
+checkpoint_uri = "{model}"
+max_failed_fraction = 0.5
+[manifest]
+uri = "{folder}/objects.csv"
+ra_column = "ra"
+dec_column = "dec"
+uri_template = "images/{{object_id}}.jpg"
+[classify]
+chunk_rows = 7
+[runtime]
+num_cpus = 2
+actors = 2
+engine = "torch"
+"""
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty-eight galaxies in four chunks; three of them kill."""
+    folder = tmp_path_factory.mktemp("killers")
+    files = write_survey(folder, galaxies=28, seed=4)
+    ids = pacsv.read_csv(files.manifest)["object_id"].to_pylist()
+    for row, way in KILLERS.items():
+        path = files.images / f"{ids[row]}.jpg"
+        path.write_bytes(killer_cutout(way, path.read_bytes()))
+    return folder
+
+
+def build(survey: Path, model: SavedModel, name: str, *options: str, killer: bool) -> subprocess.CompletedProcess[str]:
+    config = survey / f"{name}.toml"
+    config.write_text(CONFIG.format(folder=survey, name=name, model=model.uri))
+    environment = {**os.environ, "PYTHONPATH": WITH_KILLER if killer else os.environ.get("PYTHONPATH", "")}
+    environment.pop("RAY_ADDRESS", None)
+    command = [sys.executable, "-m", "jobs.build_catalog", str(config), *options]
+    return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=500)
+
+
+def summary(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr[-5000:]
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def rows_of(catalog_uri: str) -> pa.Table:
+    return read_catalog(catalog_uri).drop_columns(["model_id"])
+
+
+def test_each_killer_is_one_row_and_every_other_row_is_as_in_an_undisturbed_run(
+    survey: Path, saved_model: SavedModel
+) -> None:
+    undisturbed = summary(build(survey, saved_model, "undisturbed", killer=False))
+    disturbed = summary(build(survey, saved_model, "disturbed", killer=True))
+    assert undisturbed["status_counts"] == {"ok": 28}
+    assert disturbed["status_counts"] == {"ok": 25, "crashed": 3}
+    assert verify_catalog(disturbed["catalog_uri"]) == []
+    assert disturbed["parts_uri"].rpartition("/")[2] == undisturbed["parts_uri"].rpartition("/")[2]
+    parts = sorted(path.name for path in Path(disturbed["parts_uri"]).iterdir())
+    assert parts == [f"part-{chunk:06d}.parquet" for chunk in range(4)]
+
+    ids = pacsv.read_csv(survey / "objects.csv")["object_id"].to_pylist()
+    wanted, found = rows_of(undisturbed["catalog_uri"]), rows_of(disturbed["catalog_uri"])
+    assert found["object_id"].to_pylist() == wanted["object_id"].to_pylist() == sorted(ids)
+    errors = dict(zip(found["object_id"].to_pylist(), found["error"].to_pylist(), strict=True))
+    for row, way in KILLERS.items():
+        assert errors[ids[row]].startswith(f"the process that read this image was ended by {way}")
+    killed = np.isin(found["object_id"].to_numpy(), [ids[row] for row in KILLERS])
+    assert set(found.filter(pa.array(killed))["status"].to_pylist()) == {"crashed"}
+    assert all(flags & ReviewFlag.UNREADABLE for flags in found.filter(pa.array(killed))["review_flags"].to_pylist())
+    found, wanted = found.filter(pa.array(~killed)), wanted.filter(pa.array(~killed))
+    floats = [name for name in found.column_names if found.schema.field(name).type == pa.float32()]
+    assert found.drop_columns(floats).equals(wanted.drop_columns(floats))
+    for name in floats:  # a batch of other cutouts may round otherwise
+        np.testing.assert_allclose(found[name].to_numpy(), wanted[name].to_numpy(), rtol=0, atol=1e-6)
+
+
+def test_where_no_suspect_is_allowed_the_job_says_so_and_the_next_one_finishes(
+    survey: Path, saved_model: SavedModel
+) -> None:
+    done = build(survey, saved_model, "strict", "--set", "runtime.max_suspect_chunks=0", killer=True)
+    assert done.returncode == 1
+    assert "more than runtime.max_suspect_chunks = 0" in done.stderr
+    assert not list((survey / "strict").rglob("manifest.json"))
+    again = summary(build(survey, saved_model, "strict", killer=True))
+    assert (again["rows"], again["failed"]) == (28, 3)
