@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from galaxy_batch.bands import BANDS, pack_bands
 from galaxy_batch.rows import IMAGE_BYTES, IMAGE_URI, Status
-from galaxy_batch.storage import read_heads
+from galaxy_batch.storage import NotAFileError, read_heads
 
 __all__ = ["fetch_cutouts", "hash_image"]
 
@@ -91,6 +91,8 @@ def _joined(bands: list[_Fetched], max_bytes: int) -> _Fetched:
 def _judge(answer: bytes | Exception, max_bytes: int) -> _Fetched:
     if isinstance(answer, (FileNotFoundError, IsADirectoryError, NotADirectoryError)):
         return _Fetched(None, Status.MISSING, "no such file")
+    if isinstance(answer, NotAFileError):
+        return _Fetched(None, Status.REFUSED, "not a file but a device, a pipe or a socket")
     if isinstance(answer, Exception):
         return _Fetched(None, Status.UNREACHABLE, type(answer).__name__)  # the message may hold a signed URL
     return _sized(answer, max_bytes)

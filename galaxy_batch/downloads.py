@@ -1,6 +1,9 @@
 """The first bytes of many files at a time, from any store: bounded in size, in time, and in requests."""
 
 import asyncio
+import errno
+import os
+import stat
 from collections.abc import Sequence
 
 import fsspec
@@ -10,7 +13,7 @@ from fsspec.implementations.local import LocalFileSystem
 from galaxy_batch.drivers import CONCURRENT_READS, asking_once
 from galaxy_batch.retries import http_status, is_transient, retried_async
 
-__all__ = ["OBJECT_S", "TRY_S", "is_empty", "read_heads"]
+__all__ = ["OBJECT_S", "TRY_S", "NotAFileError", "is_empty", "read_heads"]
 
 TRY_S = 30.0
 """Seconds that one try to read a head may last."""
@@ -18,6 +21,11 @@ OBJECT_S = 60.0
 """Seconds that all tries for one head, and the waits between them, may last."""
 
 _GONE = (404, 410)
+_NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
+
+
+class NotAFileError(OSError):
+    """A device, a pipe or a socket: reading it might never end, or do something."""
 
 
 def read_heads(uris: Sequence[str], limit: int) -> list[bytes | Exception]:
@@ -67,10 +75,13 @@ def _heads_of_one_store(uris: Sequence[str], limit: int) -> list[bytes | Excepti
 
 def _local_head(path: str, limit: int) -> bytes | Exception:
     try:
+        kind = os.stat(path).st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+            return NotAFileError(path)
         with open(path, "rb") as file:
             return file.read(limit)
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL byte
-        return error
+        return FileNotFoundError(path) if getattr(error, "errno", None) in _NO_SUCH_NAME else error
 
 
 async def _remote_heads(fs: fsspec.AbstractFileSystem, paths: Sequence[str], limit: int) -> list[bytes | Exception]:

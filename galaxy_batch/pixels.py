@@ -20,6 +20,8 @@ Pixels = torch.Tensor
 
 _BLANK_SAMPLE = 96  # pixels per side that are enough for a share; not averaged, which would hide the sky's noise
 _JPEG = b"\xff\xd8\xff"
+_SCAN = b"\xff\xda"
+_MOST_SCANS = 500  # each goes over all the pixels; a progressive JPEG has ten, and one with a million takes hours
 _FITS = (b"SIMPLE  =", b"\x1f\x8b", b"BZh", b"PK\x03\x04")  # itself, gzip, bzip2, the zip of three bands
 _DEFAULT_RGB = RgbConfig()
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")  # what a survey may send; Pillow's other decoders stay shut
@@ -43,6 +45,7 @@ def decode(content: bytes, max_pixels: int, rgb: RgbConfig = _DEFAULT_RGB) -> Pi
         raise UnusableCutout(Status.UNREADABLE, "empty file")
     try:
         if content.startswith(_JPEG):
+            _check_scans(content)
             pixels = _decode_jpeg(content, max_pixels)
             if pixels is not None:
                 return torch.from_numpy(pixels).permute(2, 0, 1)
@@ -56,7 +59,8 @@ def decode(content: bytes, max_pixels: int, rgb: RgbConfig = _DEFAULT_RGB) -> Pi
     except UnidentifiedImageError:
         raise UnusableCutout(Status.UNREADABLE, f"not an image: begins with {content[:24]!r}") from None
     except Image.DecompressionBombError as error:
-        raise UnusableCutout(Status.TOO_LARGE, str(error)) from None
+        size = str(error).partition(" exceeds")[0]  # Pillow's own limit, which is above ours
+        raise UnusableCutout(Status.TOO_LARGE, f"{size}, at most {max_pixels} are allowed") from None
     except UnusableCutout:
         raise
     except Exception as error:  # noqa: BLE001 - a decoder fed with hostile bytes may raise anything: it is this row's fault alone
@@ -125,6 +129,12 @@ def _decode_fits(content: bytes, max_pixels: int, rgb: RgbConfig) -> npt.NDArray
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise UnusableCutout(Status.TOO_LARGE, f"{width} x {height} pixels, at most {max_pixels} are allowed")
+
+
+def _check_scans(jpeg: bytes) -> None:
+    scans = jpeg.count(_SCAN)  # compressed pixels never hold these two bytes
+    if scans > _MOST_SCANS:
+        raise UnusableCutout(Status.UNREADABLE, f"a JPEG of {scans} scans, at most {_MOST_SCANS} are decoded")
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -16,12 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from galaxy_batch.downloads import is_empty, read_heads
+from galaxy_batch.downloads import NotAFileError, is_empty, read_heads
 from galaxy_batch.drivers import asking_once, filesystem
 from galaxy_batch.errors import without_secrets
 from galaxy_batch.retries import retried
 
 __all__ = [
+    "NotAFileError",
     "check_writable",
     "filesystem",
     "join",

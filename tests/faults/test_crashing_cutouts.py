@@ -59,7 +59,9 @@ def build(survey: Path, model: SavedModel, name: str, *options: str, killer: boo
     environment = {**os.environ, "PYTHONPATH": WITH_KILLER if killer else os.environ.get("PYTHONPATH", "")}
     environment.pop("RAY_ADDRESS", None)
     command = [sys.executable, "-m", "jobs.build_catalog", str(config), *options]
-    return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=500)
+    return subprocess.run(
+        command, check=False, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=500
+    )
 
 
 def summary(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
