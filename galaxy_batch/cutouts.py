@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from galaxy_batch.bands import BANDS, pack_bands
+from galaxy_batch.errors import InputError
 from galaxy_batch.rows import IMAGE_BYTES, IMAGE_URI, Status
 from galaxy_batch.storage import NotAFileError, read_heads
 
@@ -93,6 +94,8 @@ def _judge(answer: bytes | Exception, max_bytes: int) -> _Fetched:
         return _Fetched(None, Status.MISSING, "no such file")
     if isinstance(answer, NotAFileError):
         return _Fetched(None, Status.REFUSED, "not a file but a device, a pipe or a socket")
+    if isinstance(answer, InputError):
+        return _Fetched(None, Status.UNREACHABLE, answer.remedy)
     if isinstance(answer, Exception):
         return _Fetched(None, Status.UNREACHABLE, type(answer).__name__)  # the message may hold a signed URL
     return _sized(answer, max_bytes)

@@ -544,8 +544,8 @@ PLACES: tuple[Place, ...] = (
     Place("-rf.jpg", "ok"),
     Place("javascript:alert(1)", "missing", "no such file"),
     Place("data:image/png;base64,AAAA", "missing", "no such file"),
-    Place("nosuchscheme://host/x.jpg", "unreachable", "InputError"),
-    Place("http://[broken/x.jpg", "unreachable", "Error"),
+    Place("nosuchscheme://host/x.jpg", "unreachable", "no driver for this scheme"),
+    Place("http://[broken/x.jpg", "unreachable", "no driver|Error"),
     Place("http://127.0.0.1:9/nobody-listens.jpg", "unreachable", "Error"),
 )
 

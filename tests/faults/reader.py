@@ -1,0 +1,142 @@
+"""Decoding in a child process with bounds on memory and time: what a cutout does there is counted, whatever it is.
+
+`python -m tests.faults.reader MEGABYTES` is the child: it takes cutouts on stdin and answers with a line of JSON each.
+"""
+
+import json
+import os
+import resource
+import select
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["Reader", "Verdict"]
+
+_REPOSITORY = Path(__file__).parent.parent.parent
+_LENGTH = struct.Struct(">Q")
+_MAX_PIXELS = 25_000_000  # as `classify.max_image_pixels`
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one cutout."""
+
+    status: str
+    """One of `Status`; `exception` for what `decode` should never raise; `crash` or `hang` for the process."""
+    error: str
+    peak_bytes: int = 0
+    """How much the process's memory grew at most, while this cutout was decoded."""
+    seconds: float = 0.0
+
+
+class Reader:
+    """A child that decodes, and is replaced when it dies.
+
+    Args:
+        megabytes: how much memory it may take beyond what it has when it starts.
+        limit_s: how long one cutout may take.
+    """
+
+    def __init__(self, megabytes: int, limit_s: float) -> None:
+        self.megabytes, self.limit_s = megabytes, limit_s
+        self._start()
+
+    def __call__(self, content: bytes) -> Verdict:
+        """Decode a cutout as the job does."""
+        pipes = self.child.stdin, self.child.stdout
+        assert pipes[0] is not None
+        assert pipes[1] is not None
+        started = time.monotonic()
+        try:
+            pipes[0].write(_LENGTH.pack(len(content)) + content)
+            pipes[0].flush()
+            if not select.select([pipes[1]], [], [], self.limit_s)[0]:
+                self._replace()
+                return Verdict("hang", f"not done after {self.limit_s} s")
+            line = pipes[1].readline()
+        except BrokenPipeError:
+            line = b""
+        if not line:
+            code = self.child.wait()
+            self._replace()
+            return Verdict("crash", signal.Signals(-code).name if code < 0 else f"exit code {code}")
+        status, error, peak = json.loads(line)
+        return Verdict(status, error, peak, time.monotonic() - started)
+
+    def close(self) -> None:
+        """End the child."""
+        self.child.kill()
+        self.child.communicate()
+
+    def _start(self) -> None:
+        command = [sys.executable, "-m", "tests.faults.reader", str(self.megabytes)]
+        self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_REPOSITORY)
+        assert self.child.stdout is not None
+        assert self.child.stdout.readline() == b"ready\n"
+
+    def _replace(self) -> None:
+        self.close()
+        self._start()
+
+
+def _memory(which: str) -> int:
+    """A line of the kernel's record of this process, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(which):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"no {which}")
+
+
+def _forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _serve(take: BinaryIO, give: BinaryIO, read: Callable[[bytes], tuple[str, str]], megabytes: int) -> None:
+    limit = _memory("VmSize") + (megabytes << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    give.write(b"ready\n")
+    give.flush()
+    while length := take.read(_LENGTH.size):
+        content = take.read(_LENGTH.unpack(length)[0])
+        _forget_peak()
+        before = _memory("VmRSS")
+        status, error = read(content)
+        give.write(json.dumps([status, error, _memory("VmHWM") - before]).encode() + b"\n")
+        give.flush()
+
+
+def _main() -> None:
+    import torch
+
+    from galaxy_batch.pixels import blank_fraction, decode, resize
+    from galaxy_batch.rows import UnusableCutout
+
+    torch.set_num_threads(1)
+
+    def read(content: bytes) -> tuple[str, str]:
+        try:
+            pixels = decode(content, _MAX_PIXELS)
+            small = resize(pixels, 64, 0.75)
+            assert tuple(small.shape) == (3, 64, 64)
+            assert 0 <= blank_fraction(pixels) <= 1
+        except UnusableCutout as bad:
+            return str(bad.status), bad.reason
+        except Exception as error:  # noqa: BLE001 - a finding
+            return "exception", repr(error)
+        return "ok", ""
+
+    read(b"SIMPLE  =")  # imports what FITS files need
+    give = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a decoder that prints does not answer for us
+    _serve(sys.stdin.buffer, give, read, int(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    _main()
