@@ -163,8 +163,8 @@ class RuntimeConfig:
     batch_size: Annotated[int, Range(1, 65536)] | None = None
     """Cutouts per forward pass; what suits the engine when not given: OpenVINO 1 per core, torch 16, a GPU 512."""
     row_limit_s: Annotated[float, Range(0.01)] = 1.0
-    """A chunk may take so many seconds for each of its cutouts, and a minute, after they were fetched; then its worker
-    is taken for hung and ended, as if a cutout had killed it."""
+    """A chunk may be in its worker for so many seconds for each of its cutouts and 60 more; then the worker is taken
+    for hung and ended, as if a cutout had killed it."""
     max_suspect_chunks: Annotated[int, Range(0)] = 20
     """A chunk whose worker died twice is searched for the cutouts that kill it, and those get the status `crashed`.
     With more such chunks than this the job fails: then it is hardly the cutouts."""

@@ -28,7 +28,7 @@ __all__ = ["CarefulClassifier", "classify_apart", "culprits", "time_limit_s"]
 
 logger = logging.getLogger(__name__)
 
-_LEAST_S = 60.0  # that any chunk may take, however few its rows
+_ROWS_MORE = 60  # that every chunk has time for, however few its rows
 _START_S = 900.0  # that a child may take to load the model, and to compile it
 _GRACE_S = 30.0  # after which a child ends itself, should nobody be left to end it
 _STDERR = 2
@@ -48,7 +48,7 @@ class CarefulClassifier:
 
     Args:
         attempts: knows how often a chunk was begun.
-        row_limit_s: a chunk may take so many seconds for each of its rows, and a minute; then its process is ended.
+        row_limit_s: a chunk may take so many seconds for each of its rows and 60 more; then its process is ended.
         model: arguments of `Classifier`.
     """
 
@@ -68,7 +68,7 @@ class CarefulClassifier:
 
 def time_limit_s(rows: int, row_limit_s: float) -> float:
     """Seconds that so many rows may take, after which their process is taken for one that never ends."""
-    return _LEAST_S + rows * row_limit_s
+    return (rows + _ROWS_MORE) * row_limit_s
 
 
 def classify_apart(rows: pa.Table, row_limit_s: float, model: Mapping[str, Any]) -> pa.Table:

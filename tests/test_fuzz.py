@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from galaxy_batch.rows import Status
@@ -31,9 +31,7 @@ def broken(draw: st.DrawFn) -> bytes:
     return content[: draw(st.integers(0, len(content)))] if draw(st.booleans()) else content
 
 
-@settings(
-    max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(broken())
 def test_any_bytes_are_pixels_or_a_status(reader: Reader, content: bytes) -> None:
     found = reader(content)
@@ -43,7 +41,7 @@ def test_any_bytes_are_pixels_or_a_status(reader: Reader, content: bytes) -> Non
     assert found.peak_bytes < 700 << 20
 
 
-@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.binary(max_size=2000))
 def test_noise_is_no_image(reader: Reader, content: bytes) -> None:
     assert reader(content).status == "unreadable"

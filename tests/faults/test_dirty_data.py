@@ -55,7 +55,7 @@ def marked(kind: Kind) -> ParameterSet:
     return pytest.param(kind, id=kind.name, marks=pytest.mark.faults if BOMBS.search(kind.name) else ())
 
 
-@pytest.mark.parametrize("kind", map(marked, IMAGES))
+@pytest.mark.parametrize("kind", [marked(kind) for kind in IMAGES])
 def test_a_cutout_of_each_kind_has_a_status_that_says_what_it_was(kind: Kind, reader: Reader) -> None:
     found = reader(kind.make())
     assert found.status in kind.statuses, found.error
