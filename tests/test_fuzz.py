@@ -15,7 +15,7 @@ SEEDS = seeds()
 
 @pytest.fixture(scope="module")
 def reader() -> Iterator[Reader]:
-    reader = Reader(megabytes=1500, limit_s=30)
+    reader = Reader(megabytes=1500, limit_s=60)
     yield reader
     reader.close()
 

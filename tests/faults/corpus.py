@@ -153,8 +153,8 @@ def ycck() -> bytes:
     return content[:at] + b"\2" + content[at + 1 :]
 
 
-def megapixels(form: str, mode: str, **options: Any) -> Callable[[], bytes]:
-    return lambda: saved(form, Image.new(mode, (10_000, 10_000)), **options)
+def megapixels(form: str, mode: str, side: int = 10_000) -> Callable[[], bytes]:
+    return lambda: saved(form, Image.new(mode, (side, side)))
 
 
 # PNG -------------------------------------------------------------------------------------------------------------
@@ -269,6 +269,11 @@ def card(name: str, value: str, content: bytes | None = None) -> bytes:
     return content[:at] + f"{name:<8}= {value:>20}".ljust(80).encode() + content[at + 80 :]
 
 
+def largest_fits() -> bytes:
+    """As large as may be, and gzipped, so that it is unpacked too: 50 MB of pixels a band."""
+    return gzip.compress(fits_file(fits.PrimaryHDU(np.ones((3, 5000, 5000), np.int16))), 1)
+
+
 def huge_fits(data: int) -> bytes:
     return card("NAXIS1", "20000", card("NAXIS2", "20000"))[:2880] + bytes(data)
 
@@ -369,6 +374,7 @@ IMAGES: tuple[Kind, ...] = (
     Kind("jpeg, twice as high as its scan", patched(5, b"\0\xc0")),
     Kind("jpeg, huge dimensions, tiny data", patched(5, b"\xff\xdc\xff\xdc"), LARGE, "65500 x 65500 pixels"),
     Kind("jpeg, 100 megapixels", megapixels("JPEG", "L"), LARGE, "10000 x 10000 pixels, at most"),
+    Kind("jpeg, 25 megapixels, the largest", megapixels("JPEG", "RGB", 5000), OK),
     Kind("jpeg, zeros for a scan", scan(lambda s: bytes(len(s))), EITHER),
     Kind("jpeg, noise for a scan", scan(lambda s: noise(len(s)).replace(b"\xff", b"\0"))),
     Kind("jpeg, no scan", scan(lambda s: b"")),
@@ -413,6 +419,7 @@ IMAGES: tuple[Kind, ...] = (
     Kind("png, 2 billion squared", lambda: png(2**31 - 1, 2**31 - 1, data=b""), LARGE, "pixels., at most"),
     Kind("png, 100 megapixels", megapixels("PNG", "L"), LARGE, "10000 x 10000 pixels"),
     Kind("png, 100 megapixels of one bit", megapixels("PNG", "1"), LARGE, "10000 x 10000 pixels"),
+    Kind("png, 25 megapixels, the largest", megapixels("PNG", "RGBA", 5000), OK),
     Kind("png, 256 MB behind 64 pixels", lambda: png(data=zeros(256 << 20)), EITHER),
     Kind("png, zTXt bomb", lambda: with_text(64 << 20), says="too large|MAX_TEXT"),
     Kind("png, iCCP bomb", lambda: png(extra=png_chunk(b"iCCP", b"icc\0\0" + zeros(256 << 20))), EITHER),
@@ -481,6 +488,7 @@ IMAGES: tuple[Kind, ...] = (
     Kind("fits, cut in the pixels", lambda: cube()[:9000], says="truncated: 6120 of"),
     Kind("fits, a header without end", lambda: cube()[:80] + b"COMMENT x".ljust(80) * 50_000, says="without an end"),
     Kind("fits, huge axes", lambda: huge_fits(100), LARGE, "20000 x 20000 pixels"),
+    Kind("fits, 25 megapixels, the largest", largest_fits, OK),
     Kind("fits, negative axis", lambda: card("NAXIS1", "-96"), says="NAXIS1 = -96"),
     Kind("fits, axis of text", lambda: card("NAXIS1", "'many'"), says="NAXIS1 = many"),
     Kind("fits, a thousand axes", lambda: card("NAXIS", "1000")),
