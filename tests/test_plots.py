@@ -13,7 +13,6 @@ from train.evaluation import (
     bootstrap_interval,
     class_scores,
     review_at,
-    wilson_interval,
 )
 from train.fit import Epoch
 from train.plots import (
@@ -73,14 +72,6 @@ def test_drawing_leaves_no_state() -> None:
     assert dict(matplotlib.rcParams) == before
     pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or not pyplot.get_fignums()
-
-
-def test_wilson_by_hand_and_at_the_ends() -> None:
-    low, high = wilson_interval(90, 100)
-    assert (low, high) == pytest.approx((0.8256, 0.9448), abs=1e-4)
-    assert wilson_interval(0, 0) == (0, 1)
-    assert wilson_interval(10, 10)[1] == pytest.approx(1)
-    assert wilson_interval(0, 10)[0] == pytest.approx(0)
 
 
 def test_the_bootstrap_agrees_with_the_standard_error_of_a_mean() -> None:

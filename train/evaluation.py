@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from galaxy_batch.intervals import Interval, wilson_interval
 from train.calibration import expected_calibration_error, review_threshold, softmax
 
 __all__ = [
@@ -19,13 +20,9 @@ __all__ = [
     "class_scores",
     "evaluate",
     "review_at",
-    "wilson_interval",
 ]
 
 Array = npt.NDArray[np.float64]
-Interval = tuple[float, float]
-
-_Z_95 = 1.959964  # of the normal distribution, 2.5 % in each tail
 
 
 @dataclass(frozen=True)
@@ -101,19 +98,6 @@ def class_scores(confusion: Sequence[Sequence[int]]) -> list[ClassScore]:
         ClassScore(t, p, r / p if p else math.nan, r / t if t else math.nan)
         for r, t, p in zip(right, true, predicted, strict=True)
     ]
-
-
-def wilson_interval(right: int, total: int) -> Interval:
-    """95 % interval of a share of which `right` out of `total` were seen (Wilson 1927, JASA 22, 209).
-
-    Unlike the usual ± it stays inside 0…1 and holds for small numbers; of nothing, nothing is known: (0, 1).
-    """
-    if not total:
-        return 0.0, 1.0
-    share, spread = right / total, _Z_95**2 / total
-    centre = share + spread / 2
-    half = _Z_95 * math.sqrt(share * (1 - share) / total + spread / (4 * total))
-    return max(0.0, (centre - half) / (1 + spread)), min(1.0, (centre + half) / (1 + spread))
 
 
 def bootstrap_interval(

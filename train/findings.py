@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from galaxy_batch.intervals import Interval, wilson_interval
 from train.attention import Attention
 from train.calibration import (
     calibration_error_by_chance,
@@ -22,7 +23,6 @@ from train.evaluation import (
     bootstrap_interval,
     class_scores,
     review_at,
-    wilson_interval,
 )
 from train.labels import AMBIGUOUS
 from train.results import PartResult, TrainingRun
@@ -40,7 +40,6 @@ __all__ = [
 ]
 
 Array = npt.NDArray[np.float64]
-Interval = tuple[float, float]
 
 WANTED = (0.95, 0.98)
 """Accuracies for which the cost in reviewed galaxies is stated."""

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from galaxy_batch.intervals import wilson_interval
 from train.calibration import ReliabilityBin
-from train.evaluation import ReviewOutcome, wilson_interval
+from train.evaluation import ReviewOutcome
 from train.fit import Epoch
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "VERMILION",
     "confusion_matrix",
     "coverage_curve",
+    "label_axes",
     "learning_curves",
     "png_bytes",
     "reliability_diagram",
@@ -64,7 +66,7 @@ def vote_histograms(votes: Mapping[str, Array], threshold: float, others: Array 
         axis.hist(fractions, bins=np.linspace(0, 1, 26), color=colour, edgecolor="white", linewidth=0.4)
         if labelled:
             axis.axvline(threshold, color=INK, linewidth=1, linestyle="--")
-        _name(axis, f"fraction of the votes for {answer}", "galaxies" if number == 0 else "")
+        label_axes(axis, f"fraction of the votes for {answer}", "galaxies" if number == 0 else "")
         axis.set_xlim(0, 1)
     axes[0].annotate(
         f"threshold {threshold:g}", (threshold, 1.01), xytext=(0, 0), xycoords=("data", "axes fraction"),
@@ -87,7 +89,7 @@ def learning_curves(epochs: Sequence[Epoch]) -> bytes:
         axis.plot(
             steps, watched, color=VERMILION, marker="s", markersize=4, linestyle="--", label="calibration galaxies"
         )
-        _name(axis, "epoch", label)
+        label_axes(axis, "epoch", label)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.set_xlim(0.5, len(epochs) + 0.5)
         _mark_phases(axis, [epoch.phase for epoch in epochs])
@@ -148,7 +150,7 @@ def two_histograms(
             axis.set_title(text, fontsize=9.5, loc="left", color=colour, fontweight="bold")
             axis.set_xlim(low, high)
             axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-            _name(axis, label if axis is grid[1, column] else "", "galaxies" if column == 0 else "")
+            label_axes(axis, label if axis is grid[1, column] else "", "galaxies" if column == 0 else "")
     return png_bytes(figure)
 
 
@@ -167,7 +169,7 @@ def reliability_diagram(panels: Mapping[str, Sequence[ReliabilityBin]], classes:
             fmt="o", color=BLUE, ecolor=SKY, markersize=5, elinewidth=1.4, capsize=2,
         )  # fmt: skip
         axis.set_title(title, fontsize=9.5, loc="left", fontweight="bold")
-        _name(axis, "confidence (probability of the predicted class)", "accuracy" if number == 0 else "")
+        label_axes(axis, "confidence (probability of the predicted class)", "accuracy" if number == 0 else "")
         axis.set_xlim(low - 0.02, 1.01)
         axis.set_ylim(min(low, float(ranges.min(initial=low))) - 0.02, 1.02)
     return png_bytes(figure)
@@ -206,7 +208,7 @@ def coverage_curve(accuracy: Array, wanted: Sequence[float], working: ReviewOutc
     axis.set_xlim(-0.005, 1)
     axis.xaxis.set_major_formatter(_PERCENT)
     axis.yaxis.set_major_formatter(_PERCENT)
-    _name(axis, "share of the test galaxies sent to review, least confident first", "accuracy of the rest")
+    label_axes(axis, "share of the test galaxies sent to review, least confident first", "accuracy of the rest")
     axis.legend(frameon=False, fontsize=_SMALL, loc="lower right", bbox_to_anchor=(0.93, 0.02))
     return png_bytes(figure)
 
@@ -225,10 +227,10 @@ def threshold_curves(
     left, right = figure.subplots(1, 2)
     left.plot(thresholds, kept, "o-", color=INK)
     left.set_ylim(0, 1)
-    _name(left, "vote threshold", "galaxies with a label")
+    label_axes(left, "vote threshold", "galaxies with a label")
     for (name, values), colour in zip(accuracy.items(), (GREY, BLUE), strict=False):
         right.plot(thresholds, values, "o-", color=colour, label=name)
-    _name(right, "vote threshold", "accuracy")
+    label_axes(right, "vote threshold", "accuracy")
     right.legend(frameon=False, fontsize=_SMALL, loc="lower right")
     for axis in (left, right):
         axis.set_xticks(list(thresholds))
@@ -236,7 +238,7 @@ def threshold_curves(
     return png_bytes(figure)
 
 
-def _name(axis: Axes, x: str, y: str) -> None:
+def label_axes(axis: Axes, x: str, y: str) -> None:
     """Label an axis pair, in the style that all figures share."""
     axis.set_xlabel(x, fontsize=9.5, color=INK)
     axis.set_ylabel(y, fontsize=9.5, color=INK)

@@ -1,0 +1,135 @@
+"""How far two distributions of numbers lie apart, as effect sizes: they do not grow with the number of rows."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["HISTOGRAM_BINS", "Shift", "find_shift", "ks_statistic", "population_stability_index", "quantile_edges"]
+
+Values = npt.NDArray[np.floating]
+Counts = npt.NDArray[np.int64]
+
+HISTOGRAM_BINS = 40
+"""Of a histogram from 0 to 1."""
+_PSI_BINS = 10
+_KS_95 = 1.358  # of Kolmogorov's distribution
+_EVEN = np.linspace(0, 1, HISTOGRAM_BINS + 1)
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A confidence or a probability, old and new; nan where a side has no values."""
+
+    old_rows: int
+    """With a value."""
+    new_rows: int
+    old_mean: float
+    new_mean: float
+    psi: float
+    """`population_stability_index` of all rows, in deciles of the old ones."""
+    psi_by_chance: float
+    """Mean of the index for as many rows drawn twice from one distribution: (bins − 1) (1/N + 1/M)."""
+    ks: float
+    """`ks_statistic` of all rows."""
+    ks_by_chance: float
+    """What it exceeds in one of twenty draws from one distribution: 1.36 √(1/N + 1/M)."""
+    mean_change: float
+    """Mean of |new − old| over the objects in both catalogs: it sees changes that cancel in the distributions."""
+    old_histogram: Counts
+    """``(40,)``: rows in even bins from 0 to 1."""
+    new_histogram: Counts
+    """``(40,)``."""
+    joint_histogram: Counts
+    """``(40, 40)``: objects in both catalogs, by old (first) and new value."""
+
+
+def find_shift(old: Values, new: Values, pairs: tuple[Values, Values]) -> Shift:
+    """Compare values between 0 and 1.
+
+    Args:
+        old: ``(N,)``; nan is left out.
+        new: ``(M,)``, likewise.
+        pairs: old and new value of the objects in both catalogs, ``(P,)`` each.
+    """
+    old, new = old[~np.isnan(old)], new[~np.isnan(new)]
+    known = ~(np.isnan(pairs[0]) | np.isnan(pairs[1]))
+    before, after = pairs[0][known], pairs[1][known]
+    chance, edges = math.nan, np.array([-np.inf, np.inf])
+    if len(old) and len(new):
+        chance, edges = 1 / len(old) + 1 / len(new), quantile_edges(old, _PSI_BINS)
+    return Shift(
+        old_rows=len(old),
+        new_rows=len(new),
+        old_mean=float(old.mean(dtype=np.float64)) if len(old) else math.nan,
+        new_mean=float(new.mean(dtype=np.float64)) if len(new) else math.nan,
+        psi=population_stability_index(_counts(old, edges), _counts(new, edges)),
+        psi_by_chance=(len(edges) - 2) * chance,
+        ks=ks_statistic(old, new),
+        ks_by_chance=_KS_95 * math.sqrt(chance),
+        mean_change=float(np.abs(after - before).mean(dtype=np.float64)) if len(before) else math.nan,
+        old_histogram=np.histogram(old, _EVEN)[0],
+        new_histogram=np.histogram(new, _EVEN)[0],
+        joint_histogram=np.histogram2d(before, after, [_EVEN, _EVEN])[0].astype(np.int64),
+    )
+
+
+def population_stability_index(old: npt.ArrayLike, new: npt.ArrayLike) -> float:
+    """Population stability index Σ (qᵢ − pᵢ) ln(qᵢ / pᵢ) of the shares p (old) and q (new) in the same bins.
+
+    Jeffreys' (1946, Proc. R. Soc. A 186, 453) symmetric divergence, as Siddiqi (2006, Credit Risk Scorecards) uses it:
+    under 0.1 is taken for little change, over 0.25 for a great one. Half a row is added to each bin of each side, so
+    that empty bins have a logarithm.
+
+    Args:
+        old: rows in each bin, ``(bins,)``.
+        new: likewise.
+
+    Returns:
+        0 where the shares agree; nan where a side has no rows.
+    """
+    p, q = np.asarray(old, np.float64), np.asarray(new, np.float64)
+    if not p.sum() or not q.sum():
+        return math.nan
+    p, q = ((counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (p, q))
+    return float(((q - p) * np.log(q / p)).sum())
+
+
+def ks_statistic(old: Values, new: Values) -> float:
+    """Largest distance of two cumulative distributions, from 0 to 1 (Smirnov 1948, Ann. Math. Stat. 19, 279).
+
+    Args:
+        old: ``(N,)``, without nan.
+        new: ``(M,)``, likewise.
+
+    Returns:
+        nan where a side has no values.
+    """
+    if not len(old) or not len(new):
+        return math.nan
+    old, new = np.sort(old), np.sort(new)
+    apart = 0.0
+    for values in (old, new):  # the distance is largest where one of them steps
+        below_old = np.searchsorted(old, values, "right") / len(old)
+        below_new = np.searchsorted(new, values, "right") / len(new)
+        apart = max(apart, float(np.abs(below_old - below_new).max()))
+    return apart
+
+
+def quantile_edges(values: Values, bins: int) -> npt.NDArray[np.float64]:
+    """Edges of bins that hold as many values each, ``(bins + 1,)``, the outer ones infinite.
+
+    A bin holds its lower edge and not its upper. Where many values are the same, there are fewer bins.
+
+    Args:
+        values: ``(N,)``, at least one, without nan.
+        bins: how many.
+    """
+    inner = np.unique(np.quantile(values, np.arange(1, bins) / bins).astype(np.float64))
+    inner = inner[inner > values.min()]  # nothing would lie below
+    return np.concatenate([[-np.inf], inner, [np.inf]])
+
+
+def _counts(values: Values, edges: npt.NDArray[np.float64]) -> Counts:
+    return np.bincount(np.searchsorted(edges[1:-1], values, "right"), minlength=len(edges) - 1)

@@ -1,0 +1,299 @@
+"""A comparison of two catalogs as one HTML page for people, and as `comparison.json` for machines."""
+
+import json
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from galaxy_batch.comparison import Comparison, Rates, plain
+from galaxy_batch.errors import without_secrets
+from galaxy_batch.gates import Gate
+from galaxy_batch.mix import Mix
+from galaxy_batch.storage import join, write_atomically
+from jobs.comparison_figures import distributions, mix_by_bins, old_against_new, sky_map
+from train.pages import Album, cards, note, number, page, paragraph, percent, range_of, section, side_by_side, table
+
+__all__ = ["write_comparison"]
+
+_NO_CLASS = "no class"
+
+
+def write_comparison(found: Comparison, output_uri: str) -> tuple[str, str]:
+    """Write `comparison.json` and `index.html`, and give their URIs."""
+    content = {**plain(found), "gates_crossed": [gate.name for gate in found.crossed]}
+    json_uri, page_uri = join(output_uri, "comparison.json"), join(output_uri, "index.html")
+    write_atomically(json_uri, (json.dumps(content, allow_nan=False) + "\n").encode())
+    write_atomically(page_uri, _page(found).encode())
+    return without_secrets(json_uri), without_secrets(page_uri)
+
+
+def _page(found: Comparison) -> str:
+    album = Album()
+    sections = {
+        "Gates": _gates(found.gates),
+        "Which objects": _objects(found),
+        "Classes that changed": _flips(found),
+        "Confidence and probabilities": _shifts(found, album),
+        "Class mix": _mixes(found, album),
+        "Failures and flags": _rates(found),
+    }
+    about = [
+        ("old", f"{found.old.release}, {found.old.model_id}"),
+        ("new", f"{found.new.release}, {found.new.model_id}"),
+    ]
+    return page("Two catalogs compared", about, _headline(found), sections)
+
+
+def _headline(found: Comparison) -> str:
+    psi = max(found.shifts, key=lambda name: found.shifts[name].psi)
+    ks = max(found.shifts, key=lambda name: found.shifts[name].ks)
+    items = [
+        (
+            "Class changed",
+            percent(found.flip_rate),
+            f"{found.flipped:,} of {found.compared:,} objects; 95% interval "
+            f"{range_of(found.flip_interval, as_percent=True)}"
+            if found.compared
+            else "no object has a class in both",
+        ),
+        ("In both catalogs", f"{found.matching.matched:,}", f"of {found.old.rows:,} old and {found.new.rows:,} new"),
+        ("Largest PSI", number(found.shifts[psi].psi), f"{psi}; under 0.1 is little, over 0.25 is much"),
+        ("Largest KS distance", number(found.shifts[ks].ks), f"{ks}; from 0 to 1"),
+        ("Without a class", _points(found.failed.increase), _from_to(found.failed)),
+        ("Flagged for review", _points(found.flagged.increase), _from_to(found.flagged)),
+    ]
+    crossed = (
+        note(f"{len(found.crossed)} gates are crossed: {', '.join(gate.name for gate in found.crossed)}.")
+        if found.crossed
+        else paragraph("No gate is crossed.")
+    )
+    return cards(items) + crossed
+
+
+def _gates(gates: Sequence[Gate]) -> str:
+    rows = [
+        [gate.name, _value(gate), "off" if gate.off else f"{gate.limit:g}", gate.where, _outcome(gate)]
+        for gate in sorted(gates, key=lambda gate: (not gate.crossed, gate.off))
+    ]
+    return table(
+        ["gate", "value", "limit", "of", "outcome"],
+        rows,
+        "Limits come from the config. What cannot be known crosses its gate, unless that is switched off with inf.",
+    )
+
+
+def _value(gate: Gate) -> str:
+    return "–" if gate.value is None else number(gate.value, 4)
+
+
+def _outcome(gate: Gate) -> str:
+    if gate.crossed:
+        return "CROSSED"
+    return "–" if gate.off or gate.value is None else "passed"
+
+
+def _objects(found: Comparison) -> str:
+    matching = found.matching
+    how = (
+        "Two rows are the same object when their ids are the same."
+        if matching.by == "object_id"
+        else f"Two rows are the same object when each is the other’s nearest, within {matching.radius_arcsec:g} arcsec."
+    )
+    counted = [
+        ("only in the old", matching.only_old, found.old.rows),
+        ("only in the new", matching.only_new, found.new.rows),
+    ]
+    if matching.by == "position":
+        counted += [
+            ("old, with a choice or rivals", matching.ambiguous, found.old.rows),
+            ("old, without a position", matching.nowhere_old, found.old.rows),
+            ("new, without a position", matching.nowhere_new, found.new.rows),
+        ]
+    rows = [[name, f"{count:,}", percent(_share(count, rows))] for name, count, rows in counted]
+    rows.insert(0, ["in both", f"{matching.matched:,}", ""])
+    separation = matching.median_separation_arcsec
+    sides = [
+        ["catalog", without_secrets(found.old.uri), without_secrets(found.new.uri)],
+        ["release", found.old.release, found.new.release],
+        ["checkpoint", found.old.model_id, found.new.model_id],
+        ["rows", f"{found.old.rows:,}", f"{found.new.rows:,}"],
+        ["with a class", f"{found.old.with_class:,}", f"{found.new.with_class:,}"],
+    ]
+    return (
+        paragraph(how, "" if separation is None else f"The median separation is {separation:.3g} arcsec.")
+        + side_by_side(table(["", "objects", "share"], rows))
+        + table(["", "old", "new"], sides, text=True)
+    )
+
+
+def _flips(found: Comparison) -> str:
+    names = [*found.classes, _NO_CLASS]
+    rows = [
+        [f"old {name}", *(_cell(count, line) for count in line), f"{sum(line):,}"]
+        for name, line in zip(names, found.transitions.tolist(), strict=True)
+    ]
+    examples = [
+        [
+            flip.old_id if flip.old_id == flip.new_id else f"{flip.old_id} → {flip.new_id}",
+            "–" if flip.ra is None else f"{flip.ra:.5f}",
+            "–" if flip.dec is None else f"{flip.dec:+.5f}".replace("-", "−"),
+            flip.old_class,
+            number(flip.old_confidence),
+            flip.new_class,
+            number(flip.new_confidence),
+        ]
+        for flip in found.flips
+    ]
+    header = ["object", "RA (deg)", "Dec (deg)", "old", "confidence", "new", "confidence"]
+    return (
+        table(
+            ["", *(f"new {name}" for name in names), "all"],
+            rows,
+            "Objects in both catalogs, and their share of the row. The flip rate leaves out those without a class.",
+        )
+        + section(
+            "Examples",
+            table(header, examples, "The flips with the most confidence on both sides come first.")
+            if examples
+            else paragraph("None." if not found.flipped else "None were asked for."),
+        )
+    )  # fmt: skip
+
+
+def _shifts(found: Comparison, album: Album) -> str:
+    rows = [
+        [
+            name,
+            number(shift.old_mean),
+            number(shift.new_mean),
+            number(shift.psi),
+            number(shift.psi_by_chance),
+            number(shift.ks),
+            number(shift.ks_by_chance),
+            number(shift.mean_change),
+        ]
+        for name, shift in found.shifts.items()
+    ]
+    header = ["", "old mean", "new mean", "PSI", "by chance", "KS", "by chance", "mean |change|"]
+    drawn = (
+        album.figure(
+            "distributions",
+            distributions(found.shifts),
+            "All rows with a class of each catalog, in forty bins; old is the full line, new the broken one.",
+        )
+        if found.old.with_class and found.new.with_class
+        else ""
+    )
+    if found.compared:
+        drawn += album.figure(
+            "old_against_new",
+            old_against_new(found.shifts),
+            "Objects with a class in both catalogs; off the diagonal they changed.",
+        )
+    return (
+        table(
+            header,
+            rows,
+            "PSI and KS compare all rows of each catalog. By chance: what two samples of one distribution show, on "
+            "average (PSI) or in one of twenty cases (KS). The last column is of the objects in both.",
+        )
+        + drawn
+    )
+
+
+def _mixes(found: Comparison, album: Album) -> str:
+    parts = [section("All rows", _mix_table(found.mix, found.classes))]
+    for mix in found.bin_mixes:
+        parts.append(
+            section(
+                f"By {mix.of}",
+                album.figure(
+                    f"mix_by_{mix.of}",
+                    mix_by_bins(mix, found.classes),
+                    f"Bins with as many old rows each; 95% intervals. {mix.left_out:,} rows have no {mix.of}.",
+                )
+                + _mix_table(mix, found.classes)
+                if mix.groups
+                else paragraph(f"No old row has a {mix.of}."),
+            )
+        )
+    parts.append(section("Across the sky", _sky(found, album)))
+    return "".join(parts)
+
+
+def _sky(found: Comparison, album: Album) -> str:
+    mix = found.sky
+    if not mix.groups:
+        return paragraph("No cell of the sky holds enough rows of both catalogs.")
+    changes = np.abs(mix.difference).max(axis=0)
+    largest = int(changes.argmax())
+    scatter = float(((mix.difference - found.mix.difference) / mix.error)[:, largest].std())
+    order = np.argsort(-np.abs(mix.difference[:, largest]) / mix.error[:, largest])[:8]
+    return (
+        paragraph(
+            f"{len(mix.groups):,} HEALPix cells of order {mix.order} hold enough rows of both catalogs; "
+            f"{mix.left_out:,} rows with a class lie elsewhere, or nowhere.",
+            f"From cell to cell the change of “{found.classes[largest]}” scatters by {scatter:.2f} of its standard "
+            "error: 1 is what chance alone does."
+            if len(mix.groups) > 1
+            else "",
+        )
+        + album.figure(
+            "sky",
+            sky_map(mix, largest, found.classes[largest]),
+            "The class whose share changed most in one cell. Equal-area; east is to the left.",
+        )
+        + _mix_table(mix, found.classes, order.tolist(), "The cells whose change is least like chance.")
+    )
+
+
+def _mix_table(mix: Mix, classes: Sequence[str], groups: Sequence[int] | None = None, caption: str = "") -> str:
+    header = [mix.of if mix.of != "all" else "", "old rows", "new rows"]
+    for name in classes:
+        header += [f"{name}, old", "new", "change ± s.e. (points)"]
+    rows = []
+    for group in range(len(mix.groups)) if groups is None else groups:
+        row = [mix.groups[group], f"{mix.old_rows[group]:,}", f"{mix.new_rows[group]:,}"]
+        for place in range(len(classes)):
+            row += [
+                percent(float(mix.old_share[group, place])),
+                percent(float(mix.new_share[group, place])),
+                f"{_points(float(mix.difference[group, place]))} ± {number(100 * float(mix.error[group, place]), 1)}",
+            ]
+        rows.append(row)
+    return table(header, rows, caption)
+
+
+def _rates(found: Comparison) -> str:
+    rows = [
+        [
+            rates.name,
+            f"{rates.old:,}",
+            percent(rates.old_rate),
+            f"{rates.new:,}",
+            percent(rates.new_rate),
+            _points(rates.increase),
+        ]
+        for rates in (found.failed, found.flagged, *found.flags)
+    ]
+    return table(
+        ["", "old rows", "share", "new rows", "share", "change (points)"], rows, "Shares of all rows of each catalog."
+    )
+
+
+def _cell(count: int, line: Sequence[int]) -> str:
+    return f"{count:,} ({percent(_share(count, sum(line)))})" if count else "0"
+
+
+def _from_to(rates: Rates) -> str:
+    return f"{percent(rates.old_rate)} of the old rows, {percent(rates.new_rate)} of the new; change in points"
+
+
+def _points(share: float) -> str:
+    """A difference of shares in percentage points."""
+    return "–" if math.isnan(share) else f"{100 * share:+.1f}".replace("-", "−")
+
+
+def _share(count: int, of: int) -> float:
+    return count / of if of else math.nan
