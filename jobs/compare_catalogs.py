@@ -45,7 +45,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     for gate in found.crossed:
         logger.error("gate crossed: %s", gate)
     if found.crossed:
-        raise GateError(f"{len(found.crossed)} gates are crossed", summary)
+        raise GateError(f"gates crossed: {', '.join(summary['gates_crossed'])}", summary)
     return summary
 
 

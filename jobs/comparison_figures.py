@@ -1,6 +1,6 @@
 """Figures of a comparison of two catalogs, each a pure function from numbers to the bytes of a PNG."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import astropy.units as u
 import numpy as np
@@ -9,6 +9,7 @@ from astropy_healpix import lonlat_to_healpix
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse
 from matplotlib.ticker import FuncFormatter
 
 from galaxy_batch.drift import HISTOGRAM_BINS, Shift
@@ -22,7 +23,7 @@ Array = npt.NDArray[np.float64]
 _WIDTH_IN = 9.0
 _COLUMNS = 3
 _SMALL = 8.5
-_GREY, _PALE = "#767676", "#DDDDDD"
+_GREY, _PALE, _EMPTY = "#767676", "#CCCCCC", "#E8E8E8"
 _MARKS = ("o", "s", "^", "D", "v", "P")
 _COLOURS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9", BLUE, VERMILION)
 _POINTS = FuncFormatter(lambda share, _: f"{100 * share:+g}".replace("-", "−"))
@@ -67,16 +68,21 @@ def old_against_new(shifts: Mapping[str, Shift]) -> bytes:
     return png_bytes(figure)
 
 
-def mix_by_bins(mix: Mix, classes: Sequence[str]) -> bytes:
-    """Change of each class's share in the bins of a column, with 95 % intervals."""
+def mix_by_bins(mix: Mix, classes: Mapping[str, int]) -> bytes:
+    """Change of the classes' shares in the bins of a column, with 95 % intervals.
+
+    Args:
+        mix: with bins for groups.
+        classes: which are drawn, and their position in the mix.
+    """
     figure = Figure(figsize=(_WIDTH_IN, 3.1), layout="constrained")
     axis = figure.subplots()
     places = np.arange(len(mix.groups))
     axis.axhline(0, color=_GREY, linewidth=1)
-    for number, name in enumerate(classes):
+    for number, (name, place) in enumerate(classes.items()):
         aside = (number - (len(classes) - 1) / 2) * 0.5 / len(classes)
         axis.errorbar(
-            places + aside, mix.difference[:, number], yerr=1.96 * mix.error[:, number],
+            places + aside, mix.difference[:, place], yerr=1.96 * mix.error[:, place],
             fmt=_MARKS[number % len(_MARKS)], color=_COLOURS[number % len(_COLOURS)], markersize=5, elinewidth=1.4,
             capsize=2, label=name,
         )  # fmt: skip
@@ -104,6 +110,7 @@ def sky_map(mix: Mix, number: int, name: str) -> bytes:
         values[_cells(mix.order or 0)], extent=(-2, 2, -1, 1), origin="lower", cmap="RdBu_r", vmin=-limit, vmax=limit,
         interpolation="nearest",
     )  # fmt: skip
+    axis.add_patch(Ellipse((0, 0), 4, 2, facecolor=_EMPTY, edgecolor="none", zorder=-1))
     _graticule(axis)
     bar = figure.colorbar(drawn, ax=axis, orientation="horizontal", shrink=0.5, aspect=35, pad=0.02, format=_POINTS)
     bar.set_label(f"“{name}”: new less old share (points)", fontsize=_SMALL, color=INK)

@@ -63,11 +63,8 @@ def _headline(found: Comparison) -> str:
         ("Without a class", _points(found.failed.increase), _from_to(found.failed)),
         ("Flagged for review", _points(found.flagged.increase), _from_to(found.flagged)),
     ]
-    crossed = (
-        note(f"{len(found.crossed)} gates are crossed: {', '.join(gate.name for gate in found.crossed)}.")
-        if found.crossed
-        else paragraph("No gate is crossed.")
-    )
+    names = [gate.name for gate in found.crossed]
+    crossed = note(f"Crossed: {', '.join(names)}.") if names else paragraph("No gate is crossed.")
     return cards(items) + crossed
 
 
@@ -210,7 +207,7 @@ def _mixes(found: Comparison, album: Album) -> str:
                 f"By {mix.of}",
                 album.figure(
                     f"mix_by_{mix.of}",
-                    mix_by_bins(mix, found.classes),
+                    mix_by_bins(mix, {found.classes[place]: place for place in _shown(found.classes)}),
                     f"Bins with as many old rows each; 95% intervals. {mix.left_out:,} rows have no {mix.of}.",
                 )
                 + _mix_table(mix, found.classes)
@@ -226,8 +223,8 @@ def _sky(found: Comparison, album: Album) -> str:
     mix = found.sky
     if not mix.groups:
         return paragraph("No cell of the sky holds enough rows of both catalogs.")
-    changes = np.abs(mix.difference).max(axis=0)
-    largest = int(changes.argmax())
+    shown = _shown(found.classes)
+    largest = max(shown, key=lambda place: float(np.abs(mix.difference[:, place]).max()))
     scatter = float(((mix.difference - found.mix.difference) / mix.error)[:, largest].std())
     order = np.argsort(-np.abs(mix.difference[:, largest]) / mix.error[:, largest])[:8]
     return (
@@ -242,20 +239,23 @@ def _sky(found: Comparison, album: Album) -> str:
         + album.figure(
             "sky",
             sky_map(mix, largest, found.classes[largest]),
-            "The class whose share changed most in one cell. Equal-area; east is to the left.",
+            "The class whose share changed most in any cell; cells with too few rows are grey. Equal areas on the sky "
+            "are equal here; east is to the left.",
         )
         + _mix_table(mix, found.classes, order.tolist(), "The cells whose change is least like chance.")
     )
 
 
 def _mix_table(mix: Mix, classes: Sequence[str], groups: Sequence[int] | None = None, caption: str = "") -> str:
-    header = [mix.of if mix.of != "all" else "", "old rows", "new rows"]
-    for name in classes:
-        header += [f"{name}, old", "new", "change ± s.e. (points)"]
+    shown = _shown(classes)
+    header = ["" if mix.of == "all" else "cell" if mix.order is not None else mix.of, "old rows", "new rows"]
+    for place in shown:
+        header += [f"{classes[place]}, old", "new", "change ± s.e. (points)"]
     rows = []
     for group in range(len(mix.groups)) if groups is None else groups:
-        row = [mix.groups[group], f"{mix.old_rows[group]:,}", f"{mix.new_rows[group]:,}"]
-        for place in range(len(classes)):
+        name = mix.groups[group].replace(" ", "\N{NO-BREAK SPACE}")
+        row = [name, f"{mix.old_rows[group]:,}", f"{mix.new_rows[group]:,}"]
+        for place in shown:
             row += [
                 percent(float(mix.old_share[group, place])),
                 percent(float(mix.new_share[group, place])),
@@ -263,6 +263,11 @@ def _mix_table(mix: Mix, classes: Sequence[str], groups: Sequence[int] | None = 
             ]
         rows.append(row)
     return table(header, rows, caption)
+
+
+def _shown(classes: Sequence[str]) -> list[int]:
+    """The classes whose shares are shown: of two only one, since the other's change is the same, the other way."""
+    return list(range(1 if len(classes) == 2 else 0, len(classes)))
 
 
 def _rates(found: Comparison) -> str:
@@ -292,7 +297,8 @@ def _from_to(rates: Rates) -> str:
 
 def _points(share: float) -> str:
     """A difference of shares in percentage points."""
-    return "–" if math.isnan(share) else f"{100 * share:+.1f}".replace("-", "−")
+    points = round(100 * share, 1) if not math.isnan(share) else math.nan
+    return "–" if math.isnan(points) else f"{points:+.1f}".replace("-", "−") if points else "0.0"
 
 
 def _share(count: int, of: int) -> float:

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from galaxy_batch.compare import CompareConfig
 from galaxy_batch.config import CatalogConfig, PackConfig, load_config
 from galaxy_batch.export import ExportConfig
 from galaxy_batch.rows import CATALOG_COLUMNS, ReviewFlag, Status
@@ -48,8 +49,12 @@ def test_every_config_is_valid() -> None:
     files = sorted((REPOSITORY / "jobs" / "configs").glob("*.toml"))
     assert files
     kinds: dict[str, Any] = {
-        "train": TrainConfig, "pack": PackConfig, "benchmark": BenchmarkConfig, "export": ExportConfig,
-    }  # fmt: skip
+        "train": TrainConfig,
+        "pack": PackConfig,
+        "benchmark": BenchmarkConfig,
+        "compare": CompareConfig,
+        "export": ExportConfig,
+    }
     for file in files:
         kind = kinds.get(file.stem.partition("_")[0], CatalogConfig)
         assert load_config(kind, file)
