@@ -4,8 +4,8 @@ Both are published catalogs. That each keeps its own promises is for `verify_cat
 
 What grows with the catalogs, for each row of each: 40 bytes, 4 for each class, 8 for each column of bins, and the id
 (8 bytes, or the text's length); 16 bytes for each pair of rows; and while they are matched, a hash table of the ids
-(some 40 bytes a row), or two trees of the sky (some 100 bytes a row). Nothing is held as Python objects row by row: ten
-million rows against ten million take 3 to 4 GB.
+(some 40 bytes a row), or two trees of the sky (some 100 bytes a row). Nothing is held as Python objects row by row. Ten
+million rows against ten million, with one column of bins, took 3.9 GB by id and 5.0 GB by position.
 """
 
 import dataclasses

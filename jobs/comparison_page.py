@@ -232,7 +232,7 @@ def _sky(found: Comparison, album: Album) -> str:
             f"{len(mix.groups):,} HEALPix cells of order {mix.order} hold enough rows of both catalogs; "
             f"{mix.left_out:,} rows with a class lie elsewhere, or nowhere.",
             f"From cell to cell the change of “{found.classes[largest]}” scatters by {scatter:.2f} of its standard "
-            "error: 1 is what chance alone does."
+            "error: 1 is what chance alone does, and less where hardly any object changed."
             if len(mix.groups) > 1
             else "",
         )
