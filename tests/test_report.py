@@ -12,6 +12,7 @@ import torch
 from galaxy_batch.checkpoint import Checkpoint
 from galaxy_batch.config import parse_config
 from galaxy_batch.model import RANDOM, ModelSpec, build_model
+from galaxy_batch.pages import Album
 from galaxy_batch.storage import list_names, read_bytes
 from train.evaluation import evaluate
 from train.findings import AttentionFindings, AttentionGroup, find
@@ -19,7 +20,6 @@ from train.fit import Epoch
 from train.gaze import attention_verdict
 from train.held_out import confidence_section
 from train.labels import AMBIGUOUS, Labels
-from train.pages import Album
 from train.recipe import TrainConfig
 from train.report import write_report
 from train.results import PartResult, TrainingRun

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from galaxy_batch.pages import Album, number, paragraph, range_of, table
 from train.attention import Attention
 from train.findings import AttentionFindings, Findings
-from train.pages import Album, number, paragraph, range_of, table
 from train.plots import two_histograms
 from train.results import PartResult, TrainingRun
 from train.sheets import Picture, attention_sheet

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from galaxy_batch.pages import Album, number, paragraph, percent, range_of, section, side_by_side, table
 from train.calibration import reliability_bins
 from train.evaluation import ReviewOutcome, accuracy_by_confidence
 from train.findings import WANTED, Findings
-from train.pages import Album, number, paragraph, percent, range_of, section, side_by_side, table
 from train.plots import confusion_matrix, coverage_curve, reliability_diagram, two_histograms
 from train.results import TrainingRun
 from train.sheets import Picture, contact_sheet

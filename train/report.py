@@ -4,11 +4,23 @@ import dataclasses
 import json
 import logging
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
+from galaxy_batch.pages import (
+    Album,
+    cards,
+    note,
+    number,
+    page,
+    paragraph,
+    percent,
+    range_of,
+    section,
+    settings,
+    side_by_side,
+    table,
+)
 from galaxy_batch.storage import join, without_secrets, write_atomically
 from train.attention import watch_attention
 from train.findings import Findings, find, find_attention, metrics, part_counts
@@ -16,7 +28,6 @@ from train.fit import Epoch
 from train.gaze import attention_section
 from train.held_out import confidence_section, mistakes_section, predictions_section
 from train.labels import question_of
-from train.pages import Album, cards, note, number, page, paragraph, percent, range_of, section, side_by_side, table
 from train.plots import learning_curves, vote_histograms
 from train.results import TrainingRun
 from train.sheets import Picture, contact_sheet
@@ -218,7 +229,7 @@ def _making(run: TrainingRun) -> str:
         **dataclasses.asdict(run.checkpoint.spec),
     }
     shown = {
-        title: section(title, table(["setting", "value"], _flat(values), text=True))
+        title: section(title, settings(values))
         for title, values in (
             ("Checkpoint", about),
             ("Label rule", dict(run.checkpoint.label_rule)),
@@ -229,24 +240,3 @@ def _making(run: TrainingRun) -> str:
     }
     last = shown.pop("Config")
     return side_by_side(*(f"<div>{html}</div>" for html in shown.values())) + last
-
-
-def _flat(values: Mapping[str, Any], above: str = "") -> list[list[str]]:
-    """Nested settings as rows of name and value."""
-    rows: list[list[str]] = []
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            rows += _flat(value, f"{above}{name}.")
-        else:
-            rows.append([f"{above}{name}", _plain(value)])
-    return rows
-
-
-def _plain(value: Any) -> str:
-    if value is None or value in ((), [], "") or value == {}:
-        return "–"
-    if isinstance(value, list | tuple):
-        return ", ".join(_plain(item) for item in value)
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return without_secrets(str(value))

@@ -3,11 +3,18 @@
 import base64
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
+from typing import Any
+
+from galaxy_batch.errors import without_secrets
 
 __all__ = [
     "Album",
+    "Tile",
     "cards",
+    "code",
+    "drawing",
     "note",
     "number",
     "page",
@@ -15,8 +22,10 @@ __all__ = [
     "percent",
     "range_of",
     "section",
+    "settings",
     "side_by_side",
     "table",
+    "tiles",
 ]
 
 _STYLE = """
@@ -42,7 +51,17 @@ nav a { color: var(--accent); text-decoration: none; margin-right: .8rem; white-
 .note { border-left: 4px solid #E69F00; background: #fdf6e7; padding: .6rem 1rem; border-radius: 0 6px 6px 0; }
 figure { margin: 1.2rem 0 1.8rem; }
 figure img { display: block; max-width: 100%; height: auto; }
+figure > svg { display: block; width: 100%; height: auto; }
 figcaption { font-size: .9rem; margin-top: .4rem; max-width: 46rem; }
+pre { background: var(--tint); border: 1px solid var(--line); border-radius: 6px; padding: .7rem 1rem; margin: .8rem 0;
+  font-size: .88rem; line-height: 1.45; white-space: pre-wrap; overflow-wrap: anywhere; }
+.tiles { display: grid; grid-template-columns: repeat(8, 1fr); gap: .5rem; margin: .6rem 0 1.2rem; }
+.tiles figure { margin: 0; min-width: 0; }
+.tiles img, .tiles .blank { width: 100%; aspect-ratio: 1; border-radius: 3px; background: #111; }
+.tiles .blank { display: flex; align-items: center; justify-content: center; text-align: center; padding: .3rem;
+  background: var(--tint); border: 1px dashed #8c959f; color: var(--soft); font-size: .72rem; line-height: 1.25;
+  overflow-wrap: anywhere; overflow: hidden; }
+.tiles figcaption { font-size: .68rem; line-height: 1.3; margin-top: .2rem; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
 .tabled { margin: 1.1rem 0 1.5rem; }
 .legend { font-size: .9rem; color: var(--soft); margin: .45rem 0 0; }
@@ -56,8 +75,10 @@ th:first-child, td:first-child, .text th, .text td { text-align: left; }
 .text { font-size: .86rem; }
 .text td { vertical-align: top; overflow-wrap: anywhere; padding-block: .2rem; }
 .text td:first-child { white-space: nowrap; color: var(--soft); }
-@media (max-width: 640px) { .cards { grid-template-columns: repeat(2, 1fr); } }
-@media print { nav { display: none; } figure, .cards, table { break-inside: avoid; } h2 { break-after: avoid; }
+@media (max-width: 640px) { .cards { grid-template-columns: repeat(2, 1fr); }
+  .tiles { grid-template-columns: repeat(4, 1fr); } }
+@media print { nav { display: none; } figure, .cards, table, pre { break-inside: avoid; }
+  h2, h3 { break-after: avoid; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   body { font-size: 11pt; } main { padding: 0; max-width: none; } }
 """
 
@@ -77,6 +98,20 @@ class Album:
             f'<figure><img src="data:image/png;base64,{source}" alt="{escape(name.replace("_", " "))}">'
             f"<figcaption>{escape(caption)}</figcaption></figure>\n"
         )
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture of a contact sheet."""
+
+    picture: bytes | None
+    """JPEG; None where it could not be had."""
+    alt: str
+    """What it shows, for those who do not see it."""
+    caption: tuple[str, ...] = ()
+    """Lines under it."""
+    reason: str = "no picture"
+    """Stands in the place of a picture that could not be had."""
 
 
 def page(title: str, about: Sequence[tuple[str, str]], opening: str, sections: Mapping[str, str]) -> str:
@@ -136,6 +171,26 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "
     )
 
 
+def settings(values: Mapping[str, Any]) -> str:
+    """Nested settings as a table of text: name and value, `section.name` within sections; no credentials in URIs."""
+    return table(["setting", "value"], _flat(values), text=True)
+
+
+def code(text: str) -> str:
+    """Text to copy, line by line as it is."""
+    return f"<pre><code>{escape(text)}</code></pre>\n"
+
+
+def drawing(svg: str, caption: str) -> str:
+    """A drawing (an `<svg>` element, which is not escaped) with a caption that says how to read it."""
+    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>\n"
+
+
+def tiles(pictures: Sequence[Tile], none: str = "none") -> str:
+    """A contact sheet of small pictures; without any, a word that says so."""
+    return f'<div class="tiles">\n{"".join(map(_tile, pictures))}</div>\n' if pictures else paragraph(none)
+
+
 def side_by_side(*parts: str) -> str:
     """Tables and figures next to each other where the page is wide enough."""
     return f'<div class="beside">\n{"".join(parts)}</div>\n'
@@ -159,6 +214,36 @@ def range_of(interval: tuple[float, float], digits: int = 3, as_percent: bool = 
     if as_percent:
         return f"{100 * low:.1f}–{100 * high:.1f}%"
     return f"{number(low, digits)} to {number(high, digits)}"
+
+
+def _tile(tile: Tile) -> str:
+    shown = f'<div class="blank" role="img" aria-label="{escape(tile.alt)}">{escape(tile.reason)}</div>'
+    if tile.picture is not None:
+        source = base64.b64encode(tile.picture).decode("ascii")
+        shown = f'<img src="data:image/jpeg;base64,{source}" alt="{escape(tile.alt)}">'
+    lines = "<br>".join(escape(line) for line in tile.caption)
+    return f"<figure>{shown}<figcaption>{lines}</figcaption></figure>\n"
+
+
+def _flat(values: Mapping[str, Any], above: str = "") -> list[list[str]]:
+    """Nested settings as rows of name and value."""
+    rows: list[list[str]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            rows += _flat(value, f"{above}{name}.")
+        else:
+            rows.append([f"{above}{name}", _plain(value)])
+    return rows
+
+
+def _plain(value: Any) -> str:
+    if value is None or value in ((), [], "") or value == {}:
+        return "–"
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(item) for item in value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return without_secrets(str(value))
 
 
 def _anchor(name: str) -> str:
