@@ -11,7 +11,7 @@
             hats.properties, partition_info.csv, skymap.fits, dataset/_metadata, dataset/_common_metadata
             manifest.json                                   written last: without it there is no catalog
         runs/<run id>.json                          one per run: config, times, outcome
-        report/
+        report/index.html                           the page of the release; made again from the catalog at any time
 """
 
 import dataclasses
@@ -82,6 +82,11 @@ class Layout:
     def exchange(self, mark: str) -> str:
         """The folder of the sorted runs that the parts with this fingerprint become on their way into the catalog."""
         return join(self.root, "exchange", mark)
+
+    @property
+    def report(self) -> str:
+        """The folder of the page of the release."""
+        return join(self.root, "report")
 
     def run(self, run_id: str) -> str:
         """The record of one run."""

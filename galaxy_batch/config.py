@@ -23,6 +23,7 @@ __all__ = [
     "PackConfig",
     "PublishConfig",
     "Range",
+    "ReportConfig",
     "ReviewConfig",
     "RgbConfig",
     "RuntimeConfig",
@@ -149,6 +150,18 @@ class PublishConfig:
 
 
 @dataclass(frozen=True)
+class ReportConfig:
+    """The page of the release, beside the catalog; nothing here changes a value in it."""
+
+    enabled: bool = True
+    """Whether there is one."""
+    cutouts: Annotated[int, Range(0, 100)] = 8
+    """Galaxies of each kind (confident, uncertain, flagged) of each class that it shows."""
+    seed: Annotated[int, Range(0, 2**31 - 1)] = 0
+    """Another seed shows other galaxies."""
+
+
+@dataclass(frozen=True)
 class RuntimeConfig:
     """How Ray runs the job; nothing here changes a value in the catalog by more than rounding."""
 
@@ -186,6 +199,7 @@ class CatalogConfig:
     classify: ClassifyConfig = field(default_factory=ClassifyConfig)
     review: ReviewConfig = field(default_factory=ReviewConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     max_failed_fraction: Annotated[float, Range(0, 1)] = 0.05
     """More unreadable rows than this share: nothing is published, exit code 3."""

@@ -100,9 +100,9 @@ def empty_histogram() -> npt.NDArray[np.int64]:
     return np.zeros((BASE_PIXELS + 1) << 2 * DEEPEST_TILE, np.int64)
 
 
-def coarser(histogram: npt.NDArray[np.int64], orders: int) -> npt.NDArray[np.int64]:
+def coarser(histogram: npt.NDArray[np.int64] | npt.NDArray[np.int32], orders: int) -> npt.NDArray[np.int64]:
     """The histogram of the pixels that are so many orders larger."""
-    return np.asarray(histogram.reshape(-1, 1 << 2 * orders).sum(axis=1))
+    return np.asarray(histogram.reshape(-1, 1 << 2 * orders).sum(axis=1, dtype=np.int64))
 
 
 def cut(histogram: npt.NDArray[np.int64], max_rows: int) -> list[Tile]:

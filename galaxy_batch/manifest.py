@@ -24,9 +24,10 @@ from galaxy_batch.rows import CATALOG_COLUMNS, CHUNK, IMAGE_BYTES, IMAGE_URI
 from galaxy_batch.storage import open_parquet
 from galaxy_batch.tables import is_parquet, manifest_files, read_table
 
-__all__ = ["Chunk", "Manifest", "open_manifest", "read_chunk", "read_objects"]
+__all__ = ["Chunk", "Manifest", "find_objects", "open_manifest", "read_chunk", "read_objects"]
 
 _SHOWN = 10  # ids named in an error
+_LOOKED_AT = 1024  # rows held at a time, with their images
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,43 @@ def read_objects(config: ManifestConfig) -> pa.Table:
     manifest = open_manifest(config, chunk_rows=1 << 20)
     chunks = [read_chunk(pa.Table.from_pylist([chunk.as_item()]), config) for chunk in manifest.chunks]
     return pa.concat_tables(chunks).drop_columns([CHUNK])
+
+
+def find_objects(config: ManifestConfig, ids: pa.Array) -> pa.Table:
+    """The rows of a manifest with these few ids, in no particular order; columns and errors as `read_chunk`.
+
+    All ids are looked through; of a Parquet manifest nothing else is read but the row groups that have some of them.
+    """
+    found = []
+    for uri in manifest_files(config.uri):
+        if is_parquet(uri):
+            found += _find_in_parquet(uri, config, ids)
+            continue
+        table = read_table(uri, [config.id_column, *template_columns(config)])
+        _check_columns(table.column_names, config)
+        table = table.select(_wanted_columns(config, with_image=True)).filter(_among(table, config, ids))
+        found.append(_prepare(table, config, with_bytes=True))
+    return pa.concat_tables(found)
+
+
+def _find_in_parquet(uri: str, config: ManifestConfig, ids: pa.Array) -> list[pa.Table]:
+    found = []
+    with open_parquet(uri) as parquet:
+        _check_columns(parquet.schema_arrow.names, config)
+        columns = _wanted_columns(config, with_image=True)
+        for group in range(parquet.num_row_groups):
+            if not pc.any(_among(parquet.read_row_group(group, [config.id_column]), config, ids)).as_py():
+                continue
+            for batch in parquet.iter_batches(_LOOKED_AT, row_groups=[group], columns=columns):
+                rows = pa.Table.from_batches([batch])
+                found.append(_prepare(rows.filter(_among(rows, config, ids)), config, with_bytes=True))
+        found.append(_prepare(parquet.schema_arrow.empty_table().select(columns), config, with_bytes=True))
+    return found
+
+
+def _among(table: pa.Table, config: ManifestConfig, ids: pa.Array) -> pa.ChunkedArray:
+    own = _ids(table[config.id_column], config.id_column)
+    return pc.is_in(own, value_set=ids.cast(own.type))
 
 
 def _scan_parquet(uri: str, config: ManifestConfig, chunk_rows: int, first: int, survey: _Survey) -> list[Chunk]:

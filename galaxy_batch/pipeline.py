@@ -2,7 +2,7 @@
 
 ::
 
-    manifest ─> read_chunk ─> fetch_cutouts ─> Classifier ─> flag_for_review ─> write_part ─> publish ─> verify
+    manifest ─> read_chunk ─> fetch_cutouts ─> Classifier ─> flag_for_review ─> write_part ─> publish ─> verify ─> page
 
 `plan_release` checks everything that can be checked before Ray starts; `classify_release` does the work.
 """
@@ -32,9 +32,10 @@ from galaxy_batch.manifest import Chunk, Manifest, open_manifest, read_chunk
 from galaxy_batch.parts import finished_parts, write_part
 from galaxy_batch.progress import Progress, Stopwatch
 from galaxy_batch.publication import Places, Survey, publish, sort_parts, spread_over_ray
+from galaxy_batch.release_page import PAGE, write_release_page
 from galaxy_batch.review import flag_for_review
 from galaxy_batch.rows import catalog_schema
-from galaxy_batch.storage import check_writable, remove_tree, without_secrets
+from galaxy_batch.storage import check_writable, join, list_names, remove_tree, without_secrets
 from galaxy_batch.verify import verify_catalog
 from galaxy_batch.workers import Workers, workers_for
 
@@ -118,7 +119,8 @@ def classify_release(plan: ReleasePlan) -> dict[str, Any]:
     started = time.monotonic()
     if plan.published is not None:
         logger.info("already published, nothing to do: %s", without_secrets(plan.layout.catalog))
-        return _summary(plan, plan.published, started, already_published=True)
+        summary = _summary(plan, plan.published, started, already_published=True)
+        return {**summary, "report_uri": _report(plan, None)}
     run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
     record = {"run_id": run_id, "fingerprint": plan.fingerprint, "config": _shown(plan.config), "versions": _versions()}
     write_json(plan.layout.run(run_id), {**record, "state": "running"})
@@ -129,6 +131,7 @@ def classify_release(plan: ReleasePlan) -> dict[str, Any]:
         with steps.measure("publish"):
             survey = _survey_parts(plan)
             _check_failures(plan, survey, started)
+            remove_tree(plan.layout.report)  # the page of a catalog that is replaced must not stand beside the new one
             counts = _publish(plan, survey, run_id)
         with steps.measure("verify"):
             problems = verify_catalog(plan.layout.catalog)
@@ -136,6 +139,9 @@ def classify_release(plan: ReleasePlan) -> dict[str, Any]:
         if problems:
             unpublish(plan.layout.catalog)
             raise GateError("the catalog did not verify and was withdrawn: " + "; ".join(problems[:5]), summary)
+        with steps.measure("report"):
+            summary["report_uri"] = _report(plan, summary)
+        summary["step_seconds"] = steps.seconds
     except Exception as error:
         gate = error.summary if isinstance(error, GateError) else {}
         write_json(
@@ -198,6 +204,25 @@ def _publish(plan: ReleasePlan, survey: Survey, run_id: str) -> dict[str, Any]:
     }
     max_rows = plan.config.publish.max_rows
     return publish(plan.places, survey, heading, about, plan.config.review, max_rows, spread_over_ray)
+
+
+def _report(plan: ReleasePlan, run: dict[str, Any] | None) -> str | None:
+    """The page of the release: its URI, or None where there is none. The catalog stands whether or not it can be made.
+
+    Args:
+        plan: what was published.
+        run: the summary of the run that did it just now; None where an earlier one did, and may have made the page.
+    """
+    config, folder = plan.config, plan.layout.report
+    if not config.report.enabled:
+        return None
+    try:
+        if run is None and PAGE in list_names(folder):
+            return without_secrets(join(folder, PAGE))
+        return without_secrets(write_release_page(plan.layout.catalog, folder, config.report, config.manifest, run))
+    except Exception:
+        logger.warning("the page of the release could not be made; the catalog is published without it", exc_info=True)
+        return None
 
 
 def _survey_parts(plan: ReleasePlan) -> Survey:
@@ -276,6 +301,7 @@ def _summary(
         "release": plan.config.release,
         "model_id": plan.checkpoint.checkpoint_id,
         "parts_uri": without_secrets(plan.parts_uri),
+        "report_uri": None,
         "steady_rate_per_s": None,
         "step_seconds": {},
     }

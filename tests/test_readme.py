@@ -10,6 +10,7 @@ from galaxy_batch.config import CatalogConfig, PackConfig, load_config
 from galaxy_batch.export import ExportConfig
 from galaxy_batch.rows import CATALOG_COLUMNS, ReviewFlag, Status
 from jobs.benchmark import BenchmarkConfig
+from jobs.release_report import ReleaseReportConfig
 from tests.conftest import REPOSITORY
 from train.recipe import TrainConfig
 
@@ -54,6 +55,7 @@ def test_every_config_is_valid() -> None:
         "benchmark": BenchmarkConfig,
         "compare": CompareConfig,
         "export": ExportConfig,
+        "release": ReleaseReportConfig,
     }
     for file in files:
         kind = kinds.get(file.stem.partition("_")[0], CatalogConfig)
