@@ -12,12 +12,13 @@ import pyarrow as pa
 import simplejpeg
 
 from galaxy_batch.config import ClassifyConfig, ManifestConfig, parse_config
-from galaxy_batch.cutouts import UnusableCutout, decode, fetch_cutouts, resize
+from galaxy_batch.cutouts import fetch_cutouts
 from galaxy_batch.errors import GalaxyBatchError
 from galaxy_batch.manifest import find_objects
 from galaxy_batch.pages import Tile
+from galaxy_batch.pixels import decode, resize
 from galaxy_batch.release_counts import Place
-from galaxy_batch.rows import IMAGE_BYTES, ReviewFlag
+from galaxy_batch.rows import IMAGE_BYTES, ReviewFlag, UnusableCutout
 from galaxy_batch.storage import join, open_parquet
 
 __all__ = ["Example", "fetch_tiles", "read_examples"]

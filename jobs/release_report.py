@@ -21,7 +21,7 @@ class ReleaseReportConfig:
     report_uri: Annotated[str, Uri] | None = None
     """Folder of the page; `report` beside the catalog when not given."""
     manifest: ManifestConfig | None = None
-    """Where the cutouts are; as the catalog says, when not given. Give it where they have moved, or for a signed URI."""
+    """Where the cutouts are; as the catalog says, when not given. Give it where they have moved, or are signed."""
     report: ReportConfig = field(default_factory=ReportConfig)
     """Contact sheets."""
 
