@@ -68,7 +68,7 @@ def histograms(
         mark: a value to mark with a dashed line.
         label: of the axis.
     """
-    left, right, top, high, gap = 74.0, 20.0, 26.0, 120.0, 34.0
+    left, right, top, high, gap = 74.0, 20.0, 26.0, 120.0, 52.0
     width, parts = _WIDTH - left - right, []
 
     def x(value: float) -> float:
@@ -91,7 +91,7 @@ def histograms(
         parts += [text(x(t), base + 16, f"{t:g}", "middle") for t in round_ticks(low, 1, 8)]
         if mark is not None and low <= mark <= 1:
             parts.append(_line(x(mark), base - high, x(mark), base, INK, dashed=True))
-    height = top + len(panels) * (high + gap) + 14
+    height = top + len(panels) * (high + gap) - 8
     parts.append(text(left + width / 2, height - 4, label, "middle"))
     described = "; ".join(f"{title}: {_shape(counts, low)}" for title, counts in panels.items())
     return svg(_WIDTH, height, f"Histograms of {label}. {described}", *parts)

@@ -61,7 +61,8 @@ pre { background: var(--tint); border: 1px solid var(--line); border-radius: 6px
 .tiles .blank { display: flex; align-items: center; justify-content: center; text-align: center; padding: .3rem;
   background: var(--tint); border: 1px dashed #8c959f; color: var(--soft); font-size: .72rem; line-height: 1.25;
   overflow-wrap: anywhere; overflow: hidden; }
-.tiles figcaption { font-size: .68rem; line-height: 1.3; margin-top: .2rem; overflow-wrap: anywhere; }
+.tiles figcaption { font-size: .61rem; letter-spacing: -.02em; line-height: 1.35; margin-top: .2rem;
+  overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
 .tabled { margin: 1.1rem 0 1.5rem; }
 .legend { font-size: .9rem; color: var(--soft); margin: .45rem 0 0; }

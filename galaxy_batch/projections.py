@@ -121,7 +121,10 @@ class Lambert:
         for dec in decs:
             x, y = self.forward(across, np.full(_SAMPLES, dec))
             if not np.isnan(x).all():
-                lines.append(GridLine(_signed(dec), x, y, int(np.nanargmax(x))))
+                leftmost = int(np.nanargmax(x))
+                between = (leftmost + _SAMPLES // 24) % _SAMPLES  # 15 degrees off a meridian
+                inside = around_pole and not np.isnan(x[between])
+                lines.append(GridLine(_signed(dec), x, y, between if inside else leftmost, outside=not inside))
         return lines
 
     def forward(self, ra_deg: Array, dec_deg: Array) -> tuple[Array, Array]:

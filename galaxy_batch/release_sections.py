@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from galaxy_batch.charts import bars, curve, histograms
 from galaxy_batch.pages import (
@@ -55,7 +56,7 @@ def classes_section(counts: ReleaseCounts, min_confidence: float) -> str:
     ]
     lowest = int(np.floor(_SHOWN_BINS / len(counts.classes))) if len(counts.classes) > 1 else 0
     panels = {
-        name: by_bin.reshape(_SHOWN_BINS, -1).sum(axis=1)[lowest:]
+        name: _from(lowest, by_bin.reshape(_SHOWN_BINS, -1).sum(axis=1))
         for name, by_bin in zip(counts.classes, counts.confident, strict=True)
     }
     return (
@@ -96,8 +97,8 @@ def accuracy_section(counts: ReleaseCounts, manifest: Mapping[str, Any]) -> str:
         paragraph(
             "Confidence is a calibrated probability, so its mean is the share of right classes to expect.",
             measured,
-            "Both hold for galaxies like those, with a clear label; on another survey, the "
-            f"{audited:,} rows with the flag AUDIT, labelled by hand, tell the truth.",
+            "That holds for galaxies like those it was calibrated on, all with a clear label. On another survey, the "
+            f"{audited:,} rows with the flag AUDIT are a fair sample to label by hand.",
         )
         + table(
             ["class", "galaxies", "accuracy to expect", "without a flag", "accuracy to expect"],
@@ -134,8 +135,7 @@ def review_section(counts: ReleaseCounts, failures: Sequence[Example]) -> str:
     """Which rows are flagged and why, and what went wrong with cutouts."""
     flags = [
         [
-            str(flag.name),
-            _REASONS[flag],
+            f"{flag.name}: {_REASONS[flag]}",
             f"{counts.flagged(flag):,}",
             percent(share(counts.flagged(flag), counts.rows)),
             f"{counts.flagged(flag, alone=True):,}",
@@ -146,7 +146,7 @@ def review_section(counts: ReleaseCounts, failures: Sequence[Example]) -> str:
     shown = [[str(e.object_id), e.status, e.error or ""] for e in failures]
     return (
         paragraph(f"{counts.flagged():,} of {counts.rows:,} rows have at least one flag.")
-        + table(["flag", "why a person should look", "rows", "share", "with no other flag"], flags)
+        + table(["flag", "rows", "share", "with no other flag"], flags)
         + section(
             "Cutouts",
             table(["status", "rows", "share"], statuses),
@@ -210,6 +210,11 @@ def making_section(manifest: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     parts = {"The run": made, "The model": model, "Versions": manifest.get("versions", {})}
     shown = "".join(f"<div>{section(title, settings(values))}</div>" for title, values in parts.items() if values)
     return side_by_side(shown) + section("Config", settings(manifest.get("config", {})))
+
+
+def _from(lowest: int, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The bins from the lowest on; what rounding put under it is counted in it."""
+    return np.concatenate([[counts[: lowest + 1].sum()], counts[lowest + 1 :]])
 
 
 def _expected(name: str, rows: Any, sums: Any, kept: Any, kept_sums: Any) -> list[str]:

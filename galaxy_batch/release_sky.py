@@ -38,7 +38,7 @@ def sky_section(counts: ReleaseCounts) -> str:
     seen = np.count_nonzero(cells)
     caption = (
         f"{placed:,} galaxies in {seen:,} HEALPix cells of order {order}, {_cell_side(order)} wide: about "
-        f"{seen * _cell_deg2(order):,.3g} square degrees. {projection.name}, ICRS, right ascension grows to the left."
+        f"{_rounded(seen * _cell_deg2(order))} square degrees. {projection.name}, ICRS; RA grows to the left."
     )
     return (
         (paragraph(f"{lost:,} of {counts.rows:,} rows have no position, and are not on the maps.") if lost else "")
@@ -89,8 +89,9 @@ def _density_ramp(density: npt.NDArray[np.float64]) -> Ramp:
     if high < 1.5 * low:
         low, high = low / 1.5, high * 1.5
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    factors = (1, 2, 5) if len(powers) < 4 else (1,)
-    ticks = [factor * 10.0**power for power in powers for factor in factors if low <= factor * 10.0**power <= high]
+    ticks = [factor * 10.0**power for power in powers for factor in (1, 2, 5) if low <= factor * 10.0**power <= high]
+    if len(ticks) > 7:
+        ticks = [10.0**power for power in powers if low <= 10.0**power <= high]
     named = tuple((math.log10(tick), f"{tick:,g}") for tick in ticks)
     return Ramp(math.log10(low), math.log10(high), _DENSITY, named, "galaxies per square degree")
 
@@ -115,6 +116,12 @@ def _spread(right: npt.NDArray[np.int64], total: npt.NDArray[np.int64], share: f
 
 def _cell_deg2(order: int) -> float:
     return _SKY_DEG2 / (BASE_PIXELS << 2 * order)
+
+
+def _rounded(value: float) -> str:
+    """Two digits that count: 41,000, 0.52."""
+    digits = 1 - math.floor(math.log10(value))
+    return f"{round(value, digits):,.{max(digits, 0)}f}"
 
 
 def _cell_side(order: int) -> str:

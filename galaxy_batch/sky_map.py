@@ -93,8 +93,8 @@ def draw_sky(values: Array, masked: npt.NDArray[np.bool_], ramp: Ramp, projectio
     )
     scale = across / projection.width
     grid = _grid(projection, lambda x, y: (left + across / 2 - scale * x, margin + down / 2 - scale * y))
-    bar = _bar(ramp, margin + _PIXELS / 2 - 200, margin + down + 46)
-    return svg(_PIXELS + 2 * margin, margin + down + 100, label, image, frame, grid, bar)
+    bar = _bar(ramp, margin + _PIXELS / 2 - 200, margin + down + 54)
+    return svg(_PIXELS + 2 * margin, margin + down + 108, label, image, frame, grid, bar)
 
 
 def _raster(values: Array, masked: npt.NDArray[np.bool_], ramp: Ramp, projection: Projection) -> bytes:
@@ -134,9 +134,12 @@ def _grid(projection: Projection, to_page: Callable[[Array, Array], tuple[Array,
         else:
             py -= 5
         names.append(text(px, py, line.words, "middle", _HALO))
-    return (
-        f'<g fill="none" stroke="{GREY}" stroke-opacity="0.55" stroke-width="0.7">{"".join(lines)}</g>{"".join(names)}'
-    )
+    strokes = (("white", 0.45, 2.0), (INK, 0.5, 0.7))  # to be seen on light and on dark cells
+    drawn = [
+        f'<g fill="none" stroke="{colour}" stroke-opacity="{opacity}" stroke-width="{width}">{"".join(lines)}</g>'
+        for colour, opacity, width in strokes
+    ]
+    return "".join(drawn + names)
 
 
 def _bar(ramp: Ramp, left: float, top: float) -> str:

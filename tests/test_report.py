@@ -1,7 +1,6 @@
 import dataclasses
 import json
 import re
-from html.parser import HTMLParser
 from typing import Any
 
 import fsspec
@@ -14,6 +13,7 @@ from galaxy_batch.config import parse_config
 from galaxy_batch.model import RANDOM, ModelSpec, build_model
 from galaxy_batch.pages import Album
 from galaxy_batch.storage import list_names, read_bytes
+from tests.html_pages import Page
 from train.evaluation import evaluate
 from train.findings import AttentionFindings, AttentionGroup, find
 from train.fit import Epoch
@@ -84,31 +84,6 @@ def run_of(
         seconds=12.0,
     )
     return dataclasses.replace(run, **changes)
-
-
-class Page(HTMLParser):
-    """Counts tags, and checks that each is closed."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.sources: list[str] = []
-        self.text = ""
-        self.feed(html)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.sources += [value or "" for name, value in attributes if name in ("src", "href")]
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def report_of(run: TrainingRun, name: str) -> tuple[str, dict[str, Any], list[str]]:
