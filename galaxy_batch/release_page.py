@@ -109,7 +109,7 @@ def _headline(counts: ReleaseCounts) -> str:
             ("Galaxies", f"{counts.rows:,}", f"{placed:,} with a position"),
             ("With a class", percent(share(known, counts.rows)), _listed(mix, known)),
             ("Without a class", f"{counts.failed:,}", ", ".join(bad) or "every cutout could be read"),
-            ("Sent to review", percent(share(flagged, counts.rows)), f"{flagged:,} rows have a flag"),
+            ("Sent to review", percent(share(flagged, counts.rows)), _most_frequent(counts)),
             (
                 "Accuracy to expect",
                 percent(share(counts.confidence_sum.sum(), known)),
@@ -118,6 +118,12 @@ def _headline(counts: ReleaseCounts) -> str:
             ("Repeated images", f"{repeated:,}", "rows whose cutout many objects share"),
         ]
     )
+
+
+def _most_frequent(counts: ReleaseCounts) -> str:
+    frequent = max(ReviewFlag, key=counts.flagged)
+    most = counts.flagged(frequent)
+    return f"{counts.flagged():,} rows have a flag" + (f", {most:,} {frequent.name}" if most else "")
 
 
 def _listed(mix: Sequence[tuple[str, int]], known: int) -> str:

@@ -166,7 +166,7 @@ def cutouts_section(sheets: Mapping[str, Mapping[str, Sequence[Tile]]]) -> str:
     )
     for name, kinds in sheets.items():
         for kind, pictures in kinds.items():
-            html += section(f"{name}: {kind}", tiles(pictures))
+            html += section(f"{name}: {kind}", tiles(pictures, "No such rows."))
     return html
 
 

@@ -14,8 +14,8 @@ from galaxy_batch.sky_map import Ramp, draw_sky, order_for
 
 __all__ = ["sky_section"]
 
-_IN_A_CELL = 5  # galaxies, on average, in the cells of the map of density
-_FOR_A_SHARE = 40  # likewise in those of the map of a share
+_IN_A_CELL = 3  # galaxies, on average, in the cells of the map of density
+_FOR_A_SHARE = 25  # likewise in those of the map of a share
 _TOO_FEW = 10  # galaxies in a cell, for a share that means something
 _SKY_DEG2 = 360.0**2 / math.pi
 _DENSITY = ((222, 235, 246), (134, 186, 222), (44, 119, 181), (8, 48, 92))

@@ -168,7 +168,7 @@ def test_a_benchmark_counts_what_was_published(tmp_path: Path, survey: SurveyFil
     assert 0 < job["rate_per_s"] < job["steady_rate_per_s"]
     assert job["share_of_lowest_ceiling"] > 0
     assert {"driver", "actor"} <= job["peak_bytes"].keys()
-    assert {"start", "classify", "publish", "verify"} == job["step_seconds"].keys()
+    assert {"start", "classify", "publish", "verify", "report"} == job["step_seconds"].keys()
     table = (tmp_path / "out" / "benchmark.md").read_text()
     for name in summary["ceilings_per_s"]:
         assert f"| {name} |" in table

@@ -10,7 +10,7 @@ from astropy_healpix import healpix_to_lonlat
 
 from galaxy_batch.config import ManifestConfig
 from galaxy_batch.errors import InputError
-from galaxy_batch.manifest import open_manifest, read_chunk
+from galaxy_batch.manifest import find_objects, open_manifest, read_chunk
 
 BIG = 1237648720693755918
 
@@ -64,6 +64,32 @@ def test_every_format_gives_every_row_once_in_order(manifest: Path, chunk_rows: 
     assert (opened.rows, opened.with_position, opened.id_type) == (10, 10, pa.int64())
     folder = manifest if manifest.is_dir() else manifest.parent
     assert rows["_image_uri"][3].as_py() == f"{folder}/{BIG + 3}.jpg"
+
+
+def test_a_few_objects_are_found_in_every_format(manifest: Path) -> None:
+    config = config_for(manifest)
+    rows = {row["object_id"]: row for row in all_rows(config, 100).drop_columns(["_chunk"]).to_pylist()}
+    wanted = [BIG + 7, BIG + 1, BIG + 4]
+    found = find_objects(config, pa.array([*wanted, 5])).to_pylist()
+    assert sorted(row["object_id"] for row in found) == sorted(wanted)
+    assert all(row == rows[row["object_id"]] for row in found)
+    assert find_objects(config, pa.array([5, 6])).num_rows == 0
+    bands = config_for(
+        manifest, uri_template=None, band_templates=["{objid}-i.fits", "{objid}-r.fits", "{objid}-g.fits"]
+    )
+    assert len(find_objects(bands, pa.array(wanted))["_image_uri"].to_pylist()[0]) == 3
+    assert find_objects(bands, pa.array([5])).num_rows == 0
+
+
+def test_found_objects_have_their_images(tmp_path: Path) -> None:
+    names, images = [f"J{number}" for number in range(9)], [f"image {number}".encode() for number in range(9)]
+    pq.write_table(pa.table({"name": names, "image": images}), tmp_path / "t.parquet", row_group_size=4)
+    config = ManifestConfig(uri=str(tmp_path / "t.parquet"), id_column="name", image_column="image")
+    found = find_objects(config, pa.array(["J8", "J0"]))
+    assert dict(zip(*(found[name].to_pylist() for name in ("object_id", "_image_bytes")), strict=True)) == {
+        "J0": b"image 0",
+        "J8": b"image 8",
+    }
 
 
 def test_the_same_content_is_the_same_id_and_another_another(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from galaxy_batch.config import CatalogConfig, parse_config
+from galaxy_batch.config import CatalogConfig, ReportConfig, ReviewConfig, parse_config
 from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.pipeline import classify_release, plan_release
 from galaxy_batch.rows import ReviewFlag
@@ -85,7 +85,7 @@ def test_a_finished_run_does_nothing_again(survey: SurveyFiles, saved_model: Sav
     second = classify_release(plan_release(config))
     assert second["already_published"]
     assert second["computed_rows"] == 0
-    assert first["step_seconds"].keys() == {"classify", "publish", "verify"}
+    assert first["step_seconds"].keys() == {"classify", "publish", "verify", "report"}
     work = {
         "seconds": 0,
         "already_published": False,
@@ -117,6 +117,33 @@ def test_a_stopped_run_continues(survey: SurveyFiles, saved_model: SavedModel, t
         .equals(read(whole).sort_values("object_id").reset_index(drop=True))
     )
     assert verify_catalog(again["catalog_uri"]) == []
+
+
+def test_the_page_of_the_release_stands_beside_the_catalog(
+    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_for(survey, saved_model, tmp_path)
+
+    def no_page(*_: object) -> str:
+        raise RuntimeError("no page today")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("galaxy_batch.pipeline.write_release_page", no_page)
+        assert classify_release(plan_release(config))["report_uri"] is None  # and the catalog is published all the same
+    silent = dataclasses.replace(config, report=ReportConfig(enabled=False))
+    assert classify_release(plan_release(silent))["report_uri"] is None
+    summary = classify_release(plan_release(config))
+    assert summary["already_published"]
+    page = Path(summary["report_uri"])
+    assert page == Path(plan_release(config).layout.report) / "index.html"
+    assert "REPEATED_IMAGE" in page.read_text()
+    assert page.read_text().count("<img ") > 8
+    assert verify_catalog(summary["catalog_uri"]) == []
+    other = classify_release(
+        plan_release(dataclasses.replace(silent, overwrite=True, review=ReviewConfig(audit_seed=5)))
+    )
+    assert other["report_uri"] is None
+    assert not page.exists()  # it was of the catalog that is no more
 
 
 def test_too_many_failures_publish_nothing_and_keep_what_was_written(
