@@ -10,9 +10,21 @@ from galaxy_batch.comparison import Comparison, Rates, plain
 from galaxy_batch.errors import without_secrets
 from galaxy_batch.gates import Gate
 from galaxy_batch.mix import Mix
+from galaxy_batch.pages import (
+    Album,
+    cards,
+    note,
+    number,
+    page,
+    paragraph,
+    percent,
+    range_of,
+    section,
+    side_by_side,
+    table,
+)
 from galaxy_batch.storage import join, write_atomically
 from jobs.comparison_figures import distributions, mix_by_bins, old_against_new, sky_map
-from train.pages import Album, cards, note, number, page, paragraph, percent, range_of, section, side_by_side, table
 
 __all__ = ["write_comparison"]
 
