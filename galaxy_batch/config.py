@@ -167,6 +167,10 @@ class RuntimeConfig:
 
     num_cpus: Annotated[int, Range(1)] | None = None
     """CPUs of a Ray that is started here; all of them when not given. Ignored on a running cluster."""
+    wait_for_nodes_s: Annotated[float, Range(0)] = 600.0
+    """A cluster whose head does no work is given so many seconds to have a node that does."""
+    grow_after_s: Annotated[float, Range(0)] = 30.0
+    """Nodes that have been new for so many seconds get work too: the job spreads anew over the whole cluster."""
     actors: Annotated[int, Range(1)] | None = None
     """Model actors; when not given, two per GPU, else as many as suit the engine and the CPUs."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -203,6 +207,9 @@ class CatalogConfig:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     max_failed_fraction: Annotated[float, Range(0, 1)] = 0.05
     """More unreadable rows than this share: nothing is published, exit code 3."""
+    keep_unreachable: bool = False
+    """Publish rows whose store did not answer, without a class. When not, nothing is published while there are any,
+    exit code 3, and another run asks for them again."""
     overwrite: bool = False
     """Replace a published catalog of this release and model that was made from other input or settings."""
 

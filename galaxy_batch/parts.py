@@ -1,6 +1,11 @@
-"""Parts: the finished rows of one chunk in one Parquet file. A part that exists is complete."""
+"""Parts: the finished rows of one chunk in one Parquet file. A part that exists is complete.
+
+Complete, but perhaps not as good as it can be: where a store did not answer for some of the rows, the name of the part
+says so, and another run asks for that chunk again.
+"""
 
 import io
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,21 +13,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from galaxy_batch.rows import CHUNK
+from galaxy_batch.rows import CHUNK, Status
 from galaxy_batch.storage import join, list_names, parquet_bytes, read_bytes, write_atomically
 
 __all__ = ["finished_parts", "part_uri", "read_part", "write_part"]
 
-
-def part_uri(folder_uri: str, chunk: int) -> str:
-    """Where the part of a chunk is, or will be."""
-    return join(folder_uri, f"part-{chunk:06d}.parquet")
+_NAME = re.compile(r"part-(\d+)(-unreachable)?\.parquet")
 
 
-def finished_parts(folder_uri: str) -> set[int]:
-    """Numbers of the chunks whose parts exist: all there is to know in order to resume."""
-    names = (name for name in list_names(folder_uri) if name.startswith("part-") and name.endswith(".parquet"))
-    return {int(name.removeprefix("part-").removesuffix(".parquet")) for name in names}
+def part_uri(folder_uri: str, chunk: int, unreachable: bool = False) -> str:
+    """Where the part of a chunk is, or will be; one with `unreachable` rows in it has a name of its own."""
+    return join(folder_uri, f"part-{chunk:06d}{'-unreachable' if unreachable else ''}.parquet")
+
+
+def finished_parts(folder_uri: str, keep_unreachable: bool = False) -> set[int]:
+    """Numbers of the chunks whose parts exist: all there is to know in order to resume.
+
+    Args:
+        folder_uri: the folder of this fingerprint.
+        keep_unreachable: whether a part with `unreachable` rows counts.
+    """
+    found = filter(None, map(_NAME.fullmatch, list_names(folder_uri)))
+    return {int(name[1]) for name in found if keep_unreachable or not name[2]}
 
 
 def write_part(rows: pa.Table, folder_uri: str, schema: pa.Schema, release: str, model_id: str) -> pa.Table:
@@ -42,7 +54,8 @@ def write_part(rows: pa.Table, folder_uri: str, schema: pa.Schema, release: str,
     for name, value in (("release", release), ("model_id", model_id)):
         rows = rows.append_column(name, _constant(value, len(rows)))
     table = pa.table([rows[field.name].cast(field.type) for field in schema], schema=schema)
-    write_atomically(part_uri(folder_uri, chunk), parquet_bytes(table))
+    unreachable = pc.any(pc.equal(table["status"], Status.UNREACHABLE)).as_py()
+    write_atomically(part_uri(folder_uri, chunk, unreachable), parquet_bytes(table))
     return pa.table(
         {
             "chunk": [chunk],
@@ -54,12 +67,16 @@ def write_part(rows: pa.Table, folder_uri: str, schema: pa.Schema, release: str,
 
 
 def read_part(chunk: pa.Table, folder_uri: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a finished part; all columns, or those named.
+    """The rows of a finished part; all columns, or those named. One without `unreachable` rows is the better one.
 
     Reads one row with the chunk's `index`. Adds the catalog columns, `_chunk`.
     """
     index = chunk["index"][0].as_py()
-    rows = pq.read_table(io.BytesIO(read_bytes(part_uri(folder_uri, index))), columns=columns)
+    try:
+        content = read_bytes(part_uri(folder_uri, index))
+    except FileNotFoundError:
+        content = read_bytes(part_uri(folder_uri, index, unreachable=True))
+    rows = pq.read_table(io.BytesIO(content), columns=columns)
     return rows.append_column(CHUNK, pa.array(np.full(len(rows), index, np.int32)))
 
 

@@ -12,6 +12,7 @@ import logging
 import platform
 import time
 import uuid
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -34,10 +35,10 @@ from galaxy_batch.progress import Progress, Stopwatch
 from galaxy_batch.publication import Places, Survey, publish, sort_parts, spread_over_ray
 from galaxy_batch.release_page import PAGE, write_release_page
 from galaxy_batch.review import flag_for_review
-from galaxy_batch.rows import catalog_schema
+from galaxy_batch.rows import Status, catalog_schema
 from galaxy_batch.storage import check_writable, join, list_names, remove_tree, without_secrets
 from galaxy_batch.verify import verify_catalog
-from galaxy_batch.workers import Workers, workers_for
+from galaxy_batch.workers import Growth, Workers, workers_for
 
 __all__ = ["ReleasePlan", "classify_release", "plan_release"]
 
@@ -54,7 +55,7 @@ class ReleasePlan:
     layout: Layout
     fingerprint: str
     todo: tuple[Chunk, ...]
-    """Chunks without a part."""
+    """Chunks without a part, or with one whose rows were not all reached."""
     published: dict[str, Any] | None
     """`manifest.json` of a catalog made from exactly this, if there is one: then there is nothing to do."""
 
@@ -105,7 +106,7 @@ def plan_release(config: CatalogConfig) -> ReleasePlan:
         published = None
     if published is None:
         _check_output(config.output_uri, layout)
-    done = finished_parts(layout.parts(mark))
+    done = finished_parts(layout.parts(mark), config.keep_unreachable)
     todo = tuple(chunk for chunk in manifest.chunks if chunk.index not in done)
     return ReleasePlan(config, checkpoint, manifest, layout, mark, todo, published)
 
@@ -114,7 +115,7 @@ def classify_release(plan: ReleasePlan) -> dict[str, Any]:
     """Compute the parts that are missing, publish the catalog, verify it; give the job's summary.
 
     Raises:
-        GateError: too many cutouts could not be read, or the catalog does not verify.
+        GateError: too many cutouts could not be read, a store did not answer, or the catalog does not verify.
     """
     started = time.monotonic()
     if plan.published is not None:
@@ -153,23 +154,46 @@ def classify_release(plan: ReleasePlan) -> dict[str, Any]:
 
 
 def _compute_parts(plan: ReleasePlan) -> float | None:
-    """The walk of a row. One chunk is one block all the way, and becomes one part. Gives galaxies per second."""
-    config, workers = plan.config, workers_for(plan.config.runtime, len(plan.todo))
+    """Write the parts that are missing; what is left is spread anew when the cluster has grown.
+
+    Gives galaxies per second.
+    """
+    runtime, todo = plan.config.runtime, {chunk.index: chunk for chunk in plan.todo}
     done = plan.manifest.rows - sum(chunk.rows for chunk in plan.todo)
-    progress = Progress(plan.manifest.rows, done, config.runtime.progress_every_s, at_once=workers.actors)
-    dashboard = Dashboard(config.release)
     if done:
-        logger.info("resuming: %s galaxies are done, %s chunks are left", f"{done:,}", f"{len(plan.todo):,}")
-    if not plan.todo:
+        logger.info("resuming: %s galaxies are done, %s chunks are left", f"{done:,}", f"{len(todo):,}")
+    if not todo:
         return None
-    task = workers.task_options
+    workers = workers_for(runtime, len(todo))
+    progress = Progress(plan.manifest.rows, done, runtime.progress_every_s, at_once=workers.actors)
+    dashboard, attempts = Dashboard(plan.config.release), Attempts(runtime.max_suspect_chunks)
+    while todo:
+        growth = Growth(runtime, workers)
+        for part in _written_parts(plan, list(todo.values()), workers, attempts):
+            progress.add(part["rows"], part["failed"], part["flagged"])
+            dashboard.show(progress)
+            del todo[part["chunk"]]
+            if growth.is_worth_it(len(todo)):
+                workers = workers_for(runtime, len(todo))
+                break
+        else:
+            if todo:
+                raise RuntimeError(f"{len(todo)} chunks came to no part, the first is {min(todo)}")
+    return progress.steady_rate
+
+
+def _written_parts(
+    plan: ReleasePlan, chunks: Sequence[Chunk], workers: Workers, attempts: Attempts
+) -> Iterable[dict[str, Any]]:
+    """The walk of a row. One chunk is one block all the way, and becomes one part."""
+    config, task = plan.config, workers.task_options
     careful = {
-        "attempts": Attempts(config.runtime.max_suspect_chunks),
+        "attempts": attempts,
         "row_limit_s": config.runtime.row_limit_s,
         "model": _model_arguments(plan, workers),
     }
-    written = (
-        ray.data.from_items([chunk.as_item() for chunk in plan.todo], override_num_blocks=len(plan.todo))
+    written: Iterable[dict[str, Any]] = (
+        ray.data.from_items([chunk.as_item() for chunk in chunks], override_num_blocks=len(chunks))
         .map_batches(read_chunk, fn_kwargs={"config": config.manifest}, **task)
         .map_batches(fetch_cutouts, fn_kwargs={"max_bytes": config.classify.max_image_bytes}, **task)
         .map_batches(CarefulClassifier, fn_constructor_kwargs=careful, **workers.actor_options)
@@ -177,11 +201,9 @@ def _compute_parts(plan: ReleasePlan) -> float | None:
             flag_for_review, fn_kwargs={"config": config.review, "min_confidence": plan.min_confidence}, **task
         )
         .map_batches(write_part, fn_kwargs=_part_arguments(plan), **task)
+        .iter_rows()
     )
-    for part in written.iter_rows():
-        progress.add(part["rows"], part["failed"], part["flagged"])
-        dashboard.show(progress)
-    return progress.steady_rate
+    return written
 
 
 def _publish(plan: ReleasePlan, survey: Survey, run_id: str) -> dict[str, Any]:
@@ -234,7 +256,8 @@ def _check_failures(plan: ReleasePlan, survey: Survey, started: float) -> None:
     """Fail loudly when too many cutouts are bad; their rows are in the parts, and stay there."""
     failed = plan.manifest.rows - survey.statuses["ok"]
     limit = plan.config.max_failed_fraction
-    if failed <= limit * plan.manifest.rows:
+    unreachable = 0 if plan.config.keep_unreachable else survey.statuses[Status.UNREACHABLE]
+    if not unreachable and failed <= limit * plan.manifest.rows:
         return
     remove_tree(plan.places.exchange_uri)
     counts = {
@@ -244,12 +267,18 @@ def _check_failures(plan: ReleasePlan, survey: Survey, started: float) -> None:
         "status_counts": dict(survey.statuses),
     }
     worst = ", ".join(f"{count} {status}" for status, count in survey.statuses.most_common() if status != "ok")
-    raise GateError(
-        f"{failed} of {plan.manifest.rows} cutouts have no class ({worst}), more than max_failed_fraction = {limit}; "
-        "nothing was published. Their rows are kept in parts_uri: run again with a higher limit to publish them as "
-        "they are, or remove that folder to compute them anew",
-        {**_summary(plan, counts, started), "catalog_uri": None},
-    )
+    if unreachable:
+        message = (
+            f"the store did not answer for {unreachable} of {plan.manifest.rows} cutouts; nothing was published. Run "
+            "again to ask for their chunks again, or set keep_unreachable = true to publish them as they are"
+        )
+    else:
+        message = (
+            f"{failed} of {plan.manifest.rows} cutouts have no class ({worst}), more than max_failed_fraction = "
+            f"{limit}; nothing was published. Their rows are kept in parts_uri: run again with a higher limit to "
+            "publish them as they are, or remove that folder to compute them anew"
+        )
+    raise GateError(message, {**_summary(plan, counts, started), "catalog_uri": None})
 
 
 def _check_output(output_uri: str, layout: Layout) -> None:

@@ -60,6 +60,21 @@ def test_only_whole_parts_count_as_finished(tmp_path: Path) -> None:
     assert finished_parts(str(tmp_path)) == {0, 3, 1234567}
 
 
+def test_a_part_whose_store_did_not_answer_is_asked_for_again_unless_it_is_kept(tmp_path: Path) -> None:
+    folder, good = str(tmp_path), rows(2, [9, 8])
+    lost = good.set_column(good.column_names.index("status"), "status", pa.array(["ok", "unreachable"]))
+    write_part(rows(1, [5]), folder, SCHEMA, "r", "m")
+    write_part(lost, folder, SCHEMA, "r", "m")
+    assert finished_parts(folder) == {1}
+    assert finished_parts(folder, keep_unreachable=True) == {1, 2}
+    assert read_part(pa.table({"index": [2]}), folder)["status"].to_pylist() == ["ok", "unreachable"]
+    write_part(good, folder, SCHEMA, "r", "m")
+    assert finished_parts(folder) == finished_parts(folder, keep_unreachable=True) == {1, 2}
+    assert read_part(pa.table({"index": [2]}), folder)["status"].to_pylist() == ["ok", "missing"]
+    write_part(lost, folder, SCHEMA, "r", "m")  # a worker thought dead, that comes late
+    assert read_part(pa.table({"index": [2]}), folder)["status"].to_pylist() == ["ok", "missing"]
+
+
 def test_read_part_gives_rows_with_their_chunk(tmp_path: Path) -> None:
     write_part(rows(4, [9, 8]), str(tmp_path), SCHEMA, "r", "m")
     read = read_part(pa.table({"index": [4]}), str(tmp_path))
