@@ -269,8 +269,9 @@ def _check_failures(plan: ReleasePlan, survey: Survey, started: float) -> None:
     worst = ", ".join(f"{count} {status}" for status, count in survey.statuses.most_common() if status != "ok")
     if unreachable:
         message = (
-            f"the store did not answer for {unreachable} of {plan.manifest.rows} cutouts; nothing was published. Run "
-            "again to ask for their chunks again, or set keep_unreachable = true to publish them as they are"
+            f"{unreachable} of {plan.manifest.rows} cutouts are unreachable: their store did not answer, or refused. "
+            "Nothing was published. Run again to ask for them again, or set keep_unreachable = true to publish their "
+            "rows as they are"
         )
     else:
         message = (

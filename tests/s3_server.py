@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import socket
 import struct
 import subprocess
@@ -17,7 +18,8 @@ import threading
 import time
 import urllib.parse
 import uuid
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -48,6 +50,8 @@ class Request:
     """The `Range` header."""
     answer: str | bytes
     """The fault that was played, or `passed` to the server."""
+    client: str = ""
+    """The address that asked."""
 
 
 @dataclass
@@ -58,6 +62,26 @@ class _Fault:
     times: float
 
 
+@dataclass
+class _Sprinkle:
+    part: str
+    answers: Sequence[str]
+    method: str
+    share: float
+    most: int
+    rng: random.Random
+    played: Counter[str]
+
+
+@dataclass
+class _Moment:
+    part: str
+    method: str
+    left: int
+    act: Callable[[], object]
+    done: bool
+
+
 class Proxy:
     """A threaded HTTP server that passes every request on to `upstream` (host, port), but for scripted faults.
 
@@ -65,28 +89,58 @@ class Proxy:
     client gives up; `reset`, the connection is torn; `truncated`, half the body that was promised; `lost`, the
     server does what was asked and its answer is torn off; `redirect`, to the very same address; `endless`, ten
     gigabytes, promised and sent in drips; `flood`, the same at full speed; `whole`, the range asked for is ignored;
-    `slow`, the true answer after a tenth of a second. Bytes are the body of a 200.
+    `slow`, the true answer, but later (`slow_s`). Bytes are the body of a 200.
+
+    Args:
+        upstream: the server.
+        listener: a socket that listens already, as one of another network namespace; a port of loopback when not given.
     """
 
-    def __init__(self, upstream: tuple[str, int]) -> None:
+    def __init__(self, upstream: tuple[str, int], listener: socket.socket | None = None) -> None:
         self.upstream = upstream
         self.requests: list[Request] = []
         self.most_at_once = 0
         """The largest number of requests that were being answered at the same time."""
+        self.slow_s = 0.1
+        """How much later a `slow` answer comes."""
         self.closing = threading.Event()
         self._faults: list[_Fault] = []
+        self._sprinkles: list[_Sprinkle] = []
+        self._moments: list[_Moment] = []
         self._lock = threading.Lock()
         self._at_once = 0
-        self._server = _Server(self)
+        self._server = _Server(self, listener)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return "http://{}:{}".format(*self._server.socket.getsockname()[:2])
 
     def fail(self, part: str, answer: str | bytes, times: float = 1, method: str | None = "GET") -> None:
         """Answer requests whose path holds `part` with a fault, the first `times` times; faults queue up."""
         self._faults.append(_Fault(part, answer, method, times))
+
+    def sprinkle(
+        self, part: str, answers: Sequence[str], share: float, seed: int, method: str = "GET", most: int = 2
+    ) -> None:
+        """Answer a share of the requests whose path holds `part` with faults, drawn at random; `most` for one path."""
+        self._sprinkles.append(_Sprinkle(part, answers, method, share, most, random.Random(seed), Counter()))
+
+    def when(self, part: str, nth: int, act: Callable[[], object], method: str = "PUT", done: bool = False) -> None:
+        """Do something at the nth request from now on whose path holds `part`.
+
+        Before the server hears of it; or, with `done`, when the server has done it and the client does not know yet.
+        """
+        self._moments.append(_Moment(part, method, nth, act, done))
+
+    def played(self) -> int:
+        """How many requests got a fault for an answer."""
+        return sum(request.answer != "passed" for request in self.requests)
+
+    def reached(self, part: str, method: str) -> Counter[str]:
+        """How often each path that holds `part` was asked for, where the server heard of it."""
+        kept = ("passed", "lost", "slow", "truncated", "whole")
+        return Counter(r.path for r in self.requests if part in r.path and r.method == method and r.answer in kept)
 
     def asked(self, part: str = "") -> list[str]:
         """The methods of the requests whose path or query holds `part`, in order."""
@@ -94,8 +148,8 @@ class Proxy:
 
     def forget(self) -> None:
         """Empty the log and the script."""
-        self.requests.clear()
-        self._faults.clear()
+        for script in (self.requests, self._faults, self._sprinkles, self._moments):
+            script.clear()  # type: ignore[attr-defined]
         self.most_at_once = 0
 
     def close(self) -> None:
@@ -114,8 +168,11 @@ class Proxy:
                 fault.times -= 1
                 if fault.times <= 0:
                     self._faults.remove(fault)
-            answer = "passed" if fault is None else fault.answer
-            self.requests.append(Request(handler.command, path, address.query, handler.headers["Range"], answer))
+            answer = self._sprinkled(path, handler.command) if fault is None else fault.answer
+            handler.moments = self._due(path, handler.command)  # type: ignore[attr-defined]
+            client = str(handler.client_address[0])
+            asked = Request(handler.command, path, address.query, handler.headers["Range"], answer, client)
+            self.requests.append(asked)
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
         try:
@@ -124,14 +181,32 @@ class Proxy:
             with self._lock:
                 self._at_once -= 1
 
+    def _sprinkled(self, path: str, method: str) -> str:
+        for s in self._sprinkles:
+            if s.part in path and s.method == method and s.played[path] < s.most and s.rng.random() < s.share:
+                s.played[path] += 1
+                return s.rng.choice(s.answers)
+        return "passed"
+
+    def _due(self, path: str, method: str) -> list[_Moment]:
+        waiting = [moment for moment in self._moments if moment.part in path and moment.method == method]
+        for moment in waiting:
+            moment.left -= 1
+        return [moment for moment in waiting if moment.left == 0]
+
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, proxy: Proxy) -> None:
+    def __init__(self, proxy: Proxy, listener: socket.socket | None) -> None:
         self.proxy = proxy
-        super().__init__(("127.0.0.1", 0), _Handler)
+        if listener is None:
+            super().__init__(("127.0.0.1", 0), _Handler)
+            return
+        super().__init__(listener.getsockname()[:2], _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Tell of what is wrong here, not of clients that hang up."""
@@ -147,6 +222,7 @@ class _Handler(BaseHTTPRequestHandler):
         proxy: Proxy = self.server.proxy  # type: ignore[attr-defined]
         body = self._body()
         with proxy.answering(self) as answer, contextlib.suppress(ConnectionError, TimeoutError):
+            self._act(done=False)
             if isinstance(answer, bytes):
                 self._send(200, {"Content-Type": "application/xml"}, answer)
             elif answer == "silence":
@@ -167,9 +243,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _serve  # noqa: N815
 
+    def _act(self, done: bool) -> None:
+        for moment in self.moments:  # type: ignore[attr-defined]
+            if moment.done == done:
+                moment.act()
+
     def _pass_on(self, proxy: Proxy, body: bytes, answer: str) -> None:
         if answer == "slow":
-            time.sleep(0.1)
+            time.sleep(proxy.slow_s)
         headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP_BY_HOP | {"content-length"}}
         if answer == "whole":
             headers = {k: v for k, v in headers.items() if k.lower() != "range"}
@@ -182,6 +263,7 @@ class _Handler(BaseHTTPRequestHandler):
             content = found.read()
         finally:
             upstream.close()
+        self._act(done=True)
         if answer == "lost":
             self._tear()
             return

@@ -2,11 +2,7 @@
 
 import dataclasses
 import json
-import os
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +19,8 @@ from galaxy_batch.manifest import Chunk
 from galaxy_batch.packing import _cut, pack_cutouts, plan_pack
 from galaxy_batch.pipeline import classify_release, plan_release
 from galaxy_batch.synthetic import SurveyFiles
-from tests.conftest import REPOSITORY, SavedModel
-from tests.test_jobs import run, summary_of
+from tests.conftest import SavedModel
+from tests.test_jobs import run
 
 POSITIONS = {"ra_column": "ra", "dec_column": "dec"}
 
@@ -326,50 +322,3 @@ def test_bad_input_exits_with_2_before_ray_starts(tmp_path: Path) -> None:
     assert "manifest.uri" in process.stderr
     assert "Traceback" not in process.stderr
     assert process.stdout == ""
-
-
-@pytest.mark.faults
-@pytest.mark.timeout(600)
-def test_every_id_comes_out_once_after_a_kill(sky: Path, tmp_path: Path) -> None:
-    """A real job on real cutouts, one of them a pipe that nobody writes to: so the kill always comes in the middle."""
-    manifest, images = sky / "sdss_dr7" / "objects.csv", tmp_path / "images"
-    images.mkdir()
-    for file in (sky / "sdss_dr7" / "images").iterdir():
-        (images / file.name).symlink_to(file)
-    ids = pd.read_csv(manifest, dtype=str)["dr7objid"].to_list()
-    stuck = images / f"{ids[500]}.jpeg"
-    stuck.unlink()
-    os.mkfifo(stuck)
-    config, output = tmp_path / "pack.toml", tmp_path / "out"
-    config.write_text(TOML.format(output=output, manifest=manifest, images=images))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jobs.pack_cutouts", str(config)],
-        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while len(shard_files(output)) < 3 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
-    assert process.returncode == -signal.SIGKILL
-    before = times(shard_files(output))
-    assert len(before) >= 3
-    assert not (output / "manifest.json").exists()
-    planned = json.loads((output / "plan.json").read_text())["shards"]
-    assert len(before) < planned
-
-    stuck.unlink()
-    stuck.symlink_to(sky / "sdss_dr7" / "images" / stuck.name)
-    again = run("pack_cutouts", str(config))
-    assert again.returncode == 0, again.stderr
-    assert "resuming" in again.stderr
-    summary = summary_of(again)
-    assert (summary["rows"], summary["failed"], summary["shards"]) == (1140, 0, planned)
-    assert times(list(before)) == before, "finished shards are not written again"
-    packed = pq.read_table(shard_files(output))
-    assert packed["object_id"].cast(pa.string()).to_pylist() == ids
-    assert packed["image"].to_pylist() == [(images / f"{i}.jpeg").read_bytes() for i in ids]
-    finished = run("pack_cutouts", str(config), timeout=60)
-    assert finished.returncode == 0, finished.stderr
-    assert "already packed, nothing to do" in finished.stderr
-    assert summary_of(finished) == {**summary, "already_packed": True, "seconds": summary_of(finished)["seconds"]}

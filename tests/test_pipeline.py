@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,37 @@ def test_too_many_failures_publish_nothing_and_keep_what_was_written(
     relaxed = classify_release(plan_release(dataclasses.replace(strict, max_failed_fraction=0.1)))
     assert relaxed["computed_rows"] == 0
     assert relaxed["rows"] == 40
+
+
+def test_cutouts_that_were_not_reached_are_asked_for_again(
+    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
+) -> None:
+    folder = tmp_path / "survey"
+    shutil.copytree(survey.manifest.parent, folder)
+    moved = dataclasses.replace(survey, manifest=folder / survey.manifest.name, images=folder / "images")
+    file = moved.images / f"{pd.read_csv(survey.manifest)['object_id'][10]}.jpg"  # of the second chunk
+    content = file.read_bytes()
+    file.unlink()
+    file.symlink_to(file)  # a loop, which the system refuses to follow
+    config = config_for(moved, saved_model, tmp_path / "out")
+    with pytest.raises(
+        GateError, match="the store did not answer for 1 of 40 cutouts; nothing was published"
+    ) as caught:
+        classify_release(plan_release(config))
+    assert (caught.value.summary["catalog_uri"], caught.value.summary["failed"]) == (None, 5)
+    kept = plan_release(dataclasses.replace(config, keep_unreachable=True))
+    assert kept.todo == ()
+    summary = classify_release(kept)
+    assert summary["status_counts"]["unreachable"] == 1
+    assert verify_catalog(summary["catalog_uri"]) == []
+
+    file.unlink()
+    file.write_bytes(content)
+    (Path(kept.layout.catalog) / "manifest.json").unlink()
+    again = classify_release(plan_release(config))
+    assert (again["computed_rows"], again["failed"]) == (7, 4)
+    assert "unreachable" not in again["status_counts"]
+    assert verify_catalog(again["catalog_uri"]) == []
 
 
 def test_other_settings_never_replace_a_catalog_unasked(

@@ -2,10 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,7 +16,6 @@ from galaxy_batch.catalog import Heading, read_manifest
 from galaxy_batch.publication import Places, publish, sort_parts, spread_over_ray
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.verify import verify_catalog
-from tests.conftest import REPOSITORY
 from tests.s3_server import S3
 from tests.skies import (
     MODEL_ID,
@@ -194,47 +189,6 @@ def test_remains_of_an_earlier_publication_are_removed(rows: pa.Table, tmp_path:
     finish(places, sort_parts(places, sizes, in_turn), rows)
     assert verify_catalog(places.catalog_uri) == []
     assert not (tmp_path / "exchange").exists()
-
-
-PUBLISHER = """
-import sys
-from pathlib import Path
-import pyarrow.parquet as pq
-from galaxy_batch.publication import sort_parts
-from tests.test_publication import Places, finish
-folder = Path(sys.argv[1])
-rows = pq.read_table(folder / "rows.parquet")
-places = Places(str(folder / "parts"), str(folder / "exchange"), str(folder / "catalog"))
-sizes = [500] * (len(rows) // 500)
-finish(places, sort_parts(places, sizes, __import__("tests.skies").skies.in_turn, 1000), rows)
-"""
-
-
-@pytest.mark.faults
-def test_killed_at_any_moment_there_is_no_half_catalog_and_the_next_run_makes_it_whole(
-    rows: pa.Table, tmp_path: Path
-) -> None:
-    places, _ = prepared(tmp_path, rows)
-    pq.write_table(rows, tmp_path / "rows.parquet")
-    moments = {
-        "a run": lambda: list(tmp_path.glob("exchange/rows-*")),
-        "a file": lambda: list(tmp_path.glob("catalog/dataset/**/Npix=*")),
-        "the metadata": lambda: list(tmp_path.glob("catalog/hats.properties")),
-    }
-    for seen in moments.values():
-        process = subprocess.Popen([sys.executable, "-c", PUBLISHER, str(tmp_path)], cwd=REPOSITORY)
-        while not seen() and process.poll() is None:
-            time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        if (tmp_path / "catalog" / "manifest.json").exists():  # it was faster than we
-            assert verify_catalog(places.catalog_uri) == []
-            os.unlink(tmp_path / "catalog" / "manifest.json")
-        assert read_manifest(places.catalog_uri) is None
-    subprocess.run([sys.executable, "-c", PUBLISHER, str(tmp_path)], cwd=REPOSITORY, check=True)
-    assert verify_catalog(places.catalog_uri) == []
-    whole = publish_rows(tmp_path / "whole", rows, 500, 400)
-    assert contents(tmp_path / "catalog") == contents(whole)
 
 
 @pytest.mark.usefixtures("ray_started")

@@ -1,0 +1,297 @@
+"""An experiment: the job as a user starts it, a fault at chosen moments, run again, and what is left of it."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+
+from galaxy_batch.catalog import read_manifest
+from galaxy_batch.verify import verify_catalog
+from tests.conftest import REPOSITORY
+from tests.s3_server import S3
+from tests.skies import read_catalog
+
+__all__ = ["CHUNK_ROWS", "CONFIG", "RECORDS", "Ended", "Experiment", "Job", "Record", "table_of"]
+
+CHUNK_ROWS = 8
+CONFIG = f"""
+release = "made-up"
+output_uri = "{{output}}"
+checkpoint_uri = "{{checkpoint}}"
+max_failed_fraction = 0.5
+[manifest]
+uri = "{{manifest}}"
+ra_column = "ra"
+dec_column = "dec"
+uri_template = "images/{{{{object_id}}}}.jpg"
+[classify]
+chunk_rows = {CHUNK_ROWS}
+[publish]
+max_rows = 70
+[runtime]
+num_cpus = 2
+engine = "torch"
+batch_size = {CHUNK_ROWS}
+"""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A line of the table."""
+
+    fault: str
+    times: int
+    lost: int
+    doubled: int
+    written_again: int
+    """Parts that were uploaded again."""
+    read_again: int
+    """Chunks whose cutouts were fetched again."""
+    ended: str
+    """Exit codes of the runs, in order."""
+
+
+RECORDS: list[Record] = []
+
+
+def table_of(records: Sequence[Record]) -> list[str]:
+    """The records as lines of text."""
+    head = (
+        "fault",
+        "times injected",
+        "rows lost",
+        "rows doubled",
+        "parts written again",
+        "chunks read again",
+        "runs ended with",
+    )
+    rows = [head, *(tuple(str(value) for value in vars(record).values()) for record in records)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    return ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended."""
+
+    code: int
+    summary: dict[str, Any] | None
+    stderr: str
+
+
+class Job:
+    """A command in a process of its own, with the processes that it starts: its Ray, and its workers."""
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], folder: Path, name: str, cwd: Path = REPOSITORY,
+        enter: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        folder.mkdir(parents=True, exist_ok=True)
+        self._said = [folder / f"{name}.{stream}" for stream in ("stdout", "stderr")]
+        self._seen: set[psutil.Process] = set()
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "AWS_"))}
+        with self._said[0].open("w") as stdout, self._said[1].open("w") as stderr:
+            self.process = subprocess.Popen(
+                [*enter, sys.executable, *command],
+                cwd=cwd, env={**inherited, **environment}, stdin=subprocess.DEVNULL, stdout=stdout,
+                stderr=stderr, start_new_session=True,
+            )  # fmt: skip
+
+    def processes(self, title: str = "") -> list[psutil.Process]:
+        """Those that this one started, and they in turn, whose title holds a word."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._seen.update(psutil.Process(self.process.pid).children(recursive=True))
+        return [process for process in self._seen if title in _title(process)]
+
+    def kill_worker(self, title: str, rng: random.Random, killed: list[int]) -> None:
+        """`kill -9` a worker that does what the title says; its process id is appended to `killed`."""
+        deadline = time.monotonic() + 20
+        while not (found := sorted(self.processes(title), key=lambda process: process.pid)):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.05)
+        victim = rng.choice(found)
+        victim.kill()
+        killed.append(victim.pid)
+
+    def kill_driver(self) -> None:
+        """`kill -9` the process that the user started."""
+        self.processes()
+        self.process.send_signal(signal.SIGKILL)
+
+    def stderr(self) -> str:
+        """What it has said so far."""
+        return self._said[1].read_text()
+
+    def end(self, timeout_s: float = 240) -> Ended:
+        """Wait for the end of the command, and end what it leaves behind."""
+        try:
+            deadline = time.monotonic() + timeout_s
+            while self.process.poll() is None:
+                self.processes()
+                assert time.monotonic() < deadline, "it hangs:\n" + self._said[1].read_text()[-4000:]
+                time.sleep(0.2)
+        finally:
+            self.process.kill()
+            self.process.wait()
+        stdout, stderr = (file.read_text() for file in self._said)
+        lines = stdout.splitlines()
+        return Ended(self.process.returncode, json.loads(lines[-1]) if lines else None, stderr)
+
+    def bury(self) -> None:
+        """End all that is left of its processes."""
+        self.process.kill()
+        for process in self._seen:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(self._seen, timeout=20)
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+@dataclass
+class Experiment:
+    """One survey on an object store, and one output there."""
+
+    store: S3
+    name: str
+    folder: Path
+    """On the local disk, for configs and logs."""
+    checkpoint_uri: str
+    ids: list[int]
+    undisturbed: pa.Table | None
+    """The rows as they should be."""
+    endpoint: str | None = None
+    """Where the job finds the store; the proxy when not given."""
+    jobs: list[Job] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+
+    @property
+    def output_uri(self) -> str:
+        return f"{self.store.uri}/{self.name}"
+
+    @property
+    def chunks(self) -> int:
+        return -(-len(self.ids) // CHUNK_ROWS)
+
+    @property
+    def catalog_uri(self) -> str:
+        return f"{self.output_uri}/release=made-up/model={self.model_id}/catalog"
+
+    @property
+    def model_id(self) -> str:
+        from galaxy_batch.checkpoint import load_checkpoint
+
+        return load_checkpoint(self.checkpoint_uri)[0].checkpoint_id
+
+    def config(self) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / "catalog.toml"
+        manifest = f"{self.store.uri}/survey/objects.csv"
+        file.write_text(CONFIG.format(output=self.output_uri, checkpoint=self.checkpoint_uri, manifest=manifest))
+        return file
+
+    def start(self, *overrides: str, environment: Mapping[str, str] | None = None) -> Job:
+        """Start the job."""
+        words = [word for override in overrides for word in ("--set", override)]
+        store = {**self.store.environment, **({"AWS_ENDPOINT_URL": self.endpoint} if self.endpoint else {})}
+        job = Job(
+            ["-m", "jobs.build_catalog", str(self.config()), *words],
+            {**store, **(environment or {})}, self.folder, f"run{len(self.jobs)}",
+        )  # fmt: skip
+        self.jobs.append(job)
+        return job
+
+    def finish(self, job: Job, timeout_s: float = 240) -> Ended:
+        """Wait for the end of a run. There is a catalog, which verifies, or none; and the exit code says which."""
+        ended = job.end(timeout_s)
+        self.ended.append(ended.code)
+        if read_manifest(self.catalog_uri) is None:
+            assert ended.code != 0, ended.stderr
+        else:
+            assert verify_catalog(self.catalog_uri) == []
+        if ended.code == 0:
+            assert read_manifest(self.catalog_uri) is not None
+        return ended
+
+    def run(self, *overrides: str) -> Ended:
+        """One run, from beginning to end."""
+        return self.finish(self.start(*overrides))
+
+    def parts(self) -> set[str]:
+        """Names of the parts that are there."""
+        return {name.rpartition("/")[2] for name in self._names() if "/parts/" in name}
+
+    def rows(self) -> pa.Table:
+        """All rows of the published catalog."""
+        local = self.folder / "catalog"
+        shutil.rmtree(local, ignore_errors=True)
+        self.store.direct.get(self.catalog_uri.removeprefix("s3://"), str(local), recursive=True)
+        return read_catalog(local)
+
+    def check(self, fault: str, times: int) -> Record:
+        """All that must hold at the end of an experiment; it becomes a line of the table.
+
+        Published rows = manifest rows, each id once, all columns as undisturbed, nothing else beside it.
+        """
+        assert times > 0, f"{fault}: nothing was injected"
+        manifest = read_manifest(self.catalog_uri)
+        assert manifest is not None, f"{fault}: no catalog"
+        assert verify_catalog(self.catalog_uri) == []
+        rows = self.rows()
+        found = rows["object_id"].to_pylist()
+        puts, gets = (self.store.proxy.reached(*what) for what in ((f"{self.name}/", "PUT"), ("survey/images/", "GET")))
+        first = [f"/{self.store.bucket}/survey/images/{i}.jpg" for i in self.ids[::CHUNK_ROWS]]
+        record = Record(
+            fault, times,
+            lost=len(set(self.ids) - set(found)),
+            doubled=len(found) - len(set(found)),
+            written_again=sum(count - 1 for path, count in puts.items() if "/parts/" in path),
+            read_again=sum(max(0, gets[path] - 1) for path in first),
+            ended=", ".join(map(str, self.ended)),
+        )  # fmt: skip
+        RECORDS.append(record)
+        assert (record.lost, record.doubled) == (0, 0)
+        assert sorted(found) == sorted(self.ids)
+        assert manifest["rows"] == manifest["manifest_rows"] == len(self.ids)
+        if self.undisturbed is not None:
+            wrong = [name for name in rows.column_names if not rows[name].equals(self.undisturbed[name])]
+            assert not wrong, f"{fault}: other values in {wrong}"
+            assert rows.schema.equals(self.undisturbed.schema)
+        self._check_nothing_else(manifest)
+        return record
+
+    def _check_nothing_else(self, manifest: Mapping[str, Any]) -> None:
+        listed = {entry["path"] for entry in [*manifest["files"], *manifest["metadata_files"]]} | {"manifest.json"}
+        root = self.catalog_uri.removeprefix(f"{self.store.uri}/").removesuffix("catalog")
+        below = {name.removeprefix(root) for name in self._names()}
+        published = {name.removeprefix("catalog/") for name in below if name.startswith("catalog/")}
+        assert published == listed, published ^ listed
+        others = {name for name in below if not name.startswith(("catalog/", "runs/"))}
+        parts = {f"parts/{manifest['fingerprint']}/part-{chunk:06d}.parquet" for chunk in range(self.chunks)}
+        assert {name for name in others if "-unreachable" not in name} == parts, others ^ parts
+
+    def _names(self) -> list[str]:
+        self.store.direct.invalidate_cache()
+        return [name for name in self.store.names() if name.startswith(f"{self.name}/")]
+
+    def close(self) -> None:
+        for job in self.jobs:
+            job.bury()

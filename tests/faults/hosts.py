@@ -1,0 +1,261 @@
+"""A cluster of hosts on one machine: each in a network namespace of its own, all on one switch.
+
+A host that is cut off keeps running and reaches nobody, as in a network that fails; one that is killed loses all its
+processes at once, as in a power cut. Where network namespaces cannot be made, a host is just a raylet with its
+processes on loopback, which can be killed and not cut off.
+
+Everything ends with the processes that hold it; nothing is left on the machine.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+__all__ = ["Cluster", "Host", "namespaces_can_be_made"]
+
+_SUBNET = "10.77.0"
+_LISTEN = """
+import socket, sys
+with socket.create_server((sys.argv[1], 0), backlog=256) as server, socket.socket(fileno=int(sys.argv[2])) as to:
+    socket.send_fds(to, [b"x"], [server.fileno()])
+"""
+
+
+def _unshare() -> list[str]:
+    return ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--net"]
+
+
+def namespaces_can_be_made() -> bool:
+    """Whether this machine lets us."""
+    if not (shutil.which("unshare") and shutil.which("nsenter") and shutil.which("ip")):
+        return False
+    words = [*_unshare(), "sh", "-c", "ip link add test0 type bridge && ip link add a0 type veth peer name a1"]
+    return subprocess.run(words, capture_output=True, check=False, timeout=20).returncode == 0
+
+
+class _Namespace:
+    """A network namespace, held by a process that sleeps."""
+
+    def __init__(self, within: "_Namespace | None" = None) -> None:
+        holder = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"]
+        words = [*_unshare(), *holder] if within is None else [*within.enter, "unshare", "--net", *holder]
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"\n", "no network namespace"
+        self.pid = self.process.pid
+        user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
+        self.enter = ["nsenter", f"--target={self.pid}", *user, "--net"]
+        self.run("ip", "link", "set", "lo", "up")
+
+    def run(self, *words: str) -> None:
+        subprocess.run([*self.enter, *words], check=True, timeout=20)
+
+    def processes(self) -> list[psutil.Process]:
+        """All that run in it, but the one that holds it."""
+        mark, found = os.readlink(f"/proc/{self.pid}/ns/net"), []
+        for process in psutil.process_iter():
+            with contextlib.suppress(OSError):
+                if process.pid != self.pid and os.readlink(f"/proc/{process.pid}/ns/net") == mark:
+                    found.append(process)
+        return found
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+class Host:
+    """A machine of the cluster: `ray start` in a process, and all that it starts."""
+
+    def __init__(self, cluster: "Cluster", number: int, words: Sequence[str]) -> None:
+        self.number, self.cluster = number, cluster
+        self.ip = f"{_SUBNET}.{number}" if cluster.switch else "127.0.0.1"
+        self.namespace = _Namespace(cluster.switch) if cluster.switch else None
+        if cluster.switch and self.namespace:
+            ours = f"host{number}"
+            cluster.switch.run(
+                "ip", "link", "add", ours, "type", "veth", "peer", "name", "eth0", "netns", str(self.namespace.pid)
+            )
+            cluster.switch.run("ip", "link", "set", ours, "master", "switch", "up")
+            self.namespace.run("ip", "addr", "add", f"{self.ip}/24", "dev", "eth0")
+            self.namespace.run("ip", "link", "set", "eth0", "up")
+        enter = self.namespace.enter if self.namespace else []
+        start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--node-ip-address={self.ip}"]
+        self.log = cluster.folder / f"host{number}.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [*enter, *start, "--disable-usage-stats", "--object-store-memory=150000000", *words],
+                env=cluster.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        self._seen: set[psutil.Process] = set()
+
+    def processes(self, title: str = "") -> list[psutil.Process]:
+        """Those that run on it and whose title holds a word."""
+        if self.namespace and self.namespace.process.poll() is None:
+            self._seen.update(self.namespace.processes())
+        with contextlib.suppress(psutil.NoSuchProcess):
+            me = psutil.Process(self.process.pid)
+            self._seen.update([me, *me.children(recursive=True)])
+        found = []
+        for process in self._seen:
+            with contextlib.suppress(psutil.Error):
+                if title in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
+
+    def kill(self, title: str = "") -> int:
+        """`kill -9` all its processes, or those with a title; how many."""
+        victims = self.processes(title)
+        for process in victims:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        return len(victims)
+
+    def cut_off(self) -> None:
+        """Take its plug out of the switch."""
+        assert self.cluster.switch, "only a host in a namespace can be cut off"
+        self.cluster.switch.run("ip", "link", "set", f"host{self.number}", "down")
+
+    def close(self) -> None:
+        self.processes()
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(15)
+        self.kill()
+        self.process.wait()
+        psutil.wait_procs(self._seen, timeout=20)
+        if self.namespace:
+            self.namespace.close()
+
+
+class Cluster:
+    """A head with 0 CPUs and a job server, and as many hosts as are added. `outside` is a machine on the same switch.
+
+    Args:
+        folder: for logs.
+        environment: what all its processes have in theirs.
+        namespaces: hosts in network namespaces.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str], namespaces: bool) -> None:
+        self.folder = folder
+        self.switch = _Namespace() if namespaces else None
+        self.outside = f"{_SUBNET}.1" if namespaces else "127.0.0.1"
+        if self.switch:
+            self.switch.run("ip", "link", "add", "switch", "type", "bridge")
+            self.switch.run("ip", "addr", "add", f"{self.outside}/24", "dev", "switch")
+            self.switch.run("ip", "link", "set", "switch", "up")
+        self._token = secrets.token_hex(32)
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "AWS_"))}
+        self.environment = {
+            **inherited,
+            "PATH": f"{Path(sys.executable).parent}:{inherited['PATH']}",  # a job's `python` is this one
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": self._token,
+            "RAY_health_check_initial_delay_ms": "5000",
+            "RAY_health_check_period_ms": "2000",  # a dead host is missed after some ten seconds
+            "RAY_health_check_timeout_ms": "5000",
+            "RAY_health_check_failure_threshold": "3",
+            **environment,
+        }
+        self._temporary = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # a socket's path must be short
+        self.hosts: list[Host] = []
+        self._numbers = itertools.count(2)
+        self._port, self._dashboard = self._free_ports(2)
+
+    def listener(self) -> socket.socket:
+        """A socket that listens at the outside machine's address, for a server of this process."""
+        if not self.switch:
+            return socket.create_server((self.outside, 0), backlog=256)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            words = [*self.switch.enter, sys.executable, "-c", _LISTEN, self.outside, str(theirs.fileno())]
+            subprocess.run(words, pass_fds=[theirs.fileno()], check=True, timeout=30)
+            return socket.socket(fileno=socket.recv_fds(ours, 1, 1)[1][0])
+
+    @property
+    def head_ip(self) -> str:
+        return f"{_SUBNET}.2" if self.switch else "127.0.0.1"
+
+    @property
+    def url(self) -> str:
+        """Of the job server, as seen from outside."""
+        return f"http://{self.head_ip}:{self._dashboard}"
+
+    @property
+    def enter(self) -> list[str]:
+        """Words before a command that runs on the outside machine."""
+        return self.switch.enter if self.switch else []
+
+    def start_head(self) -> Host:
+        agent, client = self._free_ports(2)
+        words = f"""--head --num-cpus=0 --include-dashboard=true --dashboard-host={self.head_ip} --port={self._port}
+            --dashboard-port={self._dashboard} --dashboard-agent-listen-port={agent} --ray-client-server-port={client}
+            --temp-dir={self._temporary}"""
+        self.hosts.append(Host(self, next(self._numbers), words.split()))
+        self._wait(lambda: self.ask("/api/jobs/") is not None)
+        return self.hosts[0]
+
+    def add_host(self, num_cpus: int = 1) -> Host:
+        """Another machine; it is a node of the cluster when this returns."""
+        (agent,) = self._free_ports(1)
+        before = self.alive_nodes()
+        words = f"--address={self.head_ip}:{self._port} --num-cpus={num_cpus} --dashboard-agent-listen-port={agent}"
+        self.hosts.append(Host(self, next(self._numbers), words.split()))
+        self._wait(lambda: self.alive_nodes() > before)
+        return self.hosts[-1]
+
+    def alive_nodes(self) -> int:
+        nodes = self.ask("/nodes?view=summary")["data"]["summary"]
+        return sum(node["raylet"].get("state") == "ALIVE" for node in nodes)
+
+    def ask(self, path: str) -> Any:
+        """What the head's dashboard answers."""
+        code = "import sys, urllib.request; print(urllib.request.urlopen(urllib.request.Request(sys.argv[1],"
+        code += " headers={'Authorization': 'Bearer ' + sys.argv[2]}), timeout=10).read().decode())"
+        if self.switch:
+            words = [*self.enter, sys.executable, "-c", code, self.url + path, self._token]
+            done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+            if done.returncode:
+                raise OSError(done.stderr[-500:])
+            return json.loads(done.stdout)
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self._token}"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+    def _free_ports(self, count: int) -> list[int]:
+        with contextlib.ExitStack() as stack:
+            sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+            return [int(s.getsockname()[1]) for s in sockets]
+
+    def _wait(self, ready: Any, seconds: float = 90) -> None:
+        deadline = time.monotonic() + seconds
+        while True:
+            with contextlib.suppress(OSError, KeyError, TypeError):
+                if ready():
+                    return
+            log = self.hosts[-1].log
+            assert self.hosts[-1].process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, "a host did not come up: " + log.read_text()
+            time.sleep(0.5)
+
+    def close(self) -> None:
+        for host in reversed(self.hosts):
+            host.close()
+        if self.switch:
+            self.switch.close()
+        shutil.rmtree(self._temporary, ignore_errors=True)

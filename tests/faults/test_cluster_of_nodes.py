@@ -1,0 +1,146 @@
+"""A real cluster of several hosts, jobs that come from outside, and hosts that come and go meanwhile.
+
+Each host is in a network namespace of its own where these can be made, and so are the head, which does no work, and
+the machine that submits. The catalog and the cutouts are on the S3 server.
+"""
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.faults.experiment import Ended, Experiment, Job
+from tests.faults.hosts import Cluster, Host, namespaces_can_be_made
+from tests.s3_server import S3, Proxy
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(540)]
+
+NAMESPACES = namespaces_can_be_made()
+ALWAYS = 1e9
+
+
+@pytest.fixture(scope="module")
+def cluster(store: S3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A head, and no worker yet. `store.proxy` is the one that the cluster reaches, while it lasts."""
+    pytest.importorskip("aiohttp_cors", reason="ray[default] is not installed")
+    found = Cluster(tmp_path_factory.mktemp("hosts"), {}, NAMESPACES)
+    proxy = Proxy(store.proxy.upstream, found.listener())
+    try:
+        found.environment.update({**store.environment, "AWS_ENDPOINT_URL": proxy.url})
+        found.proxy = proxy  # type: ignore[attr-defined]
+        found.start_head()
+        yield found
+    finally:
+        found.close()
+        proxy.close()
+
+
+@pytest.fixture
+def far(experiment: Experiment, cluster: Cluster) -> Iterator[Experiment]:
+    """The experiment, with the store at the other end of the cluster's switch, where an answer takes its time."""
+    near = experiment.store
+    experiment.store = S3(near.direct, cluster.proxy, near.bucket)  # type: ignore[attr-defined]
+    proxy = experiment.store.proxy
+    proxy.forget()
+    proxy.slow_s = 1.2
+    proxy.fail("survey/images/", "slow", ALWAYS)  # so that the job lasts long enough for things to happen
+    yield experiment
+    proxy.forget()
+
+
+def submit(experiment: Experiment, cluster: Cluster, *overrides: str) -> Job:
+    """`python -m jobs.submit` on the outside machine, from a checkout."""
+    checkout = experiment.folder / "checkout"
+    for name in ("galaxy_batch", "jobs"):
+        shutil.copytree(REPOSITORY / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(experiment.config(), checkout / "catalog.toml")
+    words = [word for override in overrides for word in ("--set", override)]
+    command = ["-m", "jobs.submit", "catalog.toml", "--address", cluster.url, *words]
+    job = Job(command, cluster.environment, experiment.folder, "submit", checkout, cluster.enter)
+    experiment.jobs.append(job)
+    return job
+
+
+def finish(experiment: Experiment, job: Job) -> Ended:
+    ended = experiment.finish(job, 400)
+    assert ended.code == 0, ended.stderr[-6000:]
+    assert ended.summary is not None
+    assert ended.summary["state"] == "SUCCEEDED"
+    return ended
+
+
+def writers(experiment: Experiment) -> set[str]:
+    """Addresses of the hosts that wrote parts."""
+    asked = experiment.store.proxy.requests
+    return {request.client for request in asked if request.method == "PUT" and "/parts/part-" in request.path}
+
+
+def test_a_job_waits_for_its_hosts_and_uses_one_that_comes_later(far: Experiment, cluster: Cluster) -> None:
+    """It is submitted to a head alone. The first host begins; the second comes mid-run, and computes chunks too."""
+    job = submit(far, cluster, "runtime.grow_after_s=2", "runtime.progress_every_s=1")
+    while "waiting for a node with a CPU" not in job.stderr():
+        assert job.process.poll() is None, job.stderr()
+        time.sleep(0.5)
+    first = cluster.add_host()
+    begun = threading.Event()
+    far.store.proxy.when("/parts/part-", 1, begun.set)
+    assert begun.wait(120), job.stderr()
+    second = cluster.add_host()
+    actors = watch(job, second)
+    ended = finish(far, job)
+    assert "the cluster has grown: 2 model workers in place of 1" in ended.stderr
+    assert actors, "no model actor was ever at work on the second host"
+    if NAMESPACES:
+        assert writers(far) == {first.ip, second.ip}
+    far.check("a worker host is added mid-run", 1)
+
+
+def watch(job: Job, host: Host) -> set[int]:
+    """Process ids of the model's actors at work on a host, as long as the job runs."""
+    seen = set[int]()
+    while job.process.poll() is None:
+        seen.update(process.pid for process in host.processes("Classifier).submit"))
+        time.sleep(0.2)
+    return seen
+
+
+@pytest.mark.skipif(not NAMESPACES, reason="no network namespaces can be made here")
+@pytest.mark.parametrize("moment", [3])
+def test_a_host_is_cut_off(far: Experiment, cluster: Cluster, moment: int) -> None:
+    """Its processes go on, and reach nobody; what they had is computed by the others."""
+    victim = two_hosts(cluster)
+    job = submit(far, cluster)
+    far.store.proxy.when("/parts/part-", moment, victim.cut_off)
+    finish(far, job)
+    assert cluster.alive_nodes() == 2, "the head and one host"
+    far.check("a worker host is cut off the network", 1)
+    bury(cluster, victim)
+
+
+@pytest.mark.parametrize(("what", "moment"), [("", 5), ("raylet/raylet", 8)])
+def test_a_host_is_killed(far: Experiment, cluster: Cluster, what: str, moment: int) -> None:
+    """All its processes at once, or its raylet alone."""
+    victim = two_hosts(cluster)
+    killed: list[int] = []
+    job = submit(far, cluster)
+    far.store.proxy.when("/parts/part-", moment, lambda: killed.append(victim.kill(what)))
+    finish(far, job)
+    assert killed
+    assert killed[0] >= 1
+    far.check(f"kill -9 of {'the raylet' if what else 'all processes'} of a worker host", 1)
+    bury(cluster, victim)
+
+
+def two_hosts(cluster: Cluster) -> Host:
+    """Have two hosts beside the head; the one that is to suffer."""
+    while len(cluster.hosts) < 3:
+        cluster.add_host()
+    return cluster.hosts[-1]
+
+
+def bury(cluster: Cluster, host: Host) -> None:
+    host.close()
+    cluster.hosts.remove(host)

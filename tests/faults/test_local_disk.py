@@ -1,0 +1,128 @@
+"""Output on a local disk: the driver, or who publishes, dies at any moment."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from galaxy_batch.catalog import read_manifest
+from galaxy_batch.synthetic import SurveyFiles
+from galaxy_batch.verify import verify_catalog
+from tests.conftest import REPOSITORY, SavedModel
+from tests.faults.experiment import CONFIG, RECORDS, Job, Record
+from tests.skies import publish_rows, read_catalog
+from tests.test_publication import contents, prepared, rows
+
+__all__ = ["rows"]
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(500)]
+
+
+PUBLISHER = """
+import sys
+from pathlib import Path
+import pyarrow.parquet as pq
+from galaxy_batch.publication import sort_parts
+from tests.test_publication import Places, finish
+folder = Path(sys.argv[1])
+rows = pq.read_table(folder / "rows.parquet")
+places = Places(str(folder / "parts"), str(folder / "exchange"), str(folder / "catalog"))
+sizes = [500] * (len(rows) // 500)
+finish(places, sort_parts(places, sizes, __import__("tests.skies").skies.in_turn, 1000), rows)
+"""
+
+
+def test_killed_at_any_moment_there_is_no_half_catalog_and_the_next_run_makes_it_whole(
+    rows: pa.Table, tmp_path: Path
+) -> None:
+    places, _ = prepared(tmp_path, rows)
+    pq.write_table(rows, tmp_path / "rows.parquet")
+    moments = {
+        "a run": lambda: list(tmp_path.glob("exchange/rows-*")),
+        "a file": lambda: list(tmp_path.glob("catalog/dataset/**/Npix=*")),
+        "the metadata": lambda: list(tmp_path.glob("catalog/hats.properties")),
+    }
+    for seen in moments.values():
+        process = subprocess.Popen([sys.executable, "-c", PUBLISHER, str(tmp_path)], cwd=REPOSITORY)
+        while not seen() and process.poll() is None:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if (tmp_path / "catalog" / "manifest.json").exists():  # it was faster than we
+            assert verify_catalog(places.catalog_uri) == []
+            os.unlink(tmp_path / "catalog" / "manifest.json")
+        assert read_manifest(places.catalog_uri) is None
+    subprocess.run([sys.executable, "-c", PUBLISHER, str(tmp_path)], cwd=REPOSITORY, check=True)
+    assert verify_catalog(places.catalog_uri) == []
+    whole = publish_rows(tmp_path / "whole", rows, 500, 400)
+    assert contents(tmp_path / "catalog") == contents(whole)
+
+
+def test_the_driver_dies_and_finished_parts_stay_as_they_are(
+    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
+) -> None:
+    """After each kill there is no catalog; parts that were there are never written again."""
+    file, output = tmp_path / "catalog.toml", tmp_path / "out"
+    file.write_text(CONFIG.format(output=output, checkpoint=saved_model.uri, manifest=survey.manifest))
+    rng, before, ended, runs = random.Random(6), dict[Path, int](), list[int](), list[Job]()
+
+    def parts() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in output.rglob("part-*.parquet")}
+
+    try:
+        for wanted in sorted(rng.sample(range(4, 18), 3)):
+            runs.append(
+                Job(
+                    ["-m", "jobs.build_catalog", str(file), "--set", "classify.chunk_rows=2"],
+                    {},
+                    tmp_path,
+                    f"run{wanted}",
+                )
+            )
+            deadline = time.monotonic() + 120
+            while len(parts()) < wanted and time.monotonic() < deadline:
+                time.sleep(0.01)
+            runs[-1].kill_driver()
+            ended.append(runs[-1].end().code)
+            runs[-1].bury()
+            assert ended[-1] == -signal.SIGKILL
+            assert not list(output.rglob("manifest.json"))
+            found = parts()
+            assert wanted <= len(found) < 20
+            assert {path: found[path] for path in before} == before
+            before = found
+        runs.append(
+            Job(["-m", "jobs.build_catalog", str(file), "--set", "classify.chunk_rows=2"], {}, tmp_path, "last")
+        )
+        last = runs[-1].end()
+    finally:
+        for job in runs:
+            job.bury()
+    assert last.code == 0, last.stderr
+    assert last.summary is not None
+    assert last.summary["computed_rows"] == 40 - 2 * len(before)
+    assert verify_catalog(last.summary["catalog_uri"]) == []
+    ids = read_catalog(last.summary["catalog_uri"])["object_id"].to_pylist()
+    assert len(ids) == len(set(ids)) == 40
+    found = parts()
+    assert {path: found[path] for path in before} == before
+    assert not list(output.rglob("exchange")), "the runs of the publication"
+    codes = ", ".join(map(str, [*ended, last.code]))
+    RECORDS.append(
+        Record(
+            "kill -9 of the driver, output on a local disk",
+            3,
+            40 - len(set(ids)),
+            len(ids) - len(set(ids)),
+            0,
+            0,
+            codes,
+        )
+    )

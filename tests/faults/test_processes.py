@@ -1,0 +1,65 @@
+"""`kill -9` of a process of the job, at several moments of a run."""
+
+import random
+
+import pytest
+
+from tests.faults.experiment import Experiment
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(500)]
+
+
+@pytest.mark.parametrize(
+    ("fault", "title", "at", "method", "done", "seed"),
+    [
+        ("kill -9 of a model actor", "Classifier", "/parts/part-", "PUT", False, 1),
+        ("kill -9 of a read worker", "fetch_cutouts", "survey/images/", "GET", False, 2),
+        ("kill -9 of a write worker after its upload", "write_part", "/parts/part-", "PUT", True, 3),
+    ],
+)
+def test_a_worker_dies(
+    experiment: Experiment, fault: str, title: str, at: str, method: str, done: bool, seed: int
+) -> None:
+    """The run goes on by itself: exit code 0."""
+    rng, killed = random.Random(seed), list[int]()
+    last = experiment.chunks if method == "PUT" else len(experiment.ids)
+    moments = sorted(rng.sample(range(1, last * 3 // 4), 3))
+    job = experiment.start()
+    for moment in moments:
+        kill = lambda: job.kill_worker(title, rng, killed)  # noqa: E731
+        experiment.store.proxy.when(at, moment, kill, method, done)
+    ended = experiment.finish(job)
+    assert ended.code == 0, ended.stderr
+    assert len(killed) == 3
+    experiment.check(fault, len(killed))
+
+
+CLASSIFYING = [("/parts/part-", 2, False), ("/parts/part-", 7, True), ("/parts/part-", 1, True)]
+PUBLISHING = [
+    ("/exchange/", 1, True), ("/catalog/", 1, False), ("/catalog/", 2, True), ("/catalog/", 5, False),
+    ("/catalog/manifest.json", 1, False), ("/catalog/manifest.json", 1, True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fault", "moments"),
+    [("kill -9 of the driver while it classifies", CLASSIFYING), ("... while it publishes", PUBLISHING)],
+)
+def test_the_driver_dies(experiment: Experiment, fault: str, moments: list[tuple[str, int, bool]]) -> None:
+    """Every run begins where the one before it died; parts that were there are not written again."""
+    proxy, whole = experiment.store.proxy, set[str]()
+    for at, nth, done in moments:
+        written = dict(proxy.reached("/parts/", "PUT"))
+        job = experiment.start()
+        proxy.when(at, nth, job.kill_driver, done=done)
+        ended = experiment.finish(job)
+        assert ended.code == -9, ended.stderr
+        job.bury()
+        again = proxy.reached("/parts/", "PUT")
+        assert {path for path in written if path.rpartition("/")[2] in whole and again[path] != written[path]} == set()
+        assert whole <= experiment.parts()
+        whole = experiment.parts()
+        assert len(whole) < experiment.chunks or "parts" not in at
+    ended = experiment.run()
+    assert ended.code == 0, ended.stderr
+    experiment.check(fault, len(moments))

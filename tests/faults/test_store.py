@@ -1,0 +1,163 @@
+"""A store that throttles, stumbles, stalls, lies about lengths, or is gone for a while."""
+
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator
+
+import pytest
+
+from galaxy_batch.catalog import read_manifest
+from tests.conftest import REPOSITORY
+from tests.faults.experiment import CHUNK_ROWS, Experiment
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(500)]
+
+ALWAYS = 1e9
+
+
+@pytest.mark.parametrize(
+    ("fault", "answers", "share", "methods", "seed"),
+    [
+        ("500 InternalError", ("500",), 0.15, ("GET", "PUT"), 1),
+        ("503 SlowDown", ("503",), 0.25, ("GET", "PUT"), 2),
+        ("truncated bodies", ("truncated",), 0.15, ("GET",), 3),
+        ("connections reset, answers lost", ("reset", "lost"), 0.12, ("GET", "PUT"), 4),
+        ("stalls until the client gives up", ("silence",), 0.01, ("GET", "PUT"), 5),
+    ],
+)
+def test_a_store_that_stumbles_loses_nothing(
+    experiment: Experiment, fault: str, answers: tuple[str, ...], share: float, methods: tuple[str, ...], seed: int
+) -> None:
+    """On reading and on writing, on cutouts, parts, and the catalog's files. The run goes on by itself."""
+    proxy = experiment.store.proxy
+    for method in methods:
+        for part in ("survey/images/", f"{experiment.name}/"):
+            proxy.sprinkle(part, answers, share, seed, method)
+    proxy.fail("survey/images/", answers[0], times=2)  # at least so many, whatever is drawn
+    proxy.fail(f"{experiment.name}/", answers[0], method=methods[-1])
+    ended = experiment.run()
+    assert ended.code == 0, ended.stderr
+    assert proxy.played() >= 3
+    record = experiment.check(fault, proxy.played())
+    assert record.read_again == 0 or "truncated" in answers or "lost" in answers
+
+
+class Server:
+    """The way to the store, as a process that can be killed."""
+
+    def __init__(self, url: str) -> None:
+        self._behind = str(urllib.parse.urlsplit(url).port)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self._lock = threading.Lock()
+        self.kills = 0
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        words = ["-m", "tests.faults.door", str(self.port), self._behind]
+        self.process = subprocess.Popen([sys.executable, *words], cwd=REPOSITORY)
+        deadline = time.monotonic() + 20
+        while True:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def kill_for(self, seconds: float) -> None:
+        """`kill -9`, and a new start after so many seconds."""
+        with self._lock:
+            self.process.kill()
+            self.process.wait()
+            self.kills += 1
+            time.sleep(seconds)
+            self.start()
+
+
+@pytest.fixture
+def server(experiment: Experiment) -> Iterator[Server]:
+    found = Server(experiment.store.proxy.url)
+    experiment.endpoint = found.url
+    yield found
+    found.process.kill()
+    found.process.wait()
+
+
+def test_a_server_that_is_killed_and_comes_back(experiment: Experiment, server: Server) -> None:
+    """Some seconds are within the retries' patience, whatever the job was about: reading, writing, publishing."""
+    proxy = experiment.store.proxy
+
+    def kill() -> None:
+        threading.Thread(target=server.kill_for, args=(5.0,)).start()
+        time.sleep(0.3)  # the request that this happens in is not answered
+
+    for at, nth, method, done in (
+        ("survey/images/", 40, "GET", False),
+        ("/parts/part-", 12, "PUT", True),
+        ("/catalog/", 2, "PUT", False),
+    ):
+        proxy.when(at, nth, kill, method, done)
+    ended = experiment.run()
+    assert ended.code == 0, ended.stderr
+    experiment.check("kill -9 of the S3 server for 5 s", server.kills)
+    assert server.kills == 3
+
+
+def test_a_server_that_stays_away_ends_the_run_and_the_next_one_goes_on(experiment: Experiment, server: Server) -> None:
+    """Nobody answers from the fifth part on: the job ends with 1, soon. Run again, it resumes."""
+    killed = threading.Event()
+
+    def kill() -> None:
+        server.process.kill()
+        killed.set()
+
+    experiment.store.proxy.when("/parts/part-", 5, kill, done=True)
+    ended = experiment.run()
+    assert ended.code == 1, ended.stderr
+    assert killed.is_set()
+    assert read_manifest(experiment.catalog_uri) is None
+    assert 5 <= len(experiment.parts()) < experiment.chunks
+    server.start()
+    before = experiment.store.proxy.reached("/parts/", "PUT")
+    ended = experiment.run()
+    assert ended.code == 0, ended.stderr
+    assert "resuming" in ended.stderr
+    assert {
+        path for path, count in before.items() if experiment.store.proxy.reached(path, "PUT")[path] != count
+    } == set()
+    experiment.check("kill -9 of the S3 server, back for the next run", 1)
+
+
+def test_cutouts_that_a_store_did_not_give_are_asked_for_again_by_the_next_run(experiment: Experiment) -> None:
+    """Ten seconds of refusals for two cutouts in different chunks: no catalog, exit code 3, and only those again."""
+    proxy, lost = experiment.store.proxy, [experiment.ids[CHUNK_ROWS * 3 + 1], experiment.ids[CHUNK_ROWS * 9 + 5]]
+    for galaxy in lost:
+        proxy.fail(f"images/{galaxy}.jpg", "503", ALWAYS)
+    ended = experiment.run()
+    assert ended.code == 3, ended.stderr
+    assert f"2 of {len(experiment.ids)} cutouts are unreachable" in ended.stderr
+    assert ended.summary is not None
+    assert ended.summary["status_counts"]["unreachable"] == 2
+    assert ended.summary["catalog_uri"] is None
+    played = proxy.played()
+    proxy.forget()
+    ended = experiment.run()
+    assert ended.code == 0, ended.stderr
+    asked = {int(path.rpartition("/")[2][:-4]) for path in proxy.reached("survey/images/", "GET")}
+    again = [galaxy for chunk in (3, 9) for galaxy in experiment.ids[chunk * CHUNK_ROWS :][:CHUNK_ROWS]]
+    assert asked == set(again), "two chunks, and no other"
+    assert ended.summary is not None
+    assert ended.summary["computed_rows"] == 2 * CHUNK_ROWS
+    experiment.check("two cutouts refused beyond the retries", played)
+    stale = {name for name in experiment.parts() if "unreachable" in name}
+    assert stale == {"part-000003-unreachable.parquet", "part-000009-unreachable.parquet"}
