@@ -54,7 +54,7 @@ def write_part(rows: pa.Table, folder_uri: str, schema: pa.Schema, release: str,
     for name, value in (("release", release), ("model_id", model_id)):
         rows = rows.append_column(name, _constant(value, len(rows)))
     table = pa.table([rows[field.name].cast(field.type) for field in schema], schema=schema)
-    unreachable = pc.any(pc.equal(table["status"], Status.UNREACHABLE)).as_py()
+    unreachable = pc.any(pc.equal(rows["status"], Status.UNREACHABLE)).as_py()
     write_atomically(part_uri(folder_uri, chunk, unreachable), parquet_bytes(table))
     return pa.table(
         {

@@ -84,7 +84,7 @@ def test_every_store_keeps_what_was_written(scheme: str, tmp_path: Path, request
 
 def test_a_part_is_one_put(s3: S3) -> None:
     rows = pa.table({"object_id": [1, 2], "predicted_class": ["smooth", None], "needs_review": [False, True]})
-    rows = rows.append_column(CHUNK, pa.array([7, 7], pa.int32()))
+    rows = rows.append_column(CHUNK, pa.array([7, 7], pa.int32())).append_column("status", pa.array(["ok", "missing"]))
     schema = pa.schema([rows.schema.field("predicted_class"), rows.schema.field("needs_review")])
     write_part(rows, f"{s3.uri}/parts", schema, "dr1", "model")
     (request,) = s3.proxy.requests
