@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,18 +102,22 @@ class Job:
         folder.mkdir(parents=True, exist_ok=True)
         self._said = [folder / f"{name}.{stream}" for stream in ("stdout", "stderr")]
         self._seen: set[psutil.Process] = set()
+        self._mark = uuid.uuid4().hex
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "AWS_"))}
         with self._said[0].open("w") as stdout, self._said[1].open("w") as stderr:
             self.process = subprocess.Popen(
                 [*enter, sys.executable, *command],
-                cwd=cwd, env={**inherited, **environment}, stdin=subprocess.DEVNULL, stdout=stdout,
-                stderr=stderr, start_new_session=True,
-            )  # fmt: skip
+                cwd=cwd,
+                env={**inherited, **environment, "STARTED_BY_TEST": self._mark},
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
 
     def processes(self, title: str = "") -> list[psutil.Process]:
         """Those that this one started, and they in turn, whose title holds a word."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            self._seen.update(psutil.Process(self.process.pid).children(recursive=True))
+        self._seen.update(_offspring(self.process.pid, self._mark))
         return [process for process in self._seen if title in _title(process)]
 
     def kill_worker(self, title: str, rng: random.Random, killed: list[int]) -> None:
@@ -157,6 +162,16 @@ class Job:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(self._seen, timeout=20)
+
+
+def _offspring(pid: int, mark: str) -> set[psutil.Process]:
+    """Processes with the mark in their environment, or below one that has it: titles overwrite the environment."""
+    found: dict[int, psutil.Process] = {}
+    for process in sorted(psutil.process_iter(), key=lambda process: process.pid):
+        with contextlib.suppress(psutil.Error):
+            if process.ppid() in found or process.pid in found or process.environ().get("STARTED_BY_TEST") == mark:
+                found[process.pid] = process
+    return {process for process in found.values() if process.pid != pid}
 
 
 def _title(process: psutil.Process) -> str:
