@@ -166,10 +166,10 @@ def _compute_parts(plan: ReleasePlan) -> float | None:
         return None
     workers = workers_for(runtime, len(todo))
     progress = Progress(plan.manifest.rows, done, runtime.progress_every_s, at_once=workers.actors)
-    dashboard, attempts = Dashboard(plan.config.release), Attempts(runtime.max_suspect_chunks)
+    dashboard = Dashboard(plan.config.release)
     while todo:
         growth = Growth(runtime, workers)
-        for part in _written_parts(plan, list(todo.values()), workers, attempts):
+        for part in _written_parts(plan, list(todo.values()), workers):
             progress.add(part["rows"], part["failed"], part["flagged"])
             dashboard.show(progress)
             del todo[part["chunk"]]
@@ -182,13 +182,11 @@ def _compute_parts(plan: ReleasePlan) -> float | None:
     return progress.steady_rate
 
 
-def _written_parts(
-    plan: ReleasePlan, chunks: Sequence[Chunk], workers: Workers, attempts: Attempts
-) -> Iterable[dict[str, Any]]:
+def _written_parts(plan: ReleasePlan, chunks: Sequence[Chunk], workers: Workers) -> Iterable[dict[str, Any]]:
     """The walk of a row. One chunk is one block all the way, and becomes one part."""
     config, task = plan.config, workers.task_options
     careful = {
-        "attempts": attempts,
+        "attempts": Attempts(config.runtime.max_suspect_chunks),
         "row_limit_s": config.runtime.row_limit_s,
         "model": _model_arguments(plan, workers),
     }
