@@ -4,6 +4,7 @@
 
     <output_uri>/release=<name>/model=<checkpoint id>/
         parts/<fingerprint>/part-000000.parquet     one per chunk, written while the job runs
+        earlier/<fingerprint>/                      answers of `reuse_from`, until the catalog is published
         exchange/<fingerprint>/                     sorted runs, only while the catalog is being published
         catalog/
             dataset/Norder=<k>/Dir=<d>/Npix=<p>.parquet     the rows of a patch of the sky: a HATS catalog, see hats.py
@@ -87,6 +88,10 @@ class Layout:
     def report(self) -> str:
         """The folder of the page of the release."""
         return join(self.root, "report")
+
+    def earlier(self, mark: str) -> str:
+        """The folder of an earlier catalog's answers, in the order of the manifest with this fingerprint."""
+        return join(self.root, "earlier", mark)
 
     def run(self, run_id: str) -> str:
         """The record of one run."""

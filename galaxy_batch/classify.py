@@ -63,7 +63,8 @@ class Classifier:
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Classify the rows of one chunk. A row in is a row out.
 
-        Reads `_image_bytes`, `status`, `error`.
+        Reads `_image_bytes`, `status`, `error`; `p_<class>`, `_blank_fraction` of rows that bring them from an earlier
+        catalog, and are not computed.
         Adds `p_<class>`, `predicted_class`, `confidence`, `_blank_fraction`: null where there is no image.
         Changes `status` and `error` where a cutout cannot be decoded.
         Drops `_image_bytes`.
@@ -72,8 +73,8 @@ class Classifier:
         answers = _Answers(
             status=rows["status"].to_pylist(),
             error=rows["error"].to_pylist(),
-            probabilities=np.full((len(rows), len(classes)), np.nan, np.float32),
-            blank=np.full(len(rows), np.nan, np.float32),
+            probabilities=_brought(rows, probability_columns(classes)),
+            blank=_brought(rows, [BLANK_FRACTION])[:, 0],
         )
         computing: deque[tuple[list[int], Answer]] = deque()
         for positions, cutouts in self._batches(rows[IMAGE_BYTES], answers):
@@ -82,7 +83,9 @@ class Classifier:
             computing.append((positions, self.engine.compute(self.engine.load(cutouts))))
         while computing:
             self._collect(*computing.popleft(), answers)
-        return _with_answers(rows.drop_columns([IMAGE_BYTES, "status", "error"]), answers, classes)
+        answered = {IMAGE_BYTES, "status", "error", BLANK_FRACTION, *probability_columns(classes)}
+        kept = [name for name in rows.column_names if name not in answered]
+        return _with_answers(rows.select(kept), answers, classes)
 
     def _collect(self, positions: list[int], answer: Answer, answers: _Answers) -> None:
         logits = torch.from_numpy(answer.result())
@@ -92,7 +95,8 @@ class Classifier:
         """Decoded batches and their rows; the next batches are decoded while this one is computed."""
         size = self.engine.batch_size
         open_cuts = max(2, _DECODED_AHEAD // size) + 1
-        waiting = [row for row, status in enumerate(answers.status) if status == Status.OK]
+        unknown = np.isnan(answers.blank)
+        waiting = [row for row, status in enumerate(answers.status) if status == Status.OK and unknown[row]]
         cuts = iter([waiting[start : start + size] for start in range(0, len(waiting), size)])
         ahead: deque[tuple[list[int], list[Future[tuple[Pixels, float]]]]] = deque()
         while True:
@@ -118,6 +122,12 @@ class Classifier:
         native = decode(content, self.config.max_image_pixels, self.config.rgb)
         size_px = None if self.engine.resizes else spec.size_px
         return resize(native, size_px, spec.crop_fraction), blank_fraction(native)
+
+
+def _brought(rows: pa.Table, names: list[str]) -> npt.NDArray[np.float32]:
+    """What rows bring along, ``(rows, names)``; NaN where they bring nothing."""
+    nothing = np.full(len(rows), np.nan, np.float32)
+    return np.stack([rows[name].to_numpy() if name in rows.column_names else nothing for name in names], axis=1)
 
 
 def _with_answers(rows: pa.Table, answers: _Answers, classes: tuple[str, ...]) -> pa.Table:

@@ -205,6 +205,8 @@ class CatalogConfig:
     publish: PublishConfig = field(default_factory=PublishConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    reuse_from: Annotated[str, Uri] | None = None
+    """An earlier catalog by the same model: rows whose cutout is the same to the byte take their answer from there."""
     max_failed_fraction: Annotated[float, Range(0, 1)] = 0.05
     """More unreadable rows than this share: nothing is published, exit code 3."""
     keep_unreachable: bool = False

@@ -24,7 +24,7 @@ from galaxy_batch.rows import CATALOG_COLUMNS, CHUNK, IMAGE_BYTES, IMAGE_URI
 from galaxy_batch.storage import open_parquet
 from galaxy_batch.tables import is_parquet, manifest_files, read_table
 
-__all__ = ["Chunk", "Manifest", "find_objects", "open_manifest", "read_chunk", "read_objects"]
+__all__ = ["Chunk", "Manifest", "find_objects", "open_manifest", "read_chunk", "read_ids", "read_objects"]
 
 _SHOWN = 10  # ids named in an error
 _LOOKED_AT = 1024  # rows held at a time, with their images
@@ -123,12 +123,22 @@ def read_chunk(chunk: pa.Table, config: ManifestConfig) -> pa.Table:
     if item["inline"]:
         rows = pa.ipc.open_stream(item["inline"]).read_all()
     else:
-        rows = _prepare(_read_range(item["uri"], item["start"], item["rows"], config), config, with_bytes=True)
+        columns = _wanted_columns(config, with_image=True)
+        rows = _prepare(_read_range(item["uri"], item["start"], item["rows"], columns), config, with_bytes=True)
     if len(rows) != item["rows"]:
         raise RuntimeError(
             f"chunk {item['index']}: {len(rows)} rows read, {item['rows']} expected; did the manifest change?"
         )
     return rows.append_column(CHUNK, pa.array(np.full(len(rows), item["index"], np.int32)))
+
+
+def read_ids(chunk: pa.Table, config: ManifestConfig) -> pa.ChunkedArray:
+    """The ids of one chunk, in the manifest's order; reads what `read_chunk` does, and no other column of the file."""
+    (item,) = chunk.to_pylist()
+    if item["inline"]:
+        return pa.ipc.open_stream(item["inline"]).read_all()["object_id"]
+    table = _read_range(item["uri"], item["start"], item["rows"], [config.id_column])
+    return _ids(table[config.id_column], config.id_column)
 
 
 def read_objects(config: ManifestConfig) -> pa.Table:
@@ -229,11 +239,11 @@ def _cut(group_sizes: list[int], chunk_rows: int) -> Iterator[tuple[int, int]]:
         yield start, held
 
 
-def _read_range(uri: str, start: int, rows: int, config: ManifestConfig) -> pa.Table:
+def _read_range(uri: str, start: int, rows: int, columns: list[str]) -> pa.Table:
     with open_parquet(uri) as parquet:
         ends = np.cumsum([parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)])
         groups = [g for g, end in enumerate(ends) if end > start and (g == 0 or ends[g - 1] < start + rows)]
-        table = parquet.read_row_groups(groups, _wanted_columns(config, with_image=True))
+        table = parquet.read_row_groups(groups, columns)
     skipped = int(ends[groups[0] - 1]) if groups and groups[0] else 0
     return table.slice(start - skipped, rows)
 

@@ -5,18 +5,21 @@ says so, and another run asks for that chunk again.
 """
 
 import io
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from galaxy_batch.rows import CHUNK, Status
+from galaxy_batch.rows import CHUNK, ORIGIN, Status
 from galaxy_batch.storage import join, list_names, parquet_bytes, read_bytes, write_atomically
 
-__all__ = ["finished_parts", "part_uri", "read_part", "write_part"]
+__all__ = ["finished_parts", "origins_of", "part_uri", "read_part", "write_part"]
+
+_ORIGINS = b"origins"
 
 _NAME = re.compile(r"part-(\d+)(-unreachable)?\.parquet")
 
@@ -47,13 +50,17 @@ def write_part(rows: pa.Table, folder_uri: str, schema: pa.Schema, release: str,
         release: name of the survey release.
         model_id: content id of the checkpoint.
 
-    Reads all catalog columns, `_chunk`. Adds `release`, `model_id`.
+    Reads all catalog columns, `_chunk`, `_origin` where there is one, whose values are counted in the part's metadata.
+    Adds `release`, `model_id`.
     Gives one row that says what was written: `chunk`, `rows`, `failed`, `flagged`.
     """
     (chunk,) = pc.unique(rows[CHUNK]).to_pylist()
     for name, value in (("release", release), ("model_id", model_id)):
         rows = rows.append_column(name, _constant(value, len(rows)))
     table = pa.table([rows[field.name].cast(field.type) for field in schema], schema=schema)
+    if ORIGIN in rows.column_names:
+        origins = {entry["values"]: entry["counts"] for entry in pc.value_counts(rows[ORIGIN]).to_pylist()}
+        table = table.replace_schema_metadata({**(schema.metadata or {}), _ORIGINS: json.dumps(origins)})
     unreachable = pc.any(pc.equal(rows["status"], Status.UNREACHABLE)).as_py()
     write_atomically(part_uri(folder_uri, chunk, unreachable), parquet_bytes(table))
     return pa.table(
@@ -78,6 +85,12 @@ def read_part(chunk: pa.Table, folder_uri: str, columns: Sequence[str] | None = 
         content = read_bytes(part_uri(folder_uri, index, unreachable=True))
     rows = pq.read_table(io.BytesIO(content), columns=columns)
     return rows.append_column(CHUNK, pa.array(np.full(len(rows), index, np.int32)))
+
+
+def origins_of(part: pa.Table) -> Mapping[str, int]:
+    """How many rows of a part, as `read_part` gives it, have each origin; empty where no earlier catalog was there."""
+    origins: dict[str, int] = json.loads((part.schema.metadata or {}).get(_ORIGINS, b"{}"))
+    return origins
 
 
 def _constant(value: str, rows: int) -> pa.Array:

@@ -2,8 +2,10 @@
 
 ::
 
-    manifest ─> read_chunk ─> fetch_cutouts ─> Classifier ─> flag_for_review ─> write_part ─> publish ─> verify ─> page
+    manifest ─> read_chunk ─> fetch_cutouts ─> recall_answers ─> Classifier ─> flag_for_review ─> write_part
+             ─> publish ─> verify ─> page
 
+`recall_answers` passes rows on as they are, unless `reuse_from` names an earlier catalog.
 `plan_release` checks everything that can be checked before Ray starts; `classify_release` does the work.
 """
 
@@ -20,12 +22,15 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from galaxy_batch.answers import Answers, read_answers, recall_answers, reuse_counts
 from galaxy_batch.attempts import Attempts
 from galaxy_batch.catalog import Heading, Layout, fingerprint, read_manifest, unpublish, write_json
 from galaxy_batch.checkpoint import Checkpoint, load_checkpoint
 from galaxy_batch.config import CatalogConfig
+from galaxy_batch.crossmatch import gather_answers
 from galaxy_batch.cutouts import fetch_cutouts
 from galaxy_batch.dashboard import Dashboard
+from galaxy_batch.earlier import Earlier, open_earlier, verify_earlier
 from galaxy_batch.engines import Precision
 from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.isolation import CarefulClassifier
@@ -58,6 +63,8 @@ class ReleasePlan:
     """Chunks without a part, or with one whose rows were not all reached."""
     published: dict[str, Any] | None
     """`manifest.json` of a catalog made from exactly this, if there is one: then there is nothing to do."""
+    earlier: Earlier | None = None
+    """The catalog of `reuse_from`; None when none is named, or nothing is to do."""
 
     @property
     def parts_uri(self) -> str:
@@ -68,6 +75,11 @@ class ReleasePlan:
     def places(self) -> Places:
         """Where the publication reads and writes."""
         return Places(self.parts_uri, self.layout.exchange(self.fingerprint), self.layout.catalog)
+
+    @property
+    def answers_uri(self) -> str:
+        """The folder of the earlier catalog's answers."""
+        return self.layout.earlier(self.fingerprint)
 
     @property
     def min_confidence(self) -> float:
@@ -108,7 +120,10 @@ def plan_release(config: CatalogConfig) -> ReleasePlan:
         _check_output(config.output_uri, layout)
     done = finished_parts(layout.parts(mark), config.keep_unreachable)
     todo = tuple(chunk for chunk in manifest.chunks if chunk.index not in done)
-    return ReleasePlan(config, checkpoint, manifest, layout, mark, todo, published)
+    plan = ReleasePlan(config, checkpoint, manifest, layout, mark, todo, published)
+    if config.reuse_from is None or published is not None or not todo:
+        return plan
+    return dataclasses.replace(plan, earlier=_verified_earlier(plan))
 
 
 def classify_release(plan: ReleasePlan) -> dict[str, Any]:
@@ -127,13 +142,20 @@ def classify_release(plan: ReleasePlan) -> dict[str, Any]:
     write_json(plan.layout.run(run_id), {**record, "state": "running"})
     steps = Stopwatch()
     try:
+        answers = None
+        if plan.earlier is not None:
+            with steps.measure("reuse"):
+                answers = gather_answers(
+                    plan.earlier, plan.manifest, plan.config.manifest, plan.answers_uri, spread_over_ray
+                )
         with steps.measure("classify"):
-            rate = _compute_parts(plan)
+            rate = _compute_parts(plan, answers)
         with steps.measure("publish"):
             survey = _survey_parts(plan)
             _check_failures(plan, survey, started)
             remove_tree(plan.layout.report)  # the page of a catalog that is replaced must not stand beside the new one
             counts = _publish(plan, survey, run_id)
+            remove_tree(plan.answers_uri)
         with steps.measure("verify"):
             problems = verify_catalog(plan.layout.catalog)
         summary = {**_summary(plan, counts, started), "steady_rate_per_s": rate, "step_seconds": steps.seconds}
@@ -153,7 +175,7 @@ def classify_release(plan: ReleasePlan) -> dict[str, Any]:
     return summary
 
 
-def _compute_parts(plan: ReleasePlan) -> float | None:
+def _compute_parts(plan: ReleasePlan, answers: Answers | None) -> float | None:
     """Write the parts that are missing; what is left is spread anew when the cluster has grown.
 
     Gives galaxies per second.
@@ -169,7 +191,7 @@ def _compute_parts(plan: ReleasePlan) -> float | None:
     dashboard = Dashboard(plan.config.release)
     while todo:
         growth = Growth(runtime, workers)
-        for part in _written_parts(plan, list(todo.values()), workers):
+        for part in _written_parts(plan, list(todo.values()), workers, answers):
             progress.add(part["rows"], part["failed"], part["flagged"])
             dashboard.show(progress)
             del todo[part["chunk"]]
@@ -182,7 +204,9 @@ def _compute_parts(plan: ReleasePlan) -> float | None:
     return progress.steady_rate
 
 
-def _written_parts(plan: ReleasePlan, chunks: Sequence[Chunk], workers: Workers) -> Iterable[dict[str, Any]]:
+def _written_parts(
+    plan: ReleasePlan, chunks: Sequence[Chunk], workers: Workers, answers: Answers | None
+) -> Iterable[dict[str, Any]]:
     """The walk of a row. One chunk is one block all the way, and becomes one part."""
     config, task = plan.config, workers.task_options
     careful = {
@@ -194,6 +218,7 @@ def _written_parts(plan: ReleasePlan, chunks: Sequence[Chunk], workers: Workers)
         ray.data.from_items([chunk.as_item() for chunk in chunks], override_num_blocks=len(chunks))
         .map_batches(read_chunk, fn_kwargs={"config": config.manifest}, **task)
         .map_batches(fetch_cutouts, fn_kwargs={"max_bytes": config.classify.max_image_bytes}, **task)
+        .map_batches(recall_answers, fn_kwargs={"answers": answers}, **task)
         .map_batches(CarefulClassifier, fn_constructor_kwargs=careful, **workers.actor_options)
         .map_batches(
             flag_for_review, fn_kwargs={"config": config.review, "min_confidence": plan.min_confidence}, **task
@@ -221,6 +246,7 @@ def _publish(plan: ReleasePlan, survey: Survey, run_id: str) -> dict[str, Any]:
         "checkpoint": dataclasses.asdict(plan.checkpoint),
         "config": _shown(plan.config),
         "versions": _versions(),
+        "reuse": _reuse(plan, survey),
     }
     max_rows = plan.config.publish.max_rows
     return publish(plan.places, survey, heading, about, plan.config.review, max_rows, spread_over_ray)
@@ -263,6 +289,7 @@ def _check_failures(plan: ReleasePlan, survey: Survey, started: float) -> None:
         "failed": failed,
         "flagged": survey.flagged,
         "status_counts": dict(survey.statuses),
+        "reuse": _reuse(plan, survey),
     }
     worst = ", ".join(f"{count} {status}" for status, count in survey.statuses.most_common() if status != "ok")
     if unreachable:
@@ -278,6 +305,19 @@ def _check_failures(plan: ReleasePlan, survey: Survey, started: float) -> None:
             "publish them as they are, or remove that folder to compute them anew"
         )
     raise GateError(message, {**_summary(plan, counts, started), "catalog_uri": None})
+
+
+def _verified_earlier(plan: ReleasePlan) -> Earlier:
+    """The catalog of `reuse_from`: verified here, unless the run that this one resumes has read it."""
+    earlier = open_earlier(plan.config, plan.checkpoint.checkpoint_id, plan.manifest.id_type)
+    gathered = read_answers(plan.answers_uri)
+    if gathered is None or gathered.earlier_id != earlier.content_id:
+        verify_earlier(earlier, _versions())
+    return earlier
+
+
+def _reuse(plan: ReleasePlan, survey: Survey) -> dict[str, Any] | None:
+    return reuse_counts(survey.rows, survey.origins, read_answers(plan.answers_uri))
 
 
 def _check_output(output_uri: str, layout: Layout) -> None:
@@ -308,7 +348,11 @@ def _part_arguments(plan: ReleasePlan) -> dict[str, Any]:
 
 
 def _settings(config: CatalogConfig) -> dict[str, Any]:
-    """The settings that change a value."""
+    """The settings that change a value.
+
+    `reuse_from` is none of them: what is taken over is what would be computed. So a run may be resumed with it or
+    without, and the catalog of both is the same.
+    """
     return {"classify": dataclasses.asdict(config.classify), "review": dataclasses.asdict(config.review)}
 
 
@@ -326,6 +370,7 @@ def _summary(
         "flag_counts": counts.get("flag_counts", {}),
         "computed_rows": 0 if already_published else sum(chunk.rows for chunk in plan.todo),
         "already_published": already_published,
+        "reuse": counts.get("reuse"),
         "release": plan.config.release,
         "model_id": plan.checkpoint.checkpoint_id,
         "parts_uri": without_secrets(plan.parts_uri),

@@ -46,7 +46,7 @@ from galaxy_batch.errors import without_secrets
 from galaxy_batch.exchange import RUN_ROWS, all_at_once, groups_of, read_between, write_run
 from galaxy_batch.healpix import BASE_PIXELS, DEEPEST_TILE, Tile, cells_of, coarser, cut, empty_histogram, row_keys
 from galaxy_batch.ids import id_hashes, ids_checksum
-from galaxy_batch.parts import read_part
+from galaxy_batch.parts import origins_of, read_part
 from galaxy_batch.review import flag_repeated_images, repeated_hashes
 from galaxy_batch.storage import join, remove_tree
 
@@ -96,6 +96,8 @@ class Survey:
     """Image hashes, each once per run."""
     statuses: Counter[str] = dataclasses.field(default_factory=Counter)
     flagged: int = 0
+    origins: Counter[str] = dataclasses.field(default_factory=Counter)
+    """Where the answers come from, of the rows for which an earlier catalog was looked into."""
     histogram: npt.NDArray[np.int64] = dataclasses.field(default_factory=empty_histogram)
     """Rows in each cell of the sky, and of the pixel that is nowhere on it."""
 
@@ -125,6 +127,7 @@ def sort_parts(places: Places, part_rows: Sequence[int], spread: Spread, run_row
         survey.hashes += done["hashes"]
         survey.statuses.update(json.loads(done["statuses"]))
         survey.flagged += done["flagged"]
+        survey.origins.update(json.loads(done["origins"]))
         survey.histogram[np.frombuffer(done["cells"], np.int32)] += np.frombuffer(done["counts"], np.int32)
     return survey
 
@@ -203,6 +206,7 @@ def _sort_parts(group: pa.Table, places: Places) -> pa.Table:
                 f"part {part} of {without_secrets(places.parts_uri)} has {len(table)} rows, not {wanted}; "
                 "nothing was published"
             )
+    origins = sum((Counter(origins_of(table)) for table in tables), Counter())
     rows = pa.concat_tables(tables)
     del tables
     rows = rows.append_column(_KEY, pa.array(row_keys(rows)))
@@ -218,6 +222,7 @@ def _sort_parts(group: pa.Table, places: Places) -> pa.Table:
             "ids": [str(ids_checksum(id_hashes(rows["object_id"])))],
             "hashes": [len(hashes)],
             "statuses": [json.dumps(statuses)],
+            "origins": [json.dumps(origins)],
             "flagged": [pc.sum(rows["needs_review"]).as_py() or 0],
             "cells": pa.array([cells.tobytes()], pa.large_binary()),
             "counts": pa.array([in_cells.tobytes()], pa.large_binary()),

@@ -17,7 +17,9 @@ __all__ = [
     "CHUNK",
     "IMAGE_BYTES",
     "IMAGE_URI",
+    "ORIGIN",
     "Column",
+    "Origin",
     "ReviewFlag",
     "Status",
     "UnusableCutout",
@@ -38,6 +40,8 @@ IMAGE_BYTES = "_image_bytes"
 had."""
 BLANK_FRACTION = "_blank_fraction"
 """float32: share of the cutout's pixels that differ from its median by at most a rounding step."""
+ORIGIN = "_origin"
+"""string: an `Origin`; absent where no earlier catalog was looked into."""
 
 
 class Status(StrEnum):
@@ -50,6 +54,14 @@ class Status(StrEnum):
     UNREADABLE = "unreadable"  # bytes that are not a whole image
     TOO_LARGE = "too_large"  # more bytes or pixels than allowed
     CRASHED = "crashed"  # ends the process that reads it, or keeps it for ever
+
+
+class Origin(StrEnum):
+    """Where a row's answer comes from, when there is an earlier catalog."""
+
+    REUSED = "reused"  # from there: the same object, cutout and model
+    RECOMPUTED = "recomputed"  # it has the object, and another cutout or no class
+    NEW = "new"  # it does not have the object
 
 
 class UnusableCutout(Exception):  # noqa: N818 - a fact about a row more than an error

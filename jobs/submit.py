@@ -112,6 +112,7 @@ def _command(path: str, overrides: Sequence[str], config: CatalogConfig) -> list
         raise InputError("config", path, remedy)
     places = {
         "output_uri": config.output_uri, "checkpoint_uri": config.checkpoint_uri, "manifest.uri": config.manifest.uri,
+        "reuse_from": config.reuse_from or "",
     }  # fmt: skip
     local = [f"{key}={uri}" for key, uri in places.items() if uri.startswith("/")]  # over there, "." is another folder
     words = ["python", "-m", "jobs.build_catalog", file.relative_to(here).as_posix()]
