@@ -19,6 +19,7 @@ from galaxy_batch.errors import InputError
 __all__ = [
     "CatalogConfig",
     "ClassifyConfig",
+    "DryRunConfig",
     "ManifestConfig",
     "PackConfig",
     "PublishConfig",
@@ -190,6 +191,14 @@ class RuntimeConfig:
 
 
 @dataclass(frozen=True)
+class DryRunConfig:
+    """What `--dry-run` tries."""
+
+    sample: Annotated[int, Range(1, 10_000)] = 32
+    """Cutouts that are fetched and classified, spread evenly over the manifest."""
+
+
+@dataclass(frozen=True)
 class CatalogConfig:
     """One catalog: a manifest, a checkpoint, and where the result goes."""
 
@@ -205,6 +214,7 @@ class CatalogConfig:
     publish: PublishConfig = field(default_factory=PublishConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    dry_run: DryRunConfig = field(default_factory=DryRunConfig)
     reuse_from: Annotated[str, Uri] | None = None
     """An earlier catalog by the same model: rows whose cutout is the same to the byte take their answer from there."""
     max_failed_fraction: Annotated[float, Range(0, 1)] = 0.05

@@ -9,12 +9,13 @@
 `plan_release` checks everything that can be checked before Ray starts; `classify_release` does the work.
 """
 
+import contextlib
 import dataclasses
 import logging
 import platform
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -45,7 +46,7 @@ from galaxy_batch.storage import check_writable, join, list_names, remove_tree, 
 from galaxy_batch.verify import verify_catalog
 from galaxy_batch.workers import Growth, Workers, workers_for
 
-__all__ = ["ReleasePlan", "classify_release", "plan_release"]
+__all__ = ["ReleasePlan", "classify_release", "model_arguments", "plan_release"]
 
 logger = logging.getLogger(__name__)
 
@@ -101,12 +102,14 @@ def plan_release(config: CatalogConfig) -> ReleasePlan:
     """
     checkpoint, _ = load_checkpoint(config.checkpoint_uri)
     layout = Layout(config.output_uri, config.release, checkpoint.checkpoint_id)
-    manifest = open_manifest(config.manifest, config.classify.chunk_rows)
+    with _refused("manifest.uri", config.manifest.uri, "read"):
+        manifest = open_manifest(config.manifest, config.classify.chunk_rows)
     if config.classify.precision == "auto":
         precision: Precision = "bf16" if checkpoint.bf16_agrees else "fp32"
         config = dataclasses.replace(config, classify=dataclasses.replace(config.classify, precision=precision))
     mark = fingerprint(manifest.content_id, checkpoint.checkpoint_id, _settings(config))
-    published = read_manifest(layout.catalog)
+    with _refused("output_uri", config.output_uri, "read"):
+        published = read_manifest(layout.catalog)
     if published is not None and published["fingerprint"] != mark:
         if not config.overwrite:
             raise InputError(
@@ -117,8 +120,10 @@ def plan_release(config: CatalogConfig) -> ReleasePlan:
             )
         published = None
     if published is None:
-        _check_output(config.output_uri, layout)
-    done = finished_parts(layout.parts(mark), config.keep_unreachable)
+        with _refused("output_uri", config.output_uri, "written"):
+            check_writable(layout.root)
+    with _refused("output_uri", config.output_uri, "listed"):
+        done = finished_parts(layout.parts(mark), config.keep_unreachable)
     todo = tuple(chunk for chunk in manifest.chunks if chunk.index not in done)
     plan = ReleasePlan(config, checkpoint, manifest, layout, mark, todo, published)
     if config.reuse_from is None or published is not None or not todo:
@@ -212,7 +217,7 @@ def _written_parts(
     careful = {
         "attempts": Attempts(config.runtime.max_suspect_chunks),
         "row_limit_s": config.runtime.row_limit_s,
-        "model": _model_arguments(plan, workers),
+        "model": model_arguments(plan, workers),
     }
     written: Iterable[dict[str, Any]] = (
         ray.data.from_items([chunk.as_item() for chunk in chunks], override_num_blocks=len(chunks))
@@ -320,14 +325,17 @@ def _reuse(plan: ReleasePlan, survey: Survey) -> dict[str, Any] | None:
     return reuse_counts(survey.rows, survey.origins, read_answers(plan.answers_uri))
 
 
-def _check_output(output_uri: str, layout: Layout) -> None:
+@contextlib.contextmanager
+def _refused(field: str, uri: str, wanted: str) -> Iterator[None]:
+    """What a store does not let be read, written or listed is bad input."""
     try:
-        check_writable(layout.root)
+        yield
     except (OSError, NotImplementedError) as error:
-        raise InputError("output_uri", output_uri, f"cannot be written: {error}") from None
+        raise InputError(field, uri, f"cannot be {wanted}: {error}") from None
 
 
-def _model_arguments(plan: ReleasePlan, workers: Workers) -> dict[str, Any]:
+def model_arguments(plan: ReleasePlan, workers: Workers) -> dict[str, Any]:
+    """What the Classifier of a plan is made with."""
     return {
         "checkpoint_uri": plan.config.checkpoint_uri,
         "config": plan.config.classify,

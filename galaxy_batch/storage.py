@@ -91,10 +91,17 @@ def list_names(uri: str) -> list[str]:
 
 
 def check_writable(folder_uri: str) -> None:
-    """Write and remove a small file. Raises OSError, or what else the store's driver raises, where that fails."""
+    """Write and remove a small file, and on a disk the folders that it needed.
+
+    Raises OSError, or what else the store's driver raises, where that fails.
+    """
     probe = join(folder_uri, f"{_TEMPORARY}probe-{uuid.uuid4().hex}")
+    made = _missing_folders(folder_uri)
     write_atomically(probe, b"writable")
     remove_tree(probe)
+    with contextlib.suppress(OSError):  # another process has put something there since
+        for folder in made:
+            os.rmdir(folder)
 
 
 def remove_tree(uri: str) -> None:
@@ -131,6 +138,16 @@ def parquet_bytes(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
+
+
+def _missing_folders(folder_uri: str) -> list[str]:
+    """Folders that a local write would have to make, the innermost first."""
+    fs, path = filesystem(folder_uri)
+    missing: list[str] = []
+    while isinstance(fs, LocalFileSystem) and path and not os.path.exists(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    return missing
 
 
 def _asked(call: Callable[[], T], uri: str) -> T:

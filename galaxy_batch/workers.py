@@ -14,7 +14,7 @@ from galaxy_batch.config import RuntimeConfig
 from galaxy_batch.engines import BATCH_SIZES, EngineName, choose_engine
 from galaxy_batch.errors import InputError
 
-__all__ = ["Growth", "Workers", "workers_for"]
+__all__ = ["Growth", "Workers", "workers_for", "workers_on"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def workers_for(runtime: RuntimeConfig, chunks: int) -> Workers:
     Raises:
         InputError: a GPU is asked for, and Ray has none; or no node with CPUs came in time.
     """
-    return _spread(_awaited_nodes(runtime), runtime, chunks)
+    return workers_on(_awaited_nodes(runtime), runtime, chunks)
 
 
 class Growth:
@@ -111,7 +111,7 @@ class Growth:
         if not chunks or _missing(nodes, self.runtime):
             self.seen = None
             return False
-        possible = _spread(nodes, self.runtime, chunks)
+        possible = workers_on(nodes, self.runtime, chunks)
         more = possible.capacity > _WORTH * self.workers.capacity and possible.device == self.workers.device
         better = possible.device == "cuda" and self.workers.device == "cpu"
         if not (more or better) or chunks < _CHUNKS_EACH * possible.actors:
@@ -124,7 +124,8 @@ class Growth:
         return True
 
 
-def _spread(nodes: Sequence[Mapping[str, float]], runtime: RuntimeConfig, chunks: int) -> Workers:
+def workers_on(nodes: Sequence[Mapping[str, float]], runtime: RuntimeConfig, chunks: int) -> Workers:
+    """Spread a job of so many chunks over nodes, at least one, each with so many `CPU` and `GPU`."""
     with_gpu = [(node["CPU"], int(node["GPU"])) for node in nodes if node.get("GPU", 0) >= 1]
     gpus = sum(gpu for _, gpu in with_gpu)
     device = "cuda" if gpus and runtime.device != "cpu" else "cpu"

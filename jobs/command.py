@@ -29,6 +29,7 @@ def run_job(
     takes_config: bool = True,
     options: Mapping[str, str] = MappingProxyType({}),
     operands: Mapping[str, str] = MappingProxyType({}),
+    flags: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Parse the command line, run the job, print its summary as the last line of stdout, give the exit code.
 
@@ -37,6 +38,7 @@ def run_job(
         job: gets `config` (a path) and `set` (a list of `key=value`), gives the summary.
         takes_config: whether the first argument is a TOML config.
         options: further options that only this job has, and their help: `address` is given as `--address`.
+        flags: options without a value, and their help: `dry-run` is given as `--dry-run`.
         operands: what the job takes in place of a config and `--set`, in order, and their help.
 
     Returns:
@@ -53,6 +55,8 @@ def run_job(
         )
     for name, meaning in options.items():
         parser.add_argument(f"--{name}", help=meaning)
+    for name, meaning in flags.items():
+        parser.add_argument(f"--{name}", action="store_true", help=meaning)
     arguments = parser.parse_args()
     logging.basicConfig(
         stream=sys.stderr,

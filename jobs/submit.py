@@ -2,12 +2,14 @@
 
 ::
 
-    python -m jobs.submit CONFIG.toml [--set key=value …] [--address http://127.0.0.1:8265]
+    python -m jobs.submit CONFIG.toml [--set key=value …] [--address http://127.0.0.1:8265] [--dry-run]
 
 Submits the job with this folder as its working directory, follows its log, and then reads the published catalog itself:
 neither the end of a log nor a state is proof. Everything is checked here first, so this machine must reach the same
 manifest, checkpoint and output as the cluster. Run again after a lost connection, it follows the job that still runs;
 after a job that was stopped, it resumes; after one that is done, it says so.
+
+With `--dry-run`, the job is a dry run on the cluster: its summary is in its log, and its exit code is the proof.
 
 The last line of stdout is `submission_id`, `state`, `catalog_uri`, `rows`, `failed`, `flagged`, `seconds`, as JSON; the
 counts are null where no catalog was proved.
@@ -15,7 +17,7 @@ counts are null where no catalog was proved.
 ====  ===================================================================================
 exit  means
 ====  ===================================================================================
-0     the catalog is published, made from this config, and verified
+0     the catalog is published, made from this config, and verified; or the dry run found nothing wrong
 1     the job failed
 2     a bad config or command: nothing was submitted, or the job itself found it bad
 3     a gate failed in the job, or the published catalog does not verify
@@ -65,7 +67,7 @@ def submit(arguments: argparse.Namespace, client: JobSubmissionClient | None = N
     """Check the config, submit the job, follow it to its end, and prove the catalog.
 
     Args:
-        arguments: `config`, `set`, `address`.
+        arguments: `config`, `set`, `address`, `dry_run`.
         client: the cluster's job server; the one at `arguments.address` when not given.
 
     Raises:
@@ -74,20 +76,24 @@ def submit(arguments: argparse.Namespace, client: JobSubmissionClient | None = N
     """
     started = time.monotonic()
     config = load_config(CatalogConfig, arguments.config, arguments.set)
-    command = _command(arguments.config, arguments.set, config)
+    command = _command(arguments.config, arguments.set, config) + ["--dry-run"] * arguments.dry_run
     client = client or connect(arguments.address)
     keys = ("submission_id", "state", "catalog_uri", "rows", "failed", "flagged", "seconds")
     summary: dict[str, Any] = dict.fromkeys(keys)
     try:
         plan = plan_release(config)
         if plan.published is None:
-            about = {"catalog_uri": without_secrets(plan.layout.catalog), "fingerprint": plan.fingerprint}
+            place = (
+                "dry_run_of" if arguments.dry_run else "catalog_uri"
+            )  # a run never follows a dry run, or the reverse
+            about = {place: without_secrets(plan.layout.catalog), "fingerprint": plan.fingerprint}
             summary["submission_id"] = submit_job(client, shlex.join(command), about)
             _check_end(_follow(Submission(client, summary["submission_id"])), summary)
         else:
             logger.info("already published, nothing to submit: %s", without_secrets(plan.layout.catalog))
             summary["state"] = "ALREADY_PUBLISHED"
-        summary |= _proof(plan, summary)
+        if plan.published is not None or not arguments.dry_run:
+            summary |= _proof(plan, summary)
     except LostConnectionError as error:
         raise UnprovenError(LOST, f"{error}. {_how_to_look(client, summary)}", summary) from error
     except KeyboardInterrupt:
@@ -190,7 +196,9 @@ def main() -> int:
     """Run the job as a command; its exit code."""
     options = {"address": "URL of the cluster's dashboard; RAY_API_SERVER_ADDRESS or RAY_ADDRESS when not given"}
     try:
-        return run_job("Run build_catalog on a Ray cluster, and prove its catalog.", submit, options=options)
+        about = "Run build_catalog on a Ray cluster, and prove its catalog."
+        flags = {"dry-run": "check all that the run needs, from within the cluster; nothing is written"}
+        return run_job(about, submit, options=options, flags=flags)
     except UnprovenError as error:
         logger.error("%s", error)
         print(json.dumps(error.summary), flush=True)

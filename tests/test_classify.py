@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from PIL import Image
 
@@ -52,6 +53,29 @@ def test_the_batch_size_changes_nothing(saved_model: SavedModel) -> None:
     rows = fetched([render(i, seed=2) for i in range(7)])
     one, many = classifier(saved_model, 1, 1)(rows), classifier(saved_model, 64)(rows)
     assert np.allclose(one["p_smooth"].to_numpy(), many["p_smooth"].to_numpy(), atol=1e-5)
+
+
+def test_rows_that_bring_their_answer_are_not_computed(saved_model: SavedModel) -> None:
+    good = [render(i, seed=2) for i in range(5)]
+    alone = classifier(saved_model, 1)(fetched(good))
+    rows = fetched(good)
+    same = pa.array([False, True, False, True, True])
+    brought = {"p_smooth": [0.25, 0.75, 0.5], "p_featured": [0.75, 0.25, 0.5], "_blank_fraction": [0, 1, 0]}
+    for name, values in brought.items():
+        column = pa.array([None, values[0], None, *values[1:]], pa.float32())
+        rows = rows.append_column(name, column)
+    place = rows.column_names.index("_image_bytes")
+    rows = rows.set_column(place, "_image_bytes", pc.if_else(same, None, rows["_image_bytes"]))
+    found = classifier(saved_model, 1)(rows)
+    assert sorted(found.column_names) == sorted(alone.column_names)
+    assert found["status"].to_pylist() == ["ok"] * 5
+    assert found.filter(same)["p_smooth"].to_pylist() == brought["p_smooth"]
+    assert found.filter(same)["_blank_fraction"].to_pylist() == brought["_blank_fraction"]
+    assert found.filter(same)["predicted_class"].to_pylist() == ["featured", "smooth", "smooth"]
+    assert found.filter(same)["confidence"].to_pylist() == [0.75, 0.75, 0.5]
+    others = pc.invert(same)
+    for name in alone.column_names:
+        assert found.filter(others)[name].equals(alone.filter(others)[name]), name
 
 
 def test_a_chunk_without_any_image(saved_model: SavedModel) -> None:

@@ -43,8 +43,10 @@ def test_unfinished_writes_are_not_listed(tmp_path: Path) -> None:
 
 
 def test_checking_an_output_leaves_nothing_behind(tmp_path: Path) -> None:
-    storage.check_writable(str(tmp_path / "a"))
-    assert os.listdir(tmp_path / "a") == []
+    (tmp_path / "there").mkdir()
+    for folder in ("there", "there/a/b", "c/d"):
+        storage.check_writable(str(tmp_path / folder))
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
     (tmp_path / "f").write_text("x")
     with pytest.raises(OSError, match=r"Not a directory|File exists"):
         storage.check_writable(str(tmp_path / "f"))

@@ -319,7 +319,7 @@ def folder(tmp_path: Path, survey: SurveyFiles, saved_model: SavedModel, monkeyp
 
 
 def arguments(config: str = "catalog.toml", **more: Any) -> argparse.Namespace:
-    return argparse.Namespace(**{"config": config, "set": [], "address": None, **more})
+    return argparse.Namespace(**{"config": config, "set": [], "address": None, "dry_run": False, **more})
 
 
 def test_a_proved_catalog_is_a_success_and_again_there_is_nothing_to_submit(folder: Path, made: Path) -> None:
@@ -355,6 +355,26 @@ def test_the_job_means_the_same_places_from_another_folder(
     monkeypatch.chdir(elsewhere)
     assert load_config(CatalogConfig, words[3], overrides) == here
     assert server.submitted[0]["runtime_env"]["working_dir"] == "."
+
+
+def test_a_dry_run_is_proved_by_its_exit_code(folder: Path) -> None:
+    server = FakeServer([details(SUCCEEDED)])
+    summary = submit(arguments(dry_run=True), server)
+    assert (summary["state"], summary["catalog_uri"], summary["rows"]) == ("SUCCEEDED", None, None)
+    assert shlex.split(server.submitted[0]["entrypoint"])[-1] == "--dry-run"
+    with pytest.raises(UnprovenError):
+        submit(arguments(), FakeServer([details(SUCCEEDED)]))
+    real = FakeServer([details(STOPPED)])
+    with pytest.raises(UnprovenError):
+        submit(arguments(), real)
+    assert "--dry-run" not in real.submitted[0]["entrypoint"]
+    dry, run = server.submitted[0]["metadata"], real.submitted[0]["metadata"]
+    assert not run.items() <= dry.items(), "a run would follow the dry run"
+    assert not dry.items() <= run.items()
+    bad = FakeServer([details(FAILED, driver_exit_code=2, message="bad")])
+    with pytest.raises(UnprovenError) as caught:
+        submit(arguments(dry_run=True), bad)
+    assert caught.value.exit_code == command.BAD_INPUT
 
 
 def tampered(made: Path, **changes: Any) -> None:
