@@ -94,7 +94,11 @@ class _Ready:
 
 
 class _Torch:
-    """Plain torch on a CPU: computes at once, while other threads decode."""
+    """Plain torch on a CPU: computes at once, while other threads decode.
+
+    A batch of another size may be summed in another order, so the last one is padded here too: then a cutout's logits
+    are the same to the bit, whichever cutouts it is computed with.
+    """
 
     in_flight, resizes = 0, False
 
@@ -102,13 +106,16 @@ class _Torch:
         torch.set_num_threads(threads)
         self.model, self.precision, self.batch_size = model.eval(), precision, batch_size
 
-    def load(self, cutouts: Sequence[Pixels]) -> Pixels:
-        return torch.stack(list(cutouts))
+    def load(self, cutouts: Sequence[Pixels]) -> tuple[Pixels, int]:
+        batch = torch.zeros((self.batch_size, *cutouts[0].shape), dtype=torch.uint8)
+        torch.stack(list(cutouts), out=batch[: len(cutouts)])
+        return batch, len(cutouts)
 
     @torch.inference_mode()
-    def compute(self, loaded: Pixels) -> Answer:
+    def compute(self, loaded: tuple[Pixels, int]) -> Answer:
+        batch, count = loaded
         with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
-            return _Ready(self.model(loaded).float().numpy())
+            return _Ready(self.model(batch).float().numpy()[:count])
 
 
 class _OpenVino:

@@ -47,6 +47,17 @@ def test_every_engine_gives_the_models_own_logits(name: EngineName, views: int) 
         assert np.allclose(logits, expected(model, pixels), atol=1e-4)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", CPU_ENGINES)
+def test_a_cutouts_logits_do_not_depend_on_its_neighbours(name: EngineName, threads: int) -> None:
+    engine = make_engine(name, model_of("efficientnet_b0", 96), "fp32", batch_size=8, threads=threads)
+    pixels = pixels_of(8, 96)
+    together = answer(engine, pixels)
+    for few in ([0], [5], [7, 2], [6, 1, 0, 4, 3]):
+        assert np.array_equal(answer(engine, pixels[few]), together[few]), few
+    torch.set_num_threads(1)
+
+
 @pytest.mark.parametrize("name", CPU_ENGINES)
 def test_answers_come_to_those_who_asked(name: EngineName) -> None:
     model = model_of()
