@@ -197,4 +197,4 @@ def _estimate(plan: ReleasePlan, pace: _Pace, workers: Workers, cpus: int, on_cl
     logger.info("about %s for %s rows, assuming:", timedelta(seconds=round(seconds)), f"{todo:,}")
     for line in assumes:
         logger.info("  %s", line)
-    return {"estimated_seconds": round(seconds, 1), "assumes": assumes}
+    return {"estimated_seconds": round(seconds, 3), "assumes": assumes}
