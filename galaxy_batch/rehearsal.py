@@ -144,19 +144,21 @@ def _check_sample(plan: ReleasePlan, rows: pa.Table, classified: pa.Table) -> No
     """Refuse a run that would be refused at its end."""
     statuses = Counter(classified["status"].to_pylist())
     failed, limit = len(classified) - statuses[Status.OK], plan.config.max_failed_fraction
-    if failed <= limit * len(classified):
+    silent = 0 if plan.config.keep_unreachable else statuses[Status.UNREACHABLE]
+    if not silent and failed <= limit * len(classified):
         return
     config = plan.config.manifest
     fields = ("uri_template", "image_column", "band_templates")
     field = next(name for name in fields if getattr(config, name))
     worst = ", ".join(f"{count} {status}" for status, count in statuses.most_common() if status != Status.OK)
-    found = f"{failed} of {len(classified)} sampled cutouts have no class ({worst}), more than max_failed_fraction"
+    found = f"{failed} of {len(classified)} sampled cutouts have no class ({worst})"
+    refused = "and keep_unreachable = false" if silent else f"more than max_failed_fraction = {limit}"
     first = next(n for n, status in enumerate(classified["status"].to_pylist()) if status != Status.OK)
     place = rows[IMAGE_URI][first].as_py() if IMAGE_URI in rows.column_names else "the manifest"
     raise InputError(
         f"manifest.{field}",
         getattr(config, field),
-        f"{found} = {limit}; the first is object {classified['object_id'][first]} at {place}: "
+        f"{found}, {refused}; the first is object {classified['object_id'][first]} at {place}: "
         f"{classified['error'][first]}. See that the cutouts are there and may be read from here; a larger "
         "dry_run.sample is surer; or allow more failures",
     )

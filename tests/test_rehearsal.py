@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from galaxy_batch.catalog import write_json
-from galaxy_batch.config import CatalogConfig, load_config
+from galaxy_batch.config import CatalogConfig, DryRunConfig, load_config
 from galaxy_batch.errors import InputError
 from galaxy_batch.manifest import Chunk, Manifest
 from galaxy_batch.parts import part_uri
@@ -158,5 +158,8 @@ def test_a_store_that_refuses_is_named(s3: S3, survey: SurveyFiles, saved_model:
     assert refused("/out/", method="PUT").startswith(f"output_uri = '{s3.uri}/out': cannot be written")
     assert refused("objects.csv", method=None).startswith(f"manifest.uri = '{s3.uri}/objects.csv': ")
     assert refused("/images/").count("8 of 8 sampled cutouts have no class (8 unreachable)") == 1
+    some = next(name for name in stored if name.startswith("images/"))
+    config = dataclasses.replace(config, max_failed_fraction=0.5, dry_run=DryRunConfig(sample=40))
+    assert "1 of 28 sampled cutouts have no class (1 unreachable), and keep_unreachable = false" in refused(some)
     s3.put("out/elsewhere", b"")
     assert rehearse_release(plan_release(config))["chunks_todo"] == 4
