@@ -33,7 +33,7 @@ class Answers:
     """The first chunk of each file."""
 
     def file(self, number: int) -> str:
-        """An Arrow file of `object_id`, `_chunk`, `image_hash`, `p_<class>`, `_blank_fraction`, sorted by `_chunk`."""
+        """An Arrow file of `object_id`, `_chunk`, `image_hash`, `p_<class>`, `DOUBTS`, `_blank_fraction`, by `_chunk`."""
         return join(self.folder_uri, f"answers-{number:06d}.arrow")
 
     def of_chunk(self, chunk: int) -> pa.Table:
@@ -64,7 +64,7 @@ def recall_answers(rows: pa.Table, answers: Answers | None) -> pa.Table:
         answers: of the earlier catalog; None where there is none, and nothing happens.
 
     Reads `object_id`, `_chunk`, `image_hash`.
-    Adds `p_<class>`, `_blank_fraction`, null where there is no such answer; `_origin`.
+    Adds `p_<class>`, `unfamiliarity`, `instability`, `_blank_fraction`, null where there is no such answer; `_origin`.
     Changes `_image_bytes` to null where there is one: nobody needs to decode it.
     """
     if answers is None:

@@ -83,7 +83,7 @@ def engine_probabilities(
     engine: Engine, batches: Sequence[Sequence[Pixels]], temperature: float
 ) -> npt.NDArray[np.float32]:
     """Class probabilities ``(N, classes)`` of the cutouts of all batches, one batch after the other."""
-    logits = np.concatenate([engine.compute(engine.load(batch)).result() for batch in batches])
+    logits = np.concatenate([engine.compute(engine.load(batch)).result()[:, :-2] for batch in batches])
     return torch.softmax(torch.from_numpy(logits) / temperature, dim=1).numpy()
 
 

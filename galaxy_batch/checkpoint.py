@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 
 from galaxy_batch.errors import InputError
+from galaxy_batch.familiarity import Familiarity
 from galaxy_batch.model import ModelSpec, MorphologyModel
 from galaxy_batch.storage import read_bytes, write_atomically
 
@@ -22,6 +23,7 @@ __all__ = ["Checkpoint", "agreement", "load_checkpoint", "save_checkpoint"]
 
 _KEY = "galaxy_batch"  # one key: safetensors keeps no order of several, and equal checkpoints must be equal bytes
 _FORMAT = 1
+_FAMILIARITY = "familiarity."  # before the names of its tensors; the others are the backbone's
 _SAME_CLASS, _DIFFERENCE = 0.999, 0.01  # what bf16 may change: one class in a thousand, a probability by a hundredth
 
 
@@ -47,6 +49,11 @@ class Checkpoint:
     """First 16 hex digits of the file's SHA-256; set when the checkpoint is read or written."""
     bf16_agreement: Mapping[str, float] = field(default_factory=dict)
     """`agreement` on the same galaxies of bf16 with fp32. Empty where nobody looked."""
+    max_unfamiliarity: float | None = None
+    """Cutouts above it are flagged UNFAMILIAR: 1 is an average training galaxy. None in a checkpoint without
+    statistics of the training galaxies."""
+    max_instability: float | None = None
+    """Cutouts above it are flagged UNSTABLE, where there are several views. None where nobody looked."""
 
     @property
     def bf16_agrees(self) -> bool:
@@ -76,7 +83,10 @@ def save_checkpoint(uri: str, checkpoint: Checkpoint, model: MorphologyModel) ->
     description = dataclasses.asdict(dataclasses.replace(checkpoint, checkpoint_id=""))
     del description["checkpoint_id"]
     text = json.dumps({"format": _FORMAT, **description}, sort_keys=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(model.backbone.state_dict().items())}
+    state = dict(model.backbone.state_dict())
+    if model.familiarity is not None:
+        state |= {_FAMILIARITY + name: tensor for name, tensor in model.familiarity.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.items())}
     content = safetensors.torch.save(tensors, metadata={_KEY: text})
     write_atomically(uri, content)
     return dataclasses.replace(checkpoint, checkpoint_id=_content_id(content))
@@ -98,8 +108,11 @@ def load_checkpoint(uri: str) -> tuple[Checkpoint, MorphologyModel]:
     model = MorphologyModel(checkpoint.spec)
     try:
         tensors: dict[str, torch.Tensor] = safetensors.torch.load(content)
+        statistics = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_FAMILIARITY)}
         model.backbone.load_state_dict(tensors)
-    except (safetensors.SafetensorError, RuntimeError) as error:
+        if statistics:
+            model.familiarity = Familiarity(**{n.removeprefix(_FAMILIARITY): t for n, t in statistics.items()})
+    except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError) as error:
         raise InputError("checkpoint_uri", uri, f"the tensors do not fit the description: {error}") from None
     return checkpoint, model.eval()
 

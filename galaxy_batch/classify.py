@@ -1,7 +1,7 @@
 """The one actor class: encoded cutouts in, calibrated class probabilities out."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -15,7 +15,7 @@ from galaxy_batch.checkpoint import load_checkpoint
 from galaxy_batch.config import ClassifyConfig
 from galaxy_batch.engines import Answer, EngineName, Precision, make_engine
 from galaxy_batch.pixels import Pixels, blank_fraction, decode, resize
-from galaxy_batch.rows import BLANK_FRACTION, IMAGE_BYTES, Status, UnusableCutout, probability_columns
+from galaxy_batch.rows import BLANK_FRACTION, DOUBTS, IMAGE_BYTES, Status, UnusableCutout, probability_columns
 
 __all__ = ["Classifier"]
 
@@ -30,6 +30,8 @@ class _Answers:
     error: list[str | None]
     probabilities: npt.NDArray[np.float32]
     blank: npt.NDArray[np.float32]
+    doubts: npt.NDArray[np.float32]
+    """``(N, 2)``: unfamiliarity and instability; NaN too where the model does not tell."""
 
 
 class Classifier:
@@ -56,6 +58,7 @@ class Classifier:
         threads: int,
     ) -> None:
         self.checkpoint, model = load_checkpoint(checkpoint_uri)
+        model.stability_views = config.stability_views
         self.engine = make_engine(engine, model, precision, batch_size, threads)
         self.config = config
         self.decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
@@ -63,9 +66,10 @@ class Classifier:
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Classify the rows of one chunk. A row in is a row out.
 
-        Reads `_image_bytes`, `status`, `error`; `p_<class>`, `_blank_fraction` of rows that bring them from an earlier
-        catalog, and are not computed.
-        Adds `p_<class>`, `predicted_class`, `confidence`, `_blank_fraction`: null where there is no image.
+        Reads `_image_bytes`, `status`, `error`; `p_<class>`, `_blank_fraction`, `unfamiliarity`, `instability` of rows
+        that bring them from an earlier catalog, and are not computed.
+        Adds `p_<class>`, `predicted_class`, `confidence`, `_blank_fraction`: null where there is no image;
+        `unfamiliarity`, `instability`: null there, and where the model does not tell.
         Changes `status` and `error` where a cutout cannot be decoded.
         Drops `_image_bytes`.
         """
@@ -75,6 +79,7 @@ class Classifier:
             error=rows["error"].to_pylist(),
             probabilities=_brought(rows, probability_columns(classes)),
             blank=_brought(rows, [BLANK_FRACTION])[:, 0],
+            doubts=_brought(rows, DOUBTS),
         )
         computing: deque[tuple[list[int], Answer]] = deque()
         for positions, cutouts in self._batches(rows[IMAGE_BYTES], answers):
@@ -83,12 +88,14 @@ class Classifier:
             computing.append((positions, self.engine.compute(self.engine.load(cutouts))))
         while computing:
             self._collect(*computing.popleft(), answers)
-        answered = {IMAGE_BYTES, "status", "error", BLANK_FRACTION, *probability_columns(classes)}
+        answered = {IMAGE_BYTES, "status", "error", BLANK_FRACTION, *DOUBTS, *probability_columns(classes)}
         kept = [name for name in rows.column_names if name not in answered]
         return _with_answers(rows.select(kept), answers, classes)
 
     def _collect(self, positions: list[int], answer: Answer, answers: _Answers) -> None:
-        logits = torch.from_numpy(answer.result())
+        found = answer.result()
+        answers.doubts[positions] = found[:, -2:]
+        logits = torch.from_numpy(found[:, :-2])
         answers.probabilities[positions] = torch.softmax(logits / self.checkpoint.temperature, dim=1).numpy()
 
     def _batches(self, images: pa.ChunkedArray, answers: _Answers) -> Iterator[tuple[list[int], list[Pixels]]]:
@@ -124,7 +131,7 @@ class Classifier:
         return resize(native, size_px, spec.crop_fraction), blank_fraction(native)
 
 
-def _brought(rows: pa.Table, names: list[str]) -> npt.NDArray[np.float32]:
+def _brought(rows: pa.Table, names: Sequence[str]) -> npt.NDArray[np.float32]:
     """What rows bring along, ``(rows, names)``; NaN where they bring nothing."""
     nothing = np.full(len(rows), np.nan, np.float32)
     return np.stack([rows[name].to_numpy() if name in rows.column_names else nothing for name in names], axis=1)
@@ -141,6 +148,8 @@ def _with_answers(rows: pa.Table, answers: _Answers, classes: tuple[str, ...]) -
         "confidence": pa.array(answers.probabilities[np.arange(len(rows)), best], mask=unread),
         BLANK_FRACTION: pa.array(answers.blank, mask=unread),
     }
+    for number, name in enumerate(DOUBTS):
+        added[name] = pa.array(answers.doubts[:, number], mask=np.isnan(answers.doubts[:, number]))
     for number, name in enumerate(probability_columns(classes)):
         added[name] = pa.array(answers.probabilities[:, number], mask=unread)
     for name, values in added.items():

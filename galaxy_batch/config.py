@@ -121,6 +121,9 @@ class ClassifyConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Floats of the network's sums: `bf16` is about twice as fast where the processor has it. `auto` takes it where
     the checkpoint has seen that it changes next to nothing."""
+    stability_views: Literal[1, 2, 4, 8] = 1
+    """UNSTABLE for a checkpoint of one view: so many flips and turns are looked at, each of which costs as much as the
+    classification itself; 1 does without. A checkpoint of several views has them anyway, and does not look at this."""
     rgb: RgbConfig = field(default_factory=RgbConfig)
     """How FITS cutouts are drawn; not looked at for other formats."""
 
@@ -133,6 +136,12 @@ class ReviewConfig:
     """LOW_CONFIDENCE under this; the checkpoint's own threshold when not given."""
     max_blank_fraction: Annotated[float, Range(0, 1)] = 0.9
     """BLANK when more than this share of the pixels equals the median brightness."""
+    max_unfamiliarity: Annotated[float, Range(0)] | None = None
+    """UNFAMILIAR above this distance from the training galaxies, in units of an average one's own; the checkpoint's
+    own limit when not given."""
+    max_instability: Annotated[float, Range(0, 0.5)] | None = None
+    """UNSTABLE when the probability of a class has a larger standard deviation than this over the views; the
+    checkpoint's own limit when not given."""
     min_repeats: Annotated[int, Range(2)] = 3
     """REPEATED_IMAGE when the same bytes stand for at least so many objects."""
     audit_fraction: Annotated[float, Range(0, 1)] = 0.01

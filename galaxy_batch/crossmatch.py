@@ -33,19 +33,13 @@ from galaxy_batch.exchange import RUN_ROWS, all_at_once, groups_of, read_between
 from galaxy_batch.ids import id_hashes
 from galaxy_batch.manifest import Manifest, read_ids
 from galaxy_batch.publication import Spread
-from galaxy_batch.rows import BLANK_FRACTION, CHUNK, ReviewFlag, Status, probability_columns
+from galaxy_batch.rows import BLANK_FRACTION, CHUNK, DOUBTS, ReviewFlag, Status, probability_columns
 from galaxy_batch.storage import join, read_bytes, remove_tree
 
 __all__ = ["gather_answers"]
 
 _KEY = "_key"
 _LOWEST_KEY, _HIGHEST_KEY = -(2**63), 2**63 - 1
-# Flags that follow from an answer or are made anew. A row with any other one, which only the model and the pixels could
-# raise again, is computed.
-_MADE_AGAIN = (
-    ReviewFlag.LOW_CONFIDENCE | ReviewFlag.UNREADABLE | ReviewFlag.BLANK | ReviewFlag.REPEATED_IMAGE
-    | ReviewFlag.NO_POSITION | ReviewFlag.AUDIT
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -130,18 +124,19 @@ def _sort_earlier(earlier: Earlier, runs: _Runs, spread: Spread, run_rows: int) 
 def _sort_answers(group: pa.Table, runs: _Runs, catalog_uri: str, classes: Sequence[str]) -> pa.Table:
     """A task: some files of the earlier catalog become one run, sorted by the ids' hashes."""
     (item,) = group.to_pylist()
-    columns = ["object_id", "image_hash", "status", "review_flags", *probability_columns(classes)]
+    taken = [*probability_columns(classes), *DOUBTS]
+    columns = ["object_id", "image_hash", "status", "review_flags", *taken]
     found = all_at_once(lambda entry: _read_file(catalog_uri, entry, columns), item["files"])
     problems = [file for file in found if isinstance(file, str)]
     if problems:
         return pa.table({"problem": [problems[0]]})
     rows = pa.concat_tables(found)
     flags = rows["review_flags"].to_numpy()
-    usable = pc.and_(pc.equal(rows["status"], str(Status.OK)), pa.array((flags & ~np.int32(_MADE_AGAIN)) == 0))
+    usable = pc.equal(rows["status"], str(Status.OK))
     answers = {
         "object_id": rows["object_id"],
         "image_hash": pc.if_else(usable, rows["image_hash"], None),
-        **{name: rows[name] for name in probability_columns(classes)},
+        **{name: rows[name] for name in taken},
         # Not the share itself, which no catalog keeps, but on the same side of the limit, which is the same.
         BLANK_FRACTION: pa.array(np.where(flags & ReviewFlag.BLANK, np.float32(1), np.float32(0))),
     }

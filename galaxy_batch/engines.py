@@ -1,4 +1,4 @@
-"""What turns pixels into logits, on the hardware that there is: OpenVINO or torch on CPUs, compiled torch on GPUs.
+"""What turns pixels into answers, on the hardware that there is: OpenVINO or torch on CPUs, compiled torch on GPUs.
 
 A batch is loaded, then computed, and its answer collected later, so that the next batch is decoded and brought to
 the device while this one is in the network. Every batch has the same shape, the last one padded: one shape is
@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from galaxy_batch.errors import InputError
 from galaxy_batch.model import MorphologyModel
@@ -21,7 +22,7 @@ from galaxy_batch.pixels import Pixels, resize
 
 __all__ = ["BATCH_SIZES", "Answer", "Engine", "EngineName", "Precision", "choose_engine", "make_engine"]
 
-Logits = npt.NDArray[np.float32]
+Answers = npt.NDArray[np.float32]
 EngineName = Literal["torch", "openvino", "cuda"]
 Precision = Literal["fp32", "bf16"]
 
@@ -30,10 +31,10 @@ BATCH_SIZES: dict[EngineName, int] = {"openvino": 1, "torch": 16, "cuda": 512}
 
 
 class Answer(Protocol):
-    """Logits that may not be there yet."""
+    """What `MorphologyModel.answer` gives, which may not be there yet."""
 
-    def result(self) -> Logits:
-        """Wait for them: ``(N, classes)``, for the N cutouts of the batch."""
+    def result(self) -> Answers:
+        """Wait for it: logits, unfamiliarity, instability, ``(N, classes + 2)``, for the N cutouts of the batch."""
 
 
 class Engine(Protocol):
@@ -53,7 +54,7 @@ class Engine(Protocol):
         """
 
     def compute(self, loaded: Any) -> Answer:
-        """Begin to compute the logits of what `load` gave."""
+        """Begin to compute the answers to what `load` gave."""
 
 
 def choose_engine() -> EngineName:
@@ -86,11 +87,11 @@ def make_engine(
 class _Ready:
     """An answer that is there."""
 
-    def __init__(self, logits: Logits) -> None:
-        self.logits = logits
+    def __init__(self, answers: Answers) -> None:
+        self.answers = answers
 
-    def result(self) -> Logits:
-        return self.logits
+    def result(self) -> Answers:
+        return self.answers
 
 
 class _Torch:
@@ -115,7 +116,18 @@ class _Torch:
     def compute(self, loaded: tuple[Pixels, int]) -> Answer:
         batch, count = loaded
         with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
-            return _Ready(self.model(batch).float().numpy()[:count])
+            return _Ready(self.model.answer(batch).float().numpy()[:count])
+
+
+class _Answering(nn.Module):
+    """A model whose forward pass is its `answer`."""
+
+    def __init__(self, model: MorphologyModel) -> None:
+        super().__init__()
+        self.model = model.eval()
+
+    def forward(self, pixels: Pixels) -> torch.Tensor:
+        return self.model.answer(pixels)
 
 
 class _OpenVino:
@@ -135,7 +147,8 @@ class _OpenVino:
         example = torch.zeros((1, 3, size, size), dtype=torch.uint8)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the tracer, about constants and about its own age
-            converted = openvino.convert_model(model.eval(), example_input=example, input=[[batch_size, 3, size, size]])
+            shape = [batch_size, 3, size, size]
+            converted = openvino.convert_model(_Answering(model), example_input=example, input=[shape])
         options = {
             "PERFORMANCE_HINT": "THROUGHPUT",
             "NUM_STREAMS": threads,
@@ -161,10 +174,10 @@ class _Request:
     def __init__(self, request: Any, count: int) -> None:
         self.request, self.count = request, count
 
-    def result(self) -> Logits:
+    def result(self) -> Answers:
         self.request.wait()
-        logits: Logits = self.request.get_output_tensor(0).data[: self.count].astype(np.float32)
-        return logits
+        answers: Answers = self.request.get_output_tensor(0).data[: self.count].astype(np.float32)
+        return answers
 
 
 class _Cuda:
@@ -180,7 +193,7 @@ class _Cuda:
         self.device = torch.device("cuda")
         self.batch_size, self.precision, self.size_px = batch_size, precision, model.spec.size_px
         torch.backends.cudnn.benchmark = True
-        self.network = torch.compile(model.eval().to(self.device), dynamic=False)
+        self.network = torch.compile(_Answering(model).to(self.device), dynamic=False)
         self.copies = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self.buffers: dict[int, list[Pixels]] = {}  # pinned, by side
         self.turn = 0
@@ -201,8 +214,8 @@ class _Cuda:
         computing.wait_event(copied)
         batch.record_stream(computing)
         with torch.autocast("cuda", torch.bfloat16, enabled=self.precision == "bf16"):
-            logits = self.network(resize(batch, self.size_px, 1.0)).float()
-        return _Event(logits.to("cpu", non_blocking=True), computing.record_event(), count)
+            answers = self.network(resize(batch, self.size_px, 1.0)).float()
+        return _Event(answers.to("cpu", non_blocking=True), computing.record_event(), count)
 
     def _buffer(self, side: int) -> Pixels:
         """A pinned buffer that no open batch uses: they are taken in turn, and a batch is collected before its turn."""
@@ -216,10 +229,10 @@ class _Cuda:
 
 
 class _Event:
-    def __init__(self, logits: torch.Tensor, done: torch.cuda.Event, count: int) -> None:
-        self.logits, self.done, self.count = logits, done, count
+    def __init__(self, answers: torch.Tensor, done: torch.cuda.Event, count: int) -> None:
+        self.answers, self.done, self.count = answers, done, count
 
-    def result(self) -> Logits:
+    def result(self) -> Answers:
         self.done.synchronize()
-        logits: Logits = self.logits[: self.count].numpy()
-        return logits
+        answers: Answers = self.answers[: self.count].numpy()
+        return answers

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from galaxy_batch.errors import InputError
+from galaxy_batch.familiarity import STAGES, Familiarity, describe
 from galaxy_batch.pixels import Pixels
 from galaxy_batch.storage import read_bytes
 
@@ -57,12 +58,17 @@ class ModelSpec:
 class MorphologyModel(nn.Module):
     """A timm backbone with one logit per class, that takes uint8 pixels.
 
-    Reads ``(N, 3, size_px, size_px)`` uint8; gives ``(N, len(classes))`` logits.
+    Reads ``(N, 3, size_px, size_px)`` uint8; gives ``(N, len(classes))`` logits, and with `answer` also two numbers
+    that tell when not to believe them.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
+        self.familiarity: Familiarity | None = None
+        """Statistics of the training galaxies; None before the training has ended."""
+        self.stability_views = 1
+        """With `spec.views` of 1: so many views are looked at for the instability alone."""
         try:
             self.backbone: nn.Module = timm.create_model(
                 spec.architecture, pretrained=False, num_classes=len(spec.classes)
@@ -73,13 +79,49 @@ class MorphologyModel(nn.Module):
 
     def forward(self, pixels: Pixels) -> torch.Tensor:
         """Logits ``(N, len(classes))`` of uint8 pixels ``(N, 3, size_px, size_px)``."""
+        return _mean_logits([self.backbone(view) for view in self._views(pixels, self.spec.views)])
+
+    def answer(self, pixels: Pixels) -> torch.Tensor:
+        """Logits, unfamiliarity and instability of uint8 pixels ``(N, 3, size_px, size_px)``.
+
+        Returns:
+            ``(N, len(classes) + 2)`` float32. The unfamiliarity is the distance of `Familiarity`, whose square is
+            averaged over the views: 1 for an average training galaxy; nan without statistics. The instability is the
+            standard deviation of a class's probability over the views, of the class where it is largest: at most 0.5;
+            nan with one view.
+        """
+        own = self.spec.views
+        views = self._views(pixels, own if own > 1 else self.stability_views)
+        seen, distances = [], []
+        for number, view in enumerate(views):
+            if self.familiarity is None or number >= own:
+                seen.append(self.backbone(view).float())
+                continue
+            last, stages = self.backbone.forward_intermediates(view, indices=list(STAGES))  # type: ignore[operator]
+            seen.append(self.backbone.forward_head(last).float())  # type: ignore[operator]
+            distances.append(self.familiarity(describe(stages)))
+        unknown = torch.full_like(seen[0][:, 0], torch.nan)
+        unfamiliarity = torch.stack(distances).mean(dim=0).sqrt() if distances else unknown
+        instability = _spread(seen) if len(seen) > 1 else unknown
+        return torch.cat([_mean_logits(seen[:own]), unfamiliarity[:, None], instability[:, None]], dim=1)
+
+    def _views(self, pixels: Pixels, count: int) -> list[torch.Tensor]:
         inputs = normalise(pixels, self.spec.mean, self.spec.std)
-        if self.spec.views == 1:
-            logits: torch.Tensor = self.backbone(inputs)
-            return logits
-        numbers = range(0, 8, 8 // self.spec.views)
-        seen = [self.backbone(_channels_last(symmetry(inputs, number))).log_softmax(dim=1) for number in numbers]
-        return torch.stack(seen).logsumexp(dim=0) - math.log(len(seen))  # log of the mean probability
+        return [inputs] + [_channels_last(symmetry(inputs, n)) for n in range(8 // count, 8, 8 // count)]
+
+
+def _mean_logits(seen: list[torch.Tensor]) -> torch.Tensor:
+    """Logits of the mean probability over views, of the logits ``(N, classes)`` of each."""
+    if len(seen) == 1:
+        return seen[0]
+    return torch.stack([logits.log_softmax(dim=1) for logits in seen]).logsumexp(dim=0) - math.log(len(seen))
+
+
+def _spread(seen: list[torch.Tensor]) -> torch.Tensor:
+    """Largest standard deviation over views of a class's probability, ``(N,)``, of the logits of each view."""
+    probabilities = torch.stack([logits.softmax(dim=1) for logits in seen])
+    away = probabilities - probabilities.mean(dim=0)
+    return away.square().mean(dim=0).sqrt().amax(dim=1)
 
 
 def normalise(pixels: Pixels, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:

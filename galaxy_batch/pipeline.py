@@ -89,6 +89,16 @@ class ReleasePlan:
         return self.checkpoint.min_confidence if chosen is None else chosen
 
     @property
+    def limits(self) -> dict[str, float | None]:
+        """Limits of LOW_CONFIDENCE, UNFAMILIAR and UNSTABLE: the config's own, else the checkpoint's, else None."""
+        review, checkpoint = self.config.review, self.checkpoint
+        return {
+            "min_confidence": self.min_confidence,
+            "max_unfamiliarity": _first(review.max_unfamiliarity, checkpoint.max_unfamiliarity),
+            "max_instability": _first(review.max_instability, checkpoint.max_instability),
+        }
+
+    @property
     def schema(self) -> pa.Schema:
         """The catalog's schema."""
         return catalog_schema(self.manifest.id_type, self.checkpoint.spec.classes, self.manifest.kept)
@@ -100,7 +110,8 @@ def plan_release(config: CatalogConfig) -> ReleasePlan:
     Raises:
         InputError: something that was given cannot be used.
     """
-    checkpoint, _ = load_checkpoint(config.checkpoint_uri)
+    checkpoint, model = load_checkpoint(config.checkpoint_uri)
+    _check_flags(config, checkpoint, known=model.familiarity is not None)
     layout = Layout(config.output_uri, config.release, checkpoint.checkpoint_id)
     with _refused("manifest.uri", config.manifest.uri, "read"):
         manifest = open_manifest(config.manifest, config.classify.chunk_rows)
@@ -225,9 +236,7 @@ def _written_parts(
         .map_batches(fetch_cutouts, fn_kwargs={"max_bytes": config.classify.max_image_bytes}, **task)
         .map_batches(recall_answers, fn_kwargs={"answers": answers}, **task)
         .map_batches(CarefulClassifier, fn_constructor_kwargs=careful, **workers.actor_options)
-        .map_batches(
-            flag_for_review, fn_kwargs={"config": config.review, "min_confidence": plan.min_confidence}, **task
-        )
+        .map_batches(flag_for_review, fn_kwargs={"config": config.review, **plan.limits}, **task)
         .map_batches(write_part, fn_kwargs=_part_arguments(plan), **task)
         .iter_rows()
     )
@@ -246,7 +255,7 @@ def _publish(plan: ReleasePlan, survey: Survey, run_id: str) -> dict[str, Any]:
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "survey": without_secrets(plan.config.manifest.uri),
         "classes": list(plan.checkpoint.spec.classes),
-        "min_confidence": plan.min_confidence,
+        **plan.limits,
         "schema": heading.columns,
         "checkpoint": dataclasses.asdict(plan.checkpoint),
         "config": _shown(plan.config),
@@ -323,6 +332,27 @@ def _verified_earlier(plan: ReleasePlan) -> Earlier:
 
 def _reuse(plan: ReleasePlan, survey: Survey) -> dict[str, Any] | None:
     return reuse_counts(survey.rows, survey.origins, read_answers(plan.answers_uri))
+
+
+def _check_flags(config: CatalogConfig, checkpoint: Checkpoint, known: bool) -> None:
+    """Say which flags this checkpoint cannot set; a limit for one of them would never be looked at."""
+    views = max(checkpoint.spec.views, config.classify.stability_views)
+    if not known:
+        if config.review.max_unfamiliarity is not None:
+            remedy = "the checkpoint has no statistics of its training galaxies; train it anew, or leave this out"
+            raise InputError("review.max_unfamiliarity", config.review.max_unfamiliarity, remedy)
+        logger.warning("no row will be UNFAMILIAR: the checkpoint has no statistics of its training galaxies")
+    if views > 1 and checkpoint.max_instability is None and config.review.max_instability is None:
+        logger.warning("no row will be UNSTABLE: neither the checkpoint nor review.max_instability gives a limit")
+    if views == 1:
+        if config.review.max_instability is not None:
+            remedy = "this checkpoint looks at one view; ask for more with classify.stability_views, or leave this out"
+            raise InputError("review.max_instability", config.review.max_instability, remedy)
+        logger.info("no row will be UNSTABLE: one view is looked at, see classify.stability_views")
+
+
+def _first(*limits: float | None) -> float | None:
+    return next((limit for limit in limits if limit is not None), None)
 
 
 @contextlib.contextmanager

@@ -12,21 +12,31 @@ from galaxy_batch.rows import BLANK_FRACTION, ReviewFlag, Status
 __all__ = ["audit_sample", "flag_for_review", "flag_repeated_images", "repeated_hashes"]
 
 
-def flag_for_review(rows: pa.Table, config: ReviewConfig, min_confidence: float) -> pa.Table:
+def flag_for_review(
+    rows: pa.Table,
+    config: ReviewConfig,
+    min_confidence: float,
+    max_unfamiliarity: float | None = None,
+    max_instability: float | None = None,
+) -> pa.Table:
     """Set every flag that a row shows by itself; REPEATED_IMAGE needs all rows, and comes with publication.
 
     Args:
         rows: classified rows.
         config: limits of the flags.
         min_confidence: LOW_CONFIDENCE under this.
+        max_unfamiliarity: UNFAMILIAR above this; never without it.
+        max_instability: UNSTABLE above this; never without it.
 
-    Reads `confidence`, `status`, `ra`, `object_id`, `_blank_fraction`.
+    Reads `confidence`, `unfamiliarity`, `instability`, `status`, `ra`, `object_id`, `_blank_fraction`.
     Adds `review_flags`, `needs_review`. Drops `_blank_fraction`.
     """
     raised = {
         ReviewFlag.LOW_CONFIDENCE: pc.less(rows["confidence"].cast(pa.float64()), min_confidence),
         ReviewFlag.UNREADABLE: pc.not_equal(rows["status"], str(Status.OK)),
         ReviewFlag.BLANK: pc.greater(rows[BLANK_FRACTION].cast(pa.float64()), config.max_blank_fraction),
+        ReviewFlag.UNFAMILIAR: _above(rows["unfamiliarity"], max_unfamiliarity),
+        ReviewFlag.UNSTABLE: _above(rows["instability"], max_instability),
         ReviewFlag.NO_POSITION: pc.is_null(rows["ra"]),
     }
     flags = np.zeros(len(rows), np.int32)
@@ -71,6 +81,10 @@ def flag_repeated_images(rows: pa.Table, repeated: npt.NDArray[np.int64]) -> pa.
         found.to_numpy(), np.int32(ReviewFlag.REPEATED_IMAGE), np.int32(0)
     )
     return _with_flags(rows, flags.astype(np.int32))
+
+
+def _above(values: pa.ChunkedArray, limit: float | None) -> pa.ChunkedArray:
+    return pc.greater(values.cast(pa.float64()), pa.scalar(limit, pa.float64()))  # null, hence False, without a limit
 
 
 def _with_flags(rows: pa.Table, flags: npt.NDArray[np.int32]) -> pa.Table:

@@ -15,6 +15,7 @@ __all__ = [
     "BLANK_FRACTION",
     "CATALOG_COLUMNS",
     "CHUNK",
+    "DOUBTS",
     "IMAGE_BYTES",
     "IMAGE_URI",
     "ORIGIN",
@@ -28,6 +29,9 @@ __all__ = [
     "flag_names",
     "probability_columns",
 ]
+
+DOUBTS = ("unfamiliarity", "instability")
+"""Columns that say how far the model may be believed, as the network gives them."""
 
 # Columns that travel between stages and never reach the catalog.
 CHUNK = "_chunk"
@@ -78,8 +82,8 @@ class ReviewFlag(IntFlag):
     LOW_CONFIDENCE = 1  # confidence under the review threshold
     UNREADABLE = 2  # no class, because there was no image: see status
     BLANK = 4  # an (almost) empty frame: black, constant, or an error message drawn on black
-    UNFAMILIAR = 8  # unlike the galaxies that the model was trained on
-    UNSTABLE = 16  # another answer when the cutout is flipped or turned
+    UNFAMILIAR = 8  # unlike the galaxies that the model was trained on: unfamiliarity above its limit
+    UNSTABLE = 16  # another answer when the cutout is flipped or turned: instability above its limit
     REPEATED_IMAGE = 32  # the very same bytes stand for many objects: a placeholder
     NO_POSITION = 64  # no usable ra, dec
     AUDIT = 128  # drawn at random, to measure the accuracy without bias
@@ -110,6 +114,20 @@ CATALOG_COLUMNS: tuple[Column, ...] = (
     Column("dec", pa.float64(), "Declination, ICRS", unit="deg", ucd="pos.eq.dec;meta.main"),
     Column("predicted_class", _LABEL, "Most probable morphology class; null without an image", ucd="src.morph.type"),
     Column("confidence", pa.float32(), "Calibrated probability of predicted_class", ucd="stat.probability"),
+    Column(
+        "unfamiliarity",
+        pa.float32(),
+        "Distance of the cutout from the training galaxies, 1 for an average one; null without an image, or where the "
+        "checkpoint has no statistics of them",
+        ucd="stat.value",
+    ),
+    Column(
+        "instability",
+        pa.float32(),
+        "Largest standard deviation of a class probability over flips and turns of the cutout; null without an image, "
+        "or with one view",
+        ucd="stat.stdev;stat.probability",
+    ),
     Column("review_flags", pa.int32(), f"Why a person should look, a bitmask: {_FLAG_BITS}", ucd="meta.code.qual"),
     Column("needs_review", pa.bool_(), "True where any bit of review_flags is set", ucd="meta.code.qual"),
     Column("status", _LABEL, f"What became of the cutout: {', '.join(Status)}", ucd="meta.code.status"),

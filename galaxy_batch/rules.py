@@ -21,6 +21,7 @@ Mask = npt.NDArray[np.bool_]
 _ALWAYS = ("object_id", "review_flags", "needs_review", "status", "release", "model_id")  # never null
 _WITHOUT_BYTES = (Status.MISSING, Status.UNREACHABLE, Status.REFUSED)
 _SUM_TOLERANCE = 1e-4
+_MAX_INSTABILITY = 0.5 + 1e-6  # of numbers between 0 and 1
 _PIXEL_TOLERANCE_ARCSEC = 1e-3  # another library, or processor, may round a position into the neighbouring pixel
 
 
@@ -34,11 +35,16 @@ class Promise:
     model_id: str
     audit: ReviewConfig
     """The share and the seed of the audit, and `min_repeats`."""
+    max_unfamiliarity: float | None = None
+    """None: no row is UNFAMILIAR."""
+    max_instability: float | None = None
+    """None: no row is UNSTABLE."""
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any]) -> "Promise":
         """The promise in a manifest's content. Raises KeyError, TypeError or ValueError where it has none."""
         review = manifest["config"]["review"]
+        limits = {name: manifest[name] for name in ("max_unfamiliarity", "max_instability")}
         return cls(
             classes=tuple(str(name) for name in manifest["classes"]),
             min_confidence=float(manifest["min_confidence"]),
@@ -49,6 +55,7 @@ class Promise:
                 audit_fraction=float(review["audit_fraction"]),
                 audit_seed=int(review["audit_seed"]),
             ),
+            **{name: None if limit is None else float(limit) for name, limit in limits.items()},
         )
 
 
@@ -90,7 +97,19 @@ def _about_classes(rows: pa.Table, promise: Promise) -> dict[str, Mask]:
             "an unknown status": ~pc.is_in(rows["status"], pa.array([str(status) for status in Status])).to_numpy(),
             "an error text with status ok, or none without": rows["error"].is_null().to_numpy() != ok,
             "an image_hash at odds with status": (ok & ~hashed) | (bytes_missing & hashed),
+            "an unfamiliarity below 0, or without an image": _impossible(rows["unfamiliarity"], ok, np.inf),
+            "an instability outside 0…0.5, or without an image": _impossible(rows["instability"], ok, _MAX_INSTABILITY),
         }
+
+
+def _impossible(values: pa.ChunkedArray, ok: Mask, highest: float) -> Mask:
+    there, numbers = values.is_valid().to_numpy(), pc.fill_null(values, 0).to_numpy()
+    return np.asarray(there & (~ok | ~((numbers >= 0) & (numbers <= highest))))
+
+
+def _above(values: pa.ChunkedArray, limit: float | None) -> Mask:
+    numbers = pc.fill_null(values, -1).to_numpy().astype(np.float64)
+    return np.asarray(numbers > (np.inf if limit is None else limit))
 
 
 def _about_flags(rows: pa.Table, promise: Promise) -> dict[str, Mask]:
@@ -108,6 +127,10 @@ def _about_flags(rows: pa.Table, promise: Promise) -> dict[str, Mask]:
         "needs_review at odds with review_flags": rows["needs_review"].to_numpy() != (flags != 0),
         "LOW_CONFIDENCE at odds with confidence": raised(ReviewFlag.LOW_CONFIDENCE) != low,
         "UNREADABLE at odds with status": raised(ReviewFlag.UNREADABLE) == ok,
+        "UNFAMILIAR at odds with unfamiliarity": raised(ReviewFlag.UNFAMILIAR)
+        != _above(rows["unfamiliarity"], promise.max_unfamiliarity),
+        "UNSTABLE at odds with instability": raised(ReviewFlag.UNSTABLE)
+        != _above(rows["instability"], promise.max_instability),
         "BLANK without an image": raised(ReviewFlag.BLANK) & ~ok,
         "REPEATED_IMAGE without an image": raised(ReviewFlag.REPEATED_IMAGE) & rows["image_hash"].is_null().to_numpy(),
         "NO_POSITION at odds with ra": raised(ReviewFlag.NO_POSITION) != rows["ra"].is_null().to_numpy(),

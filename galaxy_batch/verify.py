@@ -9,6 +9,7 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ _ENTRIES: dict[str, Any] = {
     "rows": int, "failed": int, "flagged": int, "without_position": int, "manifest_rows": int, "max_rows": int,
     "status_counts": dict, "class_counts": dict, "flag_counts": dict, "ids_checksum": str, "release": str,
     "model_id": str, "run_id": str, "fingerprint": str, "classes": list, "min_confidence": (int, float),
+    "max_unfamiliarity": (int, float, NoneType), "max_instability": (int, float, NoneType),
     "schema": dict, "config": dict, "files": list, "metadata_files": list,
 }  # fmt: skip
 _METADATA_FILES = {hats.PROPERTIES, hats.PARTITIONS, hats.SKYMAP, hats.METADATA, hats.COMMON_METADATA}
@@ -68,7 +70,7 @@ def _damage(manifest: Mapping[str, Any]) -> Iterator[str]:
     if manifest.get("format") != FORMAT:
         yield f"its format is {manifest.get('format')}; this version verifies format {FORMAT}"
         return
-    wrong = [name for name, kind in _ENTRIES.items() if not isinstance(manifest.get(name), kind)]
+    wrong = [name for name, kind in _ENTRIES.items() if name not in manifest or not isinstance(manifest[name], kind)]
     if wrong:
         yield f"{', '.join(wrong)}: missing, or not what it must be"
         return

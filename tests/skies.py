@@ -21,6 +21,7 @@ RELEASE, MODEL_ID = "made-up", "0123456789abcdef"
 CLASSES = ("smooth", "featured")
 REVIEW = ReviewConfig(audit_fraction=0.05)
 MIN_CONFIDENCE = 0.6
+LIMITS = {"min_confidence": MIN_CONFIDENCE, "max_unfamiliarity": 2.0, "max_instability": 0.2}
 
 
 def even_positions(count: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -69,6 +70,8 @@ def sky_rows(
             "confidence": pa.array(probabilities.max(axis=1), mask=failed),
             "p_smooth": pa.array(probabilities[:, 0], mask=failed),
             "p_featured": pa.array(probabilities[:, 1], mask=failed),
+            "unfamiliarity": pa.array(rng.lognormal(0, 0.4, count).astype(np.float32), mask=failed),
+            "instability": pa.array(rng.beta(1, 8, count).astype(np.float32) / 2, mask=failed),
             "status": pa.array(np.where(failed, "missing", "ok")),
             "error": pa.array(np.full(count, "no such file"), mask=~failed),
             "image_hash": pa.array(hashes, mask=failed),
@@ -76,7 +79,7 @@ def sky_rows(
             "_blank_fraction": pa.array(np.full(count, 0.1, np.float32), mask=failed),
         }
     )
-    return flag_for_review(rows, REVIEW, MIN_CONFIDENCE)
+    return flag_for_review(rows, REVIEW, **LIMITS)
 
 
 def schema_of(rows: pa.Table) -> pa.Schema:
@@ -116,7 +119,7 @@ def about(rows: int, schema: pa.Schema) -> dict[str, Any]:
         "run_id": "20260101T000000Z-00000000",
         "survey": "objects.csv",
         "classes": list(CLASSES),
-        "min_confidence": MIN_CONFIDENCE,
+        **LIMITS,
         "schema": Heading(schema, RELEASE, MODEL_ID).columns,
         "config": {"review": review},
     }

@@ -166,7 +166,7 @@ def test_a_job_that_died_goes_on_when_it_is_run_again(
 def test_a_whole_training_run_on_two_workers(
     ray_started: None, voted: SurveyFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study, "_SHOWN", 20)
+    monkeypatch.setattr(study, "_DRAWN", 20)
     summary = train_model(config_for(voted, tmp_path, "workers=2"))
     checkpoint, model = load_checkpoint(summary["checkpoint_uri"])
     assert model(torch.zeros(3, 3, 32, 32, dtype=torch.uint8)).shape == (3, 2)

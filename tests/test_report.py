@@ -30,6 +30,7 @@ SECTIONS = [
     "The fit",
     "Held-out galaxies",
     "Confidence means probability",
+    "When not to believe it",
     "What it looked at",
     "Worst mistakes",
     "How it was made",

@@ -16,13 +16,15 @@ def rows(**changes: object) -> pa.Table:
         "confidence": pa.array([0.9, 0.9, 0.9], pa.float32()),
         "status": ["ok"] * 3,
         "image_hash": [7, 8, 9],
+        "unfamiliarity": pa.array([1.0, 1.1, None], pa.float32()),
+        "instability": pa.array([0.0, 0.01, None], pa.float32()),
         "_blank_fraction": pa.array([0.2, 0.2, 0.2], pa.float32()),
     }
     return pa.table({**columns, **changes})
 
 
 def flags(table: pa.Table, config: ReviewConfig = NO_AUDIT) -> list[int]:
-    flagged = flag_for_review(table, config, min_confidence=0.7)
+    flagged = flag_for_review(table, config, min_confidence=0.7, max_unfamiliarity=1.5, max_instability=0.1)
     assert "_blank_fraction" not in flagged.column_names
     assert flagged["needs_review"].to_pylist() == [f != 0 for f in flagged["review_flags"].to_pylist()]
     assert flagged["review_flags"].type == pa.int32()
@@ -37,6 +39,8 @@ def flags(table: pa.Table, config: ReviewConfig = NO_AUDIT) -> list[int]:
         ({"confidence": pa.array([0.69, 0.7001, 0.71], pa.float32())}, [ReviewFlag.LOW_CONFIDENCE, 0, 0]),
         ({"_blank_fraction": pa.array([0.95, 0.9, 0.5])}, [ReviewFlag.BLANK, 0, 0]),
         ({"ra": [None, 0.0, 1.0]}, [ReviewFlag.NO_POSITION, 0, 0]),
+        ({"unfamiliarity": pa.array([1.51, 1.5, None], pa.float32())}, [ReviewFlag.UNFAMILIAR, 0, 0]),
+        ({"instability": pa.array([0.11, 0.09, None], pa.float32())}, [ReviewFlag.UNSTABLE, 0, 0]),
         (
             {"status": ["ok", "missing", "too_large"], "confidence": pa.array([0.9, None, None], pa.float32())},
             [0, ReviewFlag.UNREADABLE, ReviewFlag.UNREADABLE],
@@ -45,6 +49,11 @@ def flags(table: pa.Table, config: ReviewConfig = NO_AUDIT) -> list[int]:
 )
 def test_each_flag(changes: dict[str, object], expected: list[int]) -> None:
     assert flags(rows(**changes)) == expected
+
+
+def test_without_a_limit_nothing_is_unfamiliar_or_unstable() -> None:
+    table = rows(unfamiliarity=pa.array([1e9] * 3, pa.float32()), instability=pa.array([0.5] * 3, pa.float32()))
+    assert flag_for_review(table, NO_AUDIT, min_confidence=0.7)["review_flags"].to_pylist() == [0, 0, 0]
 
 
 def test_flags_add_up() -> None:

@@ -10,6 +10,8 @@ CONTRACT = [
     ("confidence", "float"),
     ("p_smooth", "float"),
     ("p_featured", "float"),
+    ("unfamiliarity", "float"),
+    ("instability", "float"),
     ("review_flags", "int32"),
     ("needs_review", "bool"),
     ("status", "string"),

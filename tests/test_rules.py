@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -5,9 +7,9 @@ import pytest
 from galaxy_batch.healpix import pixels_at
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.rules import Promise, broken_rules
-from tests.skies import CLASSES, MIN_CONFIDENCE, MODEL_ID, RELEASE, REVIEW, about, schema_of, sky_rows
+from tests.skies import CLASSES, LIMITS, MODEL_ID, RELEASE, REVIEW, about, schema_of, sky_rows
 
-PROMISE = Promise(CLASSES, MIN_CONFIDENCE, RELEASE, MODEL_ID, REVIEW)
+PROMISE = Promise(CLASSES, release=RELEASE, model_id=MODEL_ID, audit=REVIEW, **LIMITS)
 
 
 def catalog_rows(text_ids: bool = False) -> pa.Table:
@@ -28,7 +30,7 @@ def test_good_rows_break_no_rule(text_ids: bool) -> None:
 def test_the_promise_is_in_the_manifest() -> None:
     rows = catalog_rows()
     assert Promise.of(about(len(rows), schema_of(rows))) == PROMISE
-    for without in ("config", "classes", "min_confidence", "release"):
+    for without in ("config", "classes", *LIMITS, "release"):
         with pytest.raises((KeyError, TypeError)):
             Promise.of({key: value for key, value in about(3, schema_of(rows)).items() if key != without})
 
@@ -53,6 +55,21 @@ def test_a_neighbouring_pixel_is_rounding_and_a_distant_one_is_not() -> None:
         assert ("a _healpix_29 that is not the pixel of ra, dec" in broken) == found
     nonsense = with_values(rows, "_healpix_29", pa.array(np.full(len(rows), 2**62)))
     assert broken_rules(nonsense, PROMISE)["a _healpix_29 that is not the pixel of ra, dec"].all()
+
+
+def test_rows_of_a_model_that_does_not_tell_have_neither_number_nor_flag() -> None:
+    silent = dataclasses.replace(PROMISE, max_unfamiliarity=None, max_instability=None)
+    rows = catalog_rows()
+    without = rows
+    for name in ("unfamiliarity", "instability"):
+        without = with_values(without, name, pa.nulls(len(rows), pa.float32()))
+    flags = rows["review_flags"].to_numpy() & ~np.int32(ReviewFlag.UNFAMILIAR | ReviewFlag.UNSTABLE)
+    without = with_values(without, "review_flags", pa.array(flags))
+    without = with_values(without, "needs_review", pa.array(flags != 0))
+    assert broken_rules(without, silent) == {}
+    assert set(broken_rules(rows, silent)) == {
+        "UNFAMILIAR at odds with unfamiliarity", "UNSTABLE at odds with instability"
+    }  # fmt: skip
 
 
 def test_nulls_where_none_may_be_are_all_that_is_said() -> None:

@@ -33,15 +33,20 @@ def config_for(voted: SurveyFiles, output: Path, *overrides: str) -> TrainConfig
 
 def test_a_run_writes_a_checkpoint_that_describes_itself(voted: SurveyFiles, tmp_path: Path) -> None:
     summary = train_model(config_for(voted, tmp_path))
-    checkpoint, _ = load_checkpoint(summary["checkpoint_uri"])
+    checkpoint, model = load_checkpoint(summary["checkpoint_uri"])
+    assert model.familiarity is not None
     assert checkpoint.spec.classes == ("smooth", "featured")
     assert checkpoint.label_rule["threshold"] == 0.6
     assert checkpoint.accuracy == summary["accuracy"]
     assert checkpoint.ece == summary["ece"]
     assert 0 < checkpoint.min_confidence <= 1
+    assert 0 < checkpoint.max_unfamiliarity < 1000
+    assert 0 <= checkpoint.max_instability <= 0.5, "from more views than the model's one, for who asks for it"
     assert checkpoint.training["network"]["weights"] == "random"
     metrics = json.loads((Path(summary["report_uri"]).parent / "metrics.json").read_text())
     assert metrics["checkpoint_id"] == checkpoint.checkpoint_id
+    assert set(metrics["test"]["flagged"]) == {"LOW_CONFIDENCE", "UNFAMILIAR", "any of them"}
+    assert set(metrics["test"]["caught_by_review"]) >= {"reviewed", "confidence", "unfamiliarity"}
     assert sum(metrics["galaxies"].values()) == 120
     used = sum(sum(part.values()) for part in metrics["split"].values())
     assert used + sum(metrics["unusable"].values()) == metrics["galaxies"]["smooth"] + metrics["galaxies"]["featured"]

@@ -398,6 +398,23 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "confident and flagged": (
         lambda c: rewrite(c, lambda t: raise_flag(t, ReviewFlag.LOW_CONFIDENCE, plain_row(t))), "LOW_CONFIDENCE at odds"
     ),
+    "familiar and flagged": (
+        lambda c: rewrite(c, lambda t: raise_flag(t, ReviewFlag.UNFAMILIAR, plain_row(t))), "UNFAMILIAR at odds"
+    ),
+    "stable and flagged": (
+        lambda c: rewrite(c, lambda t: raise_flag(t, ReviewFlag.UNSTABLE, plain_row(t))), "UNSTABLE at odds"
+    ),
+    "limit of unfamiliarity edited": (lambda c: edit(c, max_unfamiliarity=0.5), "UNFAMILIAR at odds"),
+    "limit of instability taken out": (lambda c: edit(c, max_instability=None), "UNSTABLE at odds"),
+    "limit of instability lost": (
+        lambda c: alter(c, lambda m: m.pop("max_instability")), "max_instability: missing, or not what it must be"
+    ),
+    "a distance below 0": (
+        lambda c: rewrite(c, lambda t: put_one(t, "unfamiliarity", -1.0, plain_row(t))), "an unfamiliarity below 0"
+    ),
+    "an instability that cannot be": (
+        lambda c: rewrite(c, lambda t: put_one(t, "instability", 0.6, plain_row(t))), "an instability outside"
+    ),
     "one more for the audit": (
         lambda c: rewrite(c, lambda t: raise_flag(t, ReviewFlag.AUDIT, plain_row(t))), "AUDIT at odds with the seeded"
     ),

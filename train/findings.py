@@ -17,6 +17,7 @@ from train.calibration import (
     review_threshold,
     softmax,
 )
+from train.doubt import REVIEWED, FlagOutcome, caught_by_review, flag_outcomes, rankings
 from train.evaluation import (
     ClassScore,
     ReviewOutcome,
@@ -82,6 +83,10 @@ class Findings:
     review: ReviewOutcome
     """What the checkpoint's review threshold does to the test galaxies."""
     targets: list[Target]
+    caught: Mapping[str, list[float]]
+    """Share of the wrong predictions among the `REVIEWED` worst of the test galaxies, by what they are ranked by."""
+    flagged: Mapping[str, FlagOutcome]
+    """Test galaxies with LOW_CONFIDENCE, UNFAMILIAR, UNSTABLE, or any of them."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,8 @@ def find(run: TrainingRun) -> Findings:
         scores=class_scores(run.evaluation.confusion),
         review=review_at(confidence, correct, run.checkpoint.min_confidence),
         targets=[_target(run, confidence, correct, wanted) for wanted in WANTED],
+        caught=caught_by_review(rankings(confidence, test.unfamiliarity, test.instability), correct),
+        flagged=flag_outcomes(run.checkpoint, confidence, test, correct),
     )
 
 
@@ -187,6 +194,8 @@ def metrics(run: TrainingRun, found: Findings, attention: AttentionFindings) -> 
         "median_confidence": {"correct": _median(correct), "wrong": _median(wrong)},
         "classes": dict(zip(run.labels.classes, map(dataclasses.asdict, found.scores), strict=True)),
         "review": dataclasses.asdict(found.review),
+        "caught_by_review": {"reviewed": REVIEWED, **found.caught},
+        "flagged": {name: dataclasses.asdict(outcome) for name, outcome in found.flagged.items()},
         "review_for_accuracy": [dataclasses.asdict(target) for target in found.targets],
     }
     everything = {

@@ -20,7 +20,7 @@ from train.features import Examples, FrozenFeatures
 from train.layers import Layers
 from train.recipe import FitConfig, Phase
 
-__all__ = ["Epoch", "EpochStore", "NoStore", "World", "fit", "predict_logits"]
+__all__ = ["Epoch", "EpochStore", "NoStore", "World", "fit", "predict_answers", "predict_logits"]
 
 logger = logging.getLogger(__name__)
 
@@ -151,6 +151,13 @@ def predict_logits(model: MorphologyModel, pixels: torch.Tensor, device: torch.d
     model.eval()
     batches = torch.split(pixels, _FORWARD_BATCH)
     return torch.cat([model(batch.to(device)).float().cpu() for batch in batches])
+
+
+@torch.inference_mode()
+def predict_answers(model: MorphologyModel, pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Logits, unfamiliarity, instability ``(N, classes + 2)``, as `MorphologyModel.answer` gives them, on the CPU."""
+    model.eval()
+    return torch.cat([model.answer(batch.to(device)).float().cpu() for batch in torch.split(pixels, _FORWARD_BATCH)])
 
 
 class _PhaseRun:

@@ -23,6 +23,7 @@ from galaxy_batch.pages import (
 )
 from galaxy_batch.storage import join, without_secrets, write_atomically
 from train.attention import watch_attention
+from train.doubt import doubt_section
 from train.findings import Findings, find, find_attention, metrics, part_counts
 from train.fit import Epoch
 from train.gaze import attention_section
@@ -57,6 +58,7 @@ def write_report(run: TrainingRun, report_uri: str, attention_limit: int = 400) 
         "The fit": _fit(run, album),
         "Held-out galaxies": predictions_section(run, found, album),
         "Confidence means probability": confidence_section(run, found, album),
+        "When not to believe it": doubt_section(found.caught, found.flagged),
         "What it looked at": attention_section(run, found, attention, seen, album),
         "Worst mistakes": mistakes_section(run, found, album),
         "How it was made": _making(run),

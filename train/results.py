@@ -1,7 +1,7 @@
 """What a training run leaves behind for its report."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,10 @@ class PartResult:
     """``(n, classes)``: fraction of the volunteers for each class."""
     logits: npt.NDArray[np.float64]
     """``(n, classes)``, before the temperature; empty ``(0, classes)`` for galaxies that trained."""
+    unfamiliarity: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """``(n,)``, as in `MorphologyModel.answer`; empty where `logits` is."""
+    instability: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """``(n,)``, as in `MorphologyModel.answer`; empty where `logits` is."""
     drawn_from: npt.NDArray[np.int64] | None = None
     """``(all,)``: labels of the whole part, where the galaxies here are only a sample of it."""
 

@@ -19,7 +19,8 @@ from galaxy_batch.storage import join, without_secrets
 from train.calibration import fit_temperature, softmax
 from train.distributed import fit_on_workers
 from train.evaluation import evaluate
-from train.fit import Epoch, fit, predict_logits
+from train.familiarity import measure_familiarity
+from train.fit import Epoch, fit, predict_answers, predict_logits
 from train.galaxies import Part, Rows, load_part, new_model, read_galaxies
 from train.labels import Labels
 from train.recipe import TrainConfig
@@ -31,7 +32,9 @@ __all__ = ["train_model"]
 
 logger = logging.getLogger(__name__)
 
-_SHOWN = 200  # training galaxies that the report may show, when others than this process trained
+_DRAWN = 2048  # training galaxies that are described and may be shown, when others than this process trained
+_STABILITY_VIEWS = 8  # a model of one view has its limit of instability from so many, if it is ever asked
+_FAMILIAR, _STABLE = 0.99, 0.95  # shares of the calibration galaxies that are not flagged UNFAMILIAR, UNSTABLE
 
 
 def train_model(config: TrainConfig) -> dict[str, Any]:
@@ -52,6 +55,7 @@ def train_model(config: TrainConfig) -> dict[str, Any]:
         for name, rows in (("calibration", split.calibration), ("test", split.test))
     }
     learned = _learn(config, galaxies, labels, split.train, model, held_out["calibration"], device)
+    model.familiarity = measure_familiarity(model, learned.shown.examples.pixels, device, config.fit.seed)
     results = {
         "train": _result(galaxies, labels, learned.shown, learned.rows),
         **{name: _result(galaxies, labels, part, part.rows, model, device) for name, part in held_out.items()},
@@ -60,6 +64,7 @@ def train_model(config: TrainConfig) -> dict[str, Any]:
     temperature = fit_temperature(calibration.logits, calibration.labels)
     watched = evaluate(calibration.logits, calibration.labels, temperature, config.review_accuracy)
     tested = evaluate(test.logits, test.labels, temperature, config.review_accuracy)
+    max_unfamiliarity, max_instability = _limits(model, held_out["calibration"], calibration, device)
     checkpoint = save_checkpoint(
         join(config.output_uri, "model.safetensors"),
         Checkpoint(
@@ -69,6 +74,8 @@ def train_model(config: TrainConfig) -> dict[str, Any]:
             label_rule=dataclasses.asdict(config.labels),
             accuracy=tested.accuracy,
             ece=tested.ece,
+            max_unfamiliarity=max_unfamiliarity,
+            max_instability=max_instability,
             bf16_agreement=_bf16_agreement(model, held_out["test"], test.logits, temperature, device),
             training=_provenance(config, labels, results),
         ),
@@ -119,7 +126,7 @@ def _learn(
         epochs = fit(model, part.examples, calibration.examples, config.fit, device)
         return _Learned(epochs, part, part.rows, part.unusable)
     shared = fit_on_workers(config, model, galaxies, labels)
-    drawn = np.random.default_rng(config.fit.seed).permutation(shared.rows)[:_SHOWN]
+    drawn = np.random.default_rng(config.fit.seed).permutation(shared.rows)[:_DRAWN]
     shown = load_part(config, galaxies, labels, np.sort(drawn), learns=True)
     return _Learned(shared.epochs, shown, shared.rows, shared.unusable)
 
@@ -134,17 +141,35 @@ def _result(
 ) -> PartResult:
     """The galaxies of a part, of which `rows` are all; with logits where there is a model."""
     pixels = part.examples.pixels
-    logits = np.empty((0, len(labels.classes)))
+    answers = np.empty((0, len(labels.classes) + 2))
     if model is not None and device is not None:
-        logits = predict_logits(model, pixels, device).double().numpy()
+        answers = predict_answers(model, pixels, device).double().numpy()
     return PartResult(
         ids=tuple(map(str, galaxies["object_id"].take(pa.array(part.rows)).to_pylist())),
         pixels=pixels,
         labels=labels.label[part.rows],
         votes=labels.votes[part.rows],
-        logits=logits,
+        logits=answers[:, :-2],
+        unfamiliarity=answers[:, -2],
+        instability=answers[:, -1],
         drawn_from=None if len(rows) == len(part.rows) else labels.label[rows],
     )
+
+
+def _limits(
+    model: MorphologyModel, part: Part, calibration: PartResult, device: torch.device
+) -> tuple[float | None, float | None]:
+    """Limits of unfamiliarity and instability that few calibration galaxies exceed; None where nothing is known."""
+    instability = calibration.instability
+    if model.spec.views == 1:
+        model.stability_views = _STABILITY_VIEWS
+        instability = predict_answers(model, part.examples.pixels, device).double().numpy()[:, -1]
+        model.stability_views = 1
+    return _exceeded_by_few(calibration.unfamiliarity, _FAMILIAR), _exceeded_by_few(instability, _STABLE)
+
+
+def _exceeded_by_few(values: npt.NDArray[np.float64], share: float) -> float | None:
+    return None if np.isnan(values).any() else float(np.quantile(values, share))
 
 
 def _bf16_agreement(
