@@ -1,8 +1,10 @@
 """How far a cutout is from those that a model was trained on: a distance between descriptions of its texture.
 
-A description is the mean and the standard deviation, over the cutout, of every channel in the first stages of the
-network. These stages see edges, noise, colours and points of light, and know nothing of classes: stars, trails, error
-pages and empty frames differ there from galaxies, while the last features only tell classes apart.
+A description is the standard deviation, over the cutout, of every channel in the first stages of the network. These
+stages see edges, noise, colours and points of light, and know little of classes: stars, trails, error pages and empty
+frames differ there from galaxies, while the last features tell no more than the classes apart. Means are left out: most
+of a cutout is sky, whose level hardly differs from one to the next, so that the rounding of bf16 would be far more than
+that.
 """
 
 from collections.abc import Sequence
@@ -12,11 +14,9 @@ from torch import nn
 
 __all__ = ["STAGES", "Familiarity", "can_describe", "describe"]
 
-STAGES = (0, 1, 2)
-"""Stages of the network that are described, of timm's numbering: those that see half, a quarter, an eighth of the
-pixels in an EfficientNet or a ResNet."""
-
-Tensors = dict[str, torch.Tensor]
+STAGES = (0, 1, 2, 3)
+"""Stages of the network that are described, in timm's numbering: those whose maps have a half to a sixteenth of the
+cutout's side in an EfficientNet or a ResNet."""
 
 
 class Familiarity(nn.Module):
@@ -56,7 +56,7 @@ class Familiarity(nn.Module):
             self.register_buffer(name, tensor.float())
 
     def forward(self, descriptions: torch.Tensor) -> torch.Tensor:
-        """Squared distances ``(N,)`` of descriptions ``(N, D)``, divided by D: 1 for an average training galaxy."""
+        """Squared distances ``(N,)`` of descriptions ``(N, D)``, divided by D: about 1 for an average training galaxy."""
         with torch.autocast(descriptions.device.type, enabled=False):
             scaled = (descriptions.float() - self.mean) / self.scale
             along = scaled @ self.axes
@@ -66,12 +66,8 @@ class Familiarity(nn.Module):
 
 def describe(stages: Sequence[torch.Tensor]) -> torch.Tensor:
     """Descriptions ``(N, D)``, float32, of the activations ``(N, channels, h, w)`` of some stages of N cutouts."""
-    values = []
-    for stage in stages:
-        flat = stage.float().flatten(2)
-        mean = flat.mean(dim=2)
-        values += [mean, (flat - mean.unsqueeze(2)).square().mean(dim=2).sqrt()]
-    return torch.cat(values, dim=1)
+    flat = [stage.float().flatten(2) for stage in stages]
+    return torch.cat([(f - f.mean(dim=2, keepdim=True)).square().mean(dim=2).sqrt() for f in flat], dim=1)
 
 
 def can_describe(backbone: nn.Module) -> bool:

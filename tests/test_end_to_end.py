@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.verify import verify_catalog
 from tests.skies import read_catalog
 from tests.test_jobs import run, summary_of
@@ -62,3 +63,7 @@ def test_a_model_of_gz2_classifies_sdss_dr7(sky: Path, tmp_path: Path) -> None:
     spirals = catalog[catalog["gz1_class"].isin(["spiral_clockwise", "spiral_anticlockwise", "edge_on"])]
     assert len(spirals) == 341
     assert (spirals["predicted_class"] == "featured").mean() >= 0.8
+    strange = (catalog["review_flags"] & int(ReviewFlag.UNFAMILIAR)).astype(bool)
+    assert strange[catalog["gz1_class"] == "star_or_dont_know"].mean() > 0.5
+    assert strange[catalog["gz1_class"] == "elliptical"].mean() < 0.1
+    assert catalog["instability"].between(0, 0.5).all()

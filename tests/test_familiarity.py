@@ -22,19 +22,19 @@ def model_of(architecture: str, size: int = 64, weights: str = RANDOM) -> Morpho
     return build_model(spec, weights)
 
 
-def test_a_description_is_the_mean_and_deviation_of_each_channel() -> None:
+def test_a_description_is_the_deviation_of_each_channel() -> None:
     stages = [torch.randn(2, 3, 8, 8), torch.randn(2, 5, 4, 4)]
-    wanted = [f(stage, (2, 3)) for stage in stages for f in (torch.mean, lambda t, d: torch.std(t, d, correction=0))]
+    wanted = [torch.std(stage, (2, 3), correction=0) for stage in stages]
     assert torch.allclose(describe(stages), torch.cat(wanted, 1), atol=1e-5)
 
 
 def test_the_distance_is_the_mahalanobis_distance_per_dimension() -> None:
     samples = NUMBERS.normal(size=(4000, 6)) @ NUMBERS.normal(size=(6, 6)) + 5
     found = fit_familiarity(samples)(torch.from_numpy(samples)).numpy()
-    away = samples - samples.mean(axis=0)
-    wanted = np.einsum("ni,ij,nj->n", away, np.linalg.inv(np.cov(samples.T)), away) / 6
-    assert np.corrcoef(found, wanted)[0, 1] > 0.9
-    assert found.mean() == pytest.approx(1, abs=0.15)
+    away = (samples - samples.mean(axis=0)) / samples.std(axis=0)
+    inverse = np.linalg.inv(np.cov(away.T, bias=True) + 0.1 * np.eye(6))
+    assert np.allclose(found, np.einsum("ni,ij,nj->n", away, inverse, away) / 6, rtol=1e-3)
+    assert 0.5 < found.mean() < 1
 
 
 def test_what_lies_outside_the_kept_axes_is_far() -> None:
@@ -42,7 +42,7 @@ def test_what_lies_outside_the_kept_axes_is_far() -> None:
     familiarity = fit_familiarity(flat)
     assert familiarity.axes.shape == (100, 64)
     odd = torch.from_numpy(flat[:5]).clone()
-    odd[:, -1] += 2  # breaks what all galaxies have in common
+    odd[:, -1] += 5  # breaks what all galaxies have in common
     assert (familiarity(odd) > 2 * familiarity(torch.from_numpy(flat[:5]))).all()
 
 

@@ -11,7 +11,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+from galaxy_batch.checkpoint import load_checkpoint, save_checkpoint
 from galaxy_batch.config import CatalogConfig, ReportConfig, ReviewConfig, parse_config
 from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.pipeline import classify_release, plan_release
@@ -20,6 +22,7 @@ from galaxy_batch.synthetic import SurveyFiles
 from galaxy_batch.verify import verify_catalog
 from tests.conftest import SavedModel, save_random_model
 from tests.skies import read_catalog
+from train.familiarity import measure_familiarity
 
 pytestmark = pytest.mark.usefixtures("ray_started")
 
@@ -203,6 +206,43 @@ def test_other_settings_never_replace_a_catalog_unasked(
     summary = classify_release(plan_release(dataclasses.replace(changed, overwrite=True)))
     assert summary["flag_counts"]["LOW_CONFIDENCE"] == 36
     assert verify_catalog(summary["catalog_uri"]) == []
+
+
+def test_flags_that_a_checkpoint_cannot_set_are_named(
+    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    plan = plan_release(config_for(survey, saved_model, tmp_path))
+    assert plan.limits == {"min_confidence": 0.6, "max_unfamiliarity": None, "max_instability": None}
+    assert "no row will be UNFAMILIAR" in caplog.text
+    assert "no row will be UNSTABLE: one view is looked at" in caplog.text
+    for name, remedy in (("max_unfamiliarity", "train it anew"), ("max_instability", "stability_views")):
+        with pytest.raises(InputError, match=remedy):
+            plan_release(config_for(survey, saved_model, tmp_path, review={name: 0.4}))
+    caplog.clear()
+    plan_release(config_for(survey, saved_model, tmp_path, classify={"stability_views": 2}))
+    assert "neither the checkpoint nor review.max_instability gives a limit" in caplog.text
+
+
+def test_unfamiliar_and_unstable_rows_are_flagged(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
+    checkpoint, model = load_checkpoint(saved_model.uri)
+    pixels = torch.randint(0, 60, (40, 3, 64, 64), dtype=torch.uint8)
+    model.familiarity = measure_familiarity(model, pixels, torch.device("cpu"), 0)
+    uri = str(tmp_path / "model.safetensors")
+    knowing = save_checkpoint(uri, dataclasses.replace(checkpoint, max_unfamiliarity=1e9, max_instability=0.0), model)
+    settings: dict[str, Any] = {"classify": {"chunk_rows": 7, "stability_views": 2}, "review": {"max_unfamiliarity": 2}}
+    plan = plan_release(config_for(survey, SavedModel(uri, knowing), tmp_path, **settings))
+    assert plan.limits == {"min_confidence": 0.6, "max_unfamiliarity": 2.0, "max_instability": 0.0}
+    summary = classify_release(plan)
+    catalog = read(summary)
+    unfamiliar = (catalog["review_flags"] & int(ReviewFlag.UNFAMILIAR)).astype(bool)
+    unstable = (catalog["review_flags"] & int(ReviewFlag.UNSTABLE)).astype(bool)
+    assert (unfamiliar == (catalog["unfamiliarity"] > 2)).all()
+    assert (unstable == (catalog["instability"] > 0)).all()
+    assert 0 < unfamiliar.sum() == summary["flag_counts"]["UNFAMILIAR"]
+    assert 0 < unstable.sum() == summary["flag_counts"]["UNSTABLE"]
+    assert (catalog["unfamiliarity"].isna() == (catalog["status"] != "ok")).all()
+    assert (catalog["instability"].isna() == (catalog["status"] != "ok")).all()
 
 
 def test_models_never_mix(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ __all__ = ["fit_familiarity", "measure_familiarity"]
 _FORWARD_BATCH = 64
 _MOST_GALAXIES = 4096  # more would not make the statistics better
 _AXES, _GALAXIES_PER_AXIS = 64, 10  # an axis that few galaxies agree on is chance
-_FLOOR = 0.01  # variance that every direction has at least, of scaled descriptions: bf16 has no finer steps
+_LEAST_SCALE = 0.1  # of a channel, as a share of the median channel's: some are hardly ever awake
+_FLOOR = 0.1  # added to the variance of every direction of scaled descriptions: what rounding and chance may change
 
 
 @torch.no_grad()
@@ -52,7 +53,7 @@ def measure_familiarity(
 def fit_familiarity(descriptions: npt.NDArray[np.float64]) -> Familiarity:
     """The statistics of descriptions ``(N, D)``; see `Familiarity`."""
     mean, scale = descriptions.mean(axis=0), descriptions.std(axis=0)
-    scale = np.maximum(scale, 1e-6 * max(float(scale.max()), 1e-6))  # a channel that is always the same
+    scale = np.maximum(scale, _LEAST_SCALE * max(float(np.median(scale)), 1e-6))
     scaled = (descriptions - mean) / scale
     variance, axes = np.linalg.eigh(scaled.T @ scaled / len(scaled))
     variance, axes = np.maximum(variance[::-1], 0) + _FLOOR, axes[:, ::-1]
