@@ -56,7 +56,7 @@ class Familiarity(nn.Module):
             self.register_buffer(name, tensor.float())
 
     def forward(self, descriptions: torch.Tensor) -> torch.Tensor:
-        """Squared distances ``(N,)`` of descriptions ``(N, D)``, divided by D: about 1 for an average training galaxy."""
+        """Squared distances ``(N,)`` of descriptions ``(N, D)``, divided by D: about 1 for a training galaxy."""
         with torch.autocast(descriptions.device.type, enabled=False):
             scaled = (descriptions.float() - self.mean) / self.scale
             along = scaled @ self.axes
