@@ -132,6 +132,6 @@ def test_what_is_no_galaxy_is_unfamiliar(sky: Path) -> None:
     stars = [images / f"{row['dr7objid']}.jpeg" for row in objects if row["gz1_class"] == "star_or_dont_know"]
     others = [images / f"{row['dr7objid']}.jpeg" for row in objects if row["gz1_class"] == "elliptical"][:200]
     assert auroc(ordinary, distances(error_pages())) > 0.99
-    assert auroc(ordinary, distances(real_cutouts(stars))) > 0.88  # about a third of the 32 are faint galaxies
+    assert auroc(ordinary, distances(real_cutouts(stars))) > 0.9  # about a third of the 32 are faint galaxies
     assert 0.4 < auroc(ordinary, distances(real_cutouts(others))) < 0.65  # the same survey from another archive
     assert ordinary.mean() == pytest.approx(1, abs=0.15)
