@@ -33,7 +33,7 @@ class Answers:
     """The first chunk of each file."""
 
     def file(self, number: int) -> str:
-        """An Arrow file of `object_id`, `_chunk`, `image_hash`, `p_<class>`, `DOUBTS`, `_blank_fraction`, by `_chunk`."""
+        """An Arrow file: `object_id`, `_chunk`, `image_hash`, `p_<class>`, `DOUBTS`, `_blank_fraction`, by `_chunk`."""
         return join(self.folder_uri, f"answers-{number:06d}.arrow")
 
     def of_chunk(self, chunk: int) -> pa.Table:

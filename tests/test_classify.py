@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
 import torch
 from PIL import Image
 
-from galaxy_batch.checkpoint import load_checkpoint
+from galaxy_batch.checkpoint import load_checkpoint, save_checkpoint
 from galaxy_batch.classify import Classifier
 from galaxy_batch.config import ClassifyConfig, ManifestConfig
 from galaxy_batch.cutouts import fetch_cutouts
@@ -20,6 +21,7 @@ from galaxy_batch.synthetic import DEFECTS, SurveyFiles
 from tests.conftest import SavedModel
 from train.calibration import softmax
 from train.cutouts import load_cutouts
+from train.familiarity import measure_familiarity
 from train.fit import predict_logits
 
 
@@ -82,6 +84,26 @@ def test_a_chunk_without_any_image(saved_model: SavedModel) -> None:
     rows = classifier(saved_model)(fetched([None, b"text"]))
     assert rows["predicted_class"].null_count == 2
     assert rows["predicted_class"].type == pa.dictionary(pa.int32(), pa.string())
+
+
+def test_how_strange_a_cutout_is_and_how_far_its_views_differ(saved_model: SavedModel, tmp_path: Path) -> None:
+    checkpoint, model = load_checkpoint(saved_model.uri)
+    galaxies = load_cutouts(fetched([render(i, seed=4) for i in range(60)]), 64, 0.75, threads=1).pixels
+    model.familiarity = measure_familiarity(model, galaxies, torch.device("cpu"), 0)
+    uri = str(tmp_path / "model.safetensors")
+    save_checkpoint(uri, checkpoint, model)
+    actor = Classifier(uri, ClassifyConfig(stability_views=4), 4, "torch", "fp32", 1)
+    noise = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(noise, "PNG")
+    rows = actor(fetched([render(99, seed=4), b"", noise.getvalue(), None]))
+    for name in ("unfamiliarity", "instability"):
+        assert rows[name].type == pa.float32()
+        assert rows[name].is_valid().to_pylist() == [True, False, True, False]
+    ordinary, strange = rows["unfamiliarity"].drop_null().to_pylist()
+    assert ordinary < 2 < strange
+    plain = classifier(saved_model)(fetched([render(99, seed=4)]))
+    assert plain["p_smooth"][0].as_py() == pytest.approx(rows["p_smooth"][0].as_py(), abs=1e-6)
+    assert plain["unfamiliarity"].null_count == plain["instability"].null_count == 1
 
 
 class ResizingEngine:
