@@ -16,7 +16,7 @@ from galaxy_batch.crossmatch import gather_answers
 from galaxy_batch.earlier import Earlier
 from galaxy_batch.errors import InputError
 from galaxy_batch.manifest import Manifest, open_manifest
-from galaxy_batch.rows import ReviewFlag
+from galaxy_batch.rows import DOUBTS, ReviewFlag
 from tests.skies import CLASSES, in_turn, publish_rows, sky_rows
 
 ROWS = 900
@@ -93,17 +93,23 @@ def test_text_ids_and_nothing_in_common(tmp_path: Path) -> None:
     assert (len(gathered(answers, manifest)), answers.vanished) == (0, 300)
 
 
-def test_a_row_with_a_flag_that_cannot_be_made_again_has_no_answer(rows: pa.Table, tmp_path: Path) -> None:
+def test_an_answer_is_all_that_flags_are_made_from(rows: pa.Table, tmp_path: Path) -> None:
     flags = rows["review_flags"].to_numpy().copy()
-    flags[:4] |= np.array([ReviewFlag.UNSTABLE, ReviewFlag.UNFAMILIAR, ReviewFlag.BLANK, ReviewFlag.AUDIT], np.int32)
-    place = rows.column_names.index("review_flags")
-    flagged = rows.set_column(place, "review_flags", pa.array(flags)).slice(0, 300)
+    flags[:4] |= np.array([0, ReviewFlag.UNFAMILIAR, ReviewFlag.BLANK, ReviewFlag.AUDIT], np.int32)
+    flagged = rows
+    for name, values in {
+        "review_flags": flags,
+        **{name: np.arange(len(rows), dtype=np.float32) for name in DOUBTS},
+    }.items():
+        flagged = flagged.set_column(rows.column_names.index(name), name, pa.array(values))
+    flagged = flagged.slice(0, 300)
     manifest, config = manifest_of(flagged.slice(0, 4), tmp_path / "objects.parquet")
     earlier = earlier_at(publish_rows(tmp_path / "earlier", flagged))
     answers = gather_answers(earlier, manifest, config, str(tmp_path / "a"), in_turn)
     found = {row["object_id"]: row for row in gathered(answers, manifest).to_pylist()}
     in_order = [found[i] for i in flagged["object_id"].to_pylist()[:4]]
-    assert [row["image_hash"] is not None for row in in_order] == [False, False, True, True]
+    assert [row["image_hash"] for row in in_order] == flagged["image_hash"].to_pylist()[:4]
+    assert [[row[name] for name in DOUBTS] for row in in_order] == [[n, n] for n in range(4)]
     assert [row["_blank_fraction"] for row in in_order] == [0, 0, 1, 0]
 
 
