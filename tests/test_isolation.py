@@ -78,6 +78,7 @@ def test_an_undisturbed_chunk_is_classified_as_ever(saved_model: SavedModel) -> 
     assert careful(rows).equals(Classifier(**model(saved_model))(rows))
 
 
+@pytest.mark.faults
 def test_a_cutout_that_kills_is_one_row_and_the_others_are_as_ever(
     saved_model: SavedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,7 +113,6 @@ def test_a_chunk_whose_worker_was_lost_for_another_reason_is_just_classified(sav
     assert classify_apart(rows, 1.0, model(saved_model)).equals(Classifier(**model(saved_model))(rows))
 
 
-@pytest.mark.faults
 def test_what_the_child_raises_is_not_taken_for_a_death(saved_model: SavedModel) -> None:
     with pytest.raises(RuntimeError, match="no-such-model") as caught:
         classify_apart(chunk([None]), 1.0, {**model(saved_model), "checkpoint_uri": "/no-such-model.safetensors"})
