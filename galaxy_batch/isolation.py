@@ -97,7 +97,7 @@ def classify_apart(rows: pa.Table, row_limit_s: float, model: Mapping[str, Any])
         try:
             return child.classify(rows, row_limit_s)
         except _Ended as ended:
-            _check_good_cutout(child, rows, row_limit_s, ended.reason)
+            _check_good_cutout(child, rows[CHUNK][0].as_py(), row_limit_s, ended.reason)
         found = culprits(survives, len(rows))
         logger.warning("found %d cutouts that end the process that reads them", len(found))
         try:
@@ -239,17 +239,17 @@ def _ending(exit_code: int | None) -> str:
     return f"was ended by {name}{hint}"
 
 
-def _check_good_cutout(child: _Child, rows: pa.Table, row_limit_s: float, reason: str) -> None:
+def _check_good_cutout(child: _Child, chunk: int, row_limit_s: float, reason: str) -> None:
     """A cutout that nothing is wrong with; a child that dies of it as well says nothing about the others."""
     image = io.BytesIO()
     Image.linear_gradient("L").convert("RGB").save(image, "JPEG")
-    good = _replaced(rows.slice(0, 1), IMAGE_BYTES, pa.array([image.getvalue()], pa.large_binary()))
-    good = _replaced(_replaced(good, "status", pa.array([str(Status.OK)])), "error", pa.nulls(1, pa.string()))
+    content = pa.array([image.getvalue()], pa.large_binary())
+    good = pa.table({IMAGE_BYTES: content, "status": [str(Status.OK)], "error": pa.nulls(1, pa.string())})
     try:
         child.classify(good, row_limit_s)
     except _Ended:
         raise RuntimeError(
-            f"the process that classifies chunk {rows[CHUNK][0]} {reason}, and so it does with a cutout that is known "
+            f"the process that classifies chunk {chunk} {reason}, and so it does with a cutout that is known "
             "to be good: it is not the cutouts but the model's libraries or the machine"
         ) from None
 
