@@ -65,7 +65,7 @@ def _map_of_shares(counts: ReleaseCounts) -> str:
     overall = of_class.sum() / judged
     known, masked = total >= _TOO_FEW, (total > 0) & (total < _TOO_FEW)
     shares = np.where(known, of_class / np.maximum(total, 1), np.nan)
-    ramp = _share_ramp(shares[known], overall, name)
+    ramp = _share_ramp(shares[known], total[known], overall, name)
     words = f"Map of the share of class {name}; {percent(overall)} overall"
     spread = _spread(of_class[known], total[known], overall)
     return section(
@@ -96,11 +96,12 @@ def _density_ramp(density: npt.NDArray[np.float64]) -> Ramp:
     return Ramp(math.log10(low), math.log10(high), _DENSITY, named, "galaxies per square degree")
 
 
-def _share_ramp(shares: npt.NDArray[np.float64], overall: float, name: str) -> Ramp:
-    """Symmetric about the overall share, so that colours say more or less than that."""
+def _share_ramp(shares: npt.NDArray[np.float64], total: npt.NDArray[np.int64], overall: float, name: str) -> Ramp:
+    """Symmetric about the overall share, so that colours say more or less than that; chance alone stays pale."""
     reach = 0.05
     if len(shares):
-        reach = max(reach, *(abs(float(q) - overall) for q in np.quantile(shares, [0.02, 0.98])))
+        by_chance = 3 * math.sqrt(overall * (1 - overall) / float(np.median(total)))
+        reach = max(reach, by_chance, *(abs(float(q) - overall) for q in np.quantile(shares, [0.02, 0.98])))
     low, high = overall - reach, overall + reach
     ticks = tuple((share, f"{100 * share:g}%") for share in round_ticks(max(low, 0), min(high, 1), 6))
     return Ramp(low, high, _SHARES, ticks, f"share of “{name}”")
