@@ -73,7 +73,7 @@ def write_release_page(
         "Classes": classes_section(counts, float(manifest["min_confidence"])),
         "The sky": sky_section(counts),
         "Accuracy to expect": accuracy_section(counts, manifest),
-        "Review": review_section(counts, [examples[place] for place in failed]),
+        "Review": review_section(counts, manifest, [examples[place] for place in failed]),
         "Galaxies": cutouts_section(shown),
         "How to query it": queries_section(without_secrets(catalog_uri), counts.classes),
         "How it was made": making_section(manifest, run or _run_record(catalog_uri, manifest)),

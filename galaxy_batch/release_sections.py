@@ -131,17 +131,14 @@ def _review_curve(counts: ReleaseCounts) -> str:
     )
 
 
-def review_section(counts: ReleaseCounts, failures: Sequence[Example]) -> str:
+def review_section(counts: ReleaseCounts, manifest: Mapping[str, Any], failures: Sequence[Example]) -> str:
     """Which rows are flagged and why, and what went wrong with cutouts."""
-    flags = [
-        [
-            f"{flag.name}: {_REASONS[flag]}",
-            f"{counts.flagged(flag):,}",
-            percent(share(counts.flagged(flag), counts.rows)),
-            f"{counts.flagged(flag, alone=True):,}",
-        ]
-        for flag in ReviewFlag
-    ]
+    flags = []
+    for flag in ReviewFlag:
+        rows = counts.flagged(flag)
+        numbers = [f"{rows:,}", percent(share(rows, counts.rows)), f"{counts.flagged(flag, alone=True):,}"]
+        seen = rows > 0 or _looked_for(flag, manifest)
+        flags.append([f"{flag.name}: {_REASONS[flag]}", *(numbers if seen else ["not looked for", "–", "–"])])
     statuses = [[status, f"{n:,}", percent(share(n, counts.rows))] for status, n in counts.statuses.most_common()]
     shown = [[str(e.object_id), e.status, e.error or ""] for e in failures]
     return (
@@ -205,11 +202,23 @@ def making_section(manifest: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     """Where the catalog comes from."""
     names = ("release", "survey", "created", "run_id", "fingerprint", "model_id", "min_confidence", "rows")
     made = {name: manifest[name] for name in names if name in manifest} | {"files": len(manifest["files"])}
+    made |= {"reused": manifest["reuse"]} if manifest.get("reuse") else {}
     made |= {name: run[name] for name in ("steady_rate_per_s", "step_seconds", "computed_rows") if run.get(name)}
     model = {k: v for k, v in manifest.get("checkpoint", {}).items() if k not in ("training", "checkpoint_id")}
     parts = {"The run": made, "The model": model, "Versions": manifest.get("versions", {})}
     shown = "".join(f"<div>{section(title, settings(values))}</div>" for title, values in parts.items() if values)
     return side_by_side(shown) + section("Config", settings(manifest.get("config", {})))
+
+
+def _looked_for(flag: ReviewFlag, manifest: Mapping[str, Any]) -> bool:
+    """Whether rows could have this flag: two need a limit, and one of them several views of each cutout."""
+    if flag == ReviewFlag.UNFAMILIAR:
+        return manifest.get("max_unfamiliarity") is not None
+    if flag == ReviewFlag.UNSTABLE:
+        model = manifest.get("checkpoint", {}).get("spec", {}).get("views", 1)
+        asked = manifest.get("config", {}).get("classify", {}).get("stability_views", 1)
+        return manifest.get("max_instability") is not None and max(model, asked) > 1
+    return True
 
 
 def _from(lowest: int, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -60,5 +60,5 @@ def test_ticks_are_round_and_within(low: float, width: float, about: int) -> Non
     if len(ticks) > 1:
         step = (ticks[-1] - ticks[0]) / (len(ticks) - 1)
         digit = step / 10 ** math.floor(math.log10(step) + 1e-9)
-        assert min(abs(digit - 1), abs(digit - 2), abs(digit - 5)) < 1e-3
+        assert min(abs(digit - round_one) for round_one in (1, 2, 5, 10)) < 1e-3
     assert round_ticks(3.0, 3.0, 5) == [3.0]

@@ -7,7 +7,7 @@ import pytest
 
 from galaxy_batch.catalog import read_manifest
 from galaxy_batch.healpix import coarser, pixels_at
-from galaxy_batch.release_counts import BINS, SKY_ORDER, ReleaseCounts, count_release, mapped_class
+from galaxy_batch.release_counts import BINS, SHOWN_FLAGS, SKY_ORDER, ReleaseCounts, count_release, mapped_class
 from galaxy_batch.release_examples import Example, read_examples
 from galaxy_batch.rows import ReviewFlag
 from tests.skies import publish_rows, read_catalog, sky_rows
@@ -99,8 +99,11 @@ def test_rows_are_drawn_from_where_they_should_be(counted: Counted) -> None:
         assert all(e.confidence is not None and e.confidence <= low + 1 / BINS for e in uncertain)
         assert {e.predicted_class for e in [*confident, *uncertain, *flagged]} == {name}
         assert not any(e.review_flags & DOUBTS for e in [*confident, *uncertain])
-        assert [bool(e.review_flags & ReviewFlag.BLANK) for e in flagged] == [False, True] * 3  # in turn
-        assert "BLANK" in flagged[1].flags
+        doubts = [next(flag for flag in SHOWN_FLAGS if e.review_flags & flag) for e in flagged]
+        there = [flag for flag in SHOWN_FLAGS if (of_class["review_flags"] & int(flag)).any()]
+        assert {ReviewFlag.BLANK, ReviewFlag.REPEATED_IMAGE} <= set(there)
+        assert doubts == (there * 6)[:6]  # in turn
+        assert all(str(flag.name) in e.flags for flag, e in zip(doubts, flagged, strict=True))
     failed = counted.examples(counts.failed_of("missing"))
     assert [(e.status, e.error, e.confidence) for e in failed] == [("missing", "no such file", None)] * 6
     assert counts.failed_of("unreachable") == []

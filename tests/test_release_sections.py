@@ -45,12 +45,24 @@ def test_classes_and_flags_are_counted() -> None:
     text = Page(classes_section(counts_of(), 0.75)).text
     assert "smooth10050.0%100100.0%" in text
     assert "no class" in text
-    text = Page(review_section(counts_of(), [])).text
+    text = Page(review_section(counts_of(), {}, [])).text
     assert "110 of 210 rows have at least one flag" in text
     assert re.search(r"LOW_CONFIDENCE: [^0-9]*10047.6%97", text)
     assert re.search(r"AUDIT: [^0-9]*31.4%0", text)
     for flag in ReviewFlag:
         assert f"{flag.name}: " in text
+
+
+def test_flags_that_nobody_looked_for_are_not_said_to_be_none() -> None:
+    def shown(**manifest: object) -> list[str]:
+        text = Page(review_section(counts_of(), manifest, [])).text
+        return re.findall(r"(UNFAMILIAR|UNSTABLE): [a-z, ]*?not looked for", text)
+
+    several, one = {"classify": {"stability_views": 2}}, {"classify": {"stability_views": 1}}
+    assert shown() == ["UNFAMILIAR", "UNSTABLE"]
+    assert shown(max_unfamiliarity=1.5, max_instability=0.1, config=one) == ["UNSTABLE"]
+    assert shown(max_unfamiliarity=1.5, max_instability=0.1, config=several) == []
+    assert shown(max_instability=0.1, checkpoint={"spec": {"views": 8}}) == ["UNFAMILIAR"]
 
 
 @pytest.mark.parametrize("classes", [("smooth",), ("a", "b", "c"), tuple("abcdefghij")], ids=len)
