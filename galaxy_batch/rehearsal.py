@@ -127,7 +127,7 @@ def _classify(plan: ReleasePlan, rows: pa.Table, workers: Workers) -> tuple[pa.T
     started = time.monotonic()
     classifier = Classifier(**model_arguments(plan, workers))
     start_s = time.monotonic() - started
-    classified = flag_for_review(classifier(fetched), plan.config.review, plan.min_confidence)
+    classified = flag_for_review(classifier(fetched), plan.config.review, **plan.limits)
     good = np.flatnonzero([status == Status.OK for status in classified["status"].to_pylist()])
     if not len(good):
         return classified, _Pace(start_s, len(rows) / max(read_s, 1e-9), None)

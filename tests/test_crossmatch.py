@@ -74,7 +74,8 @@ def test_each_chunk_gets_the_answers_of_its_objects(
         was = wanted[row["object_id"]]
         ok = was["status"] == "ok"
         assert row["image_hash"] == (was["image_hash"] if ok else None)
-        assert (row["p_smooth"], row["p_featured"]) == (was["p_smooth"], was["p_featured"])
+        for name in ("p_smooth", "p_featured", "unfamiliarity", "instability"):
+            assert row[name] == was[name]
         assert row["_blank_fraction"] == bool(was["review_flags"] & ReviewFlag.BLANK)
     left = sorted(path.name for path in (tmp_path / "answers").iterdir())
     assert left[-1] == "answers.json"
