@@ -8,11 +8,13 @@ from tests.faults.experiment import Experiment
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(500)]
 
+ALWAYS = 1e9
+
 
 @pytest.mark.parametrize(
     ("fault", "title", "at", "method", "done", "seed"),
     [
-        ("kill -9 of a model actor", "Classifier", "/parts/part-", "PUT", False, 1),
+        ("kill -9 of a model actor", "Classifier", "survey/images/", "GET", False, 1),
         ("kill -9 of a read worker", "fetch_cutouts", "survey/images/", "GET", False, 2),
         ("kill -9 of a write worker after its upload", "write_part", "/parts/part-", "PUT", True, 3),
     ],
@@ -21,13 +23,13 @@ def test_a_worker_dies(
     experiment: Experiment, fault: str, title: str, at: str, method: str, done: bool, seed: int
 ) -> None:
     """The run goes on by itself: exit code 0."""
-    rng, killed = random.Random(seed), list[int]()
+    rng, killed, proxy = random.Random(seed), list[int](), experiment.store.proxy
     last = experiment.chunks if method == "PUT" else len(experiment.ids)
-    moments = sorted(rng.sample(range(1, last * 3 // 4), 3))
+    proxy.slow_s = 0.3
+    proxy.fail("survey/images/", "slow", ALWAYS)  # so that all is at work at all these moments
     job = experiment.start()
-    for moment in moments:
-        kill = lambda: job.kill_worker(title, rng, killed)  # noqa: E731
-        experiment.store.proxy.when(at, moment, kill, method, done)
+    for moment in rng.sample(range(last // 5, last * 4 // 5), 3):
+        proxy.when(at, moment, lambda: job.kill_worker(title, rng, killed), method, done)
     ended = experiment.finish(job)
     assert ended.code == 0, ended.stderr
     assert len(killed) == 3
