@@ -250,6 +250,12 @@ class Experiment:
         """One run, from beginning to end."""
         return self.finish(self.start(*overrides))
 
+    def verify(self) -> Ended:
+        """`jobs.verify_catalog`, as a reader of the catalog runs it."""
+        job = Job(["-m", "jobs.verify_catalog", self.catalog_uri], self.store.environment, self.folder, "verify")
+        self.jobs.append(job)
+        return job.end(120)
+
     def parts(self) -> set[str]:
         """Names of the parts that are there."""
         return {name.rpartition("/")[2] for name in self._names() if "/parts/" in name}

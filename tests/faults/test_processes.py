@@ -65,3 +65,5 @@ def test_the_driver_dies(experiment: Experiment, fault: str, moments: list[tuple
     ended = experiment.run()
     assert ended.code == 0, ended.stderr
     experiment.check(fault, len(moments))
+    verified = experiment.verify()
+    assert (verified.code, verified.summary and verified.summary["problems"]) == (0, []), verified.stderr
