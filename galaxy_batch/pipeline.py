@@ -6,140 +6,41 @@
              ─> publish ─> verify ─> page
 
 `recall_answers` passes rows on as they are, unless `reuse_from` names an earlier catalog.
-`plan_release` checks everything that can be checked before Ray starts; `classify_release` does the work.
+`plan` checks everything that can be checked before Ray starts; `classify_release` does the work.
 """
 
-import contextlib
 import dataclasses
 import logging
-import platform
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import pyarrow as pa
 import ray
 
 from galaxy_batch.answers import Answers, read_answers, recall_answers, reuse_counts
 from galaxy_batch.attempts import Attempts
-from galaxy_batch.catalog import Heading, Layout, fingerprint, read_manifest, unpublish, write_json
-from galaxy_batch.checkpoint import Checkpoint, load_checkpoint
-from galaxy_batch.config import CatalogConfig
+from galaxy_batch.catalog import Heading, unpublish, write_json
 from galaxy_batch.crossmatch import gather_answers
 from galaxy_batch.cutouts import fetch_cutouts
 from galaxy_batch.dashboard import Dashboard
-from galaxy_batch.earlier import Earlier, open_earlier, verify_earlier
-from galaxy_batch.engines import Precision
-from galaxy_batch.errors import GateError, InputError
+from galaxy_batch.errors import GateError
 from galaxy_batch.isolation import CarefulClassifier
-from galaxy_batch.manifest import Chunk, Manifest, open_manifest, read_chunk
-from galaxy_batch.parts import finished_parts, write_part
+from galaxy_batch.manifest import Chunk, read_chunk
+from galaxy_batch.parts import write_part
+from galaxy_batch.plan import ReleasePlan, versions
 from galaxy_batch.progress import Progress, Stopwatch
-from galaxy_batch.publication import Places, Survey, publish, sort_parts, spread_over_ray
+from galaxy_batch.publication import Survey, publish, sort_parts, spread_over_ray
 from galaxy_batch.release_page import PAGE, write_release_page
 from galaxy_batch.review import flag_for_review
-from galaxy_batch.rows import Status, catalog_schema
-from galaxy_batch.storage import check_writable, join, list_names, remove_tree, without_secrets
+from galaxy_batch.rows import Status
+from galaxy_batch.storage import join, list_names, remove_tree, without_secrets
 from galaxy_batch.verify import verify_catalog
 from galaxy_batch.workers import Growth, Workers, workers_for
 
-__all__ = ["ReleasePlan", "classify_release", "model_arguments", "plan_release"]
+__all__ = ["classify_release"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ReleasePlan:
-    """A checked run: what goes in, where it goes, and what is left to do."""
-
-    config: CatalogConfig
-    checkpoint: Checkpoint
-    manifest: Manifest
-    layout: Layout
-    fingerprint: str
-    todo: tuple[Chunk, ...]
-    """Chunks without a part, or with one whose rows were not all reached."""
-    published: dict[str, Any] | None
-    """`manifest.json` of a catalog made from exactly this, if there is one: then there is nothing to do."""
-    earlier: Earlier | None = None
-    """The catalog of `reuse_from`; None when none is named, or nothing is to do."""
-
-    @property
-    def parts_uri(self) -> str:
-        """The folder of this plan's parts."""
-        return self.layout.parts(self.fingerprint)
-
-    @property
-    def places(self) -> Places:
-        """Where the publication reads and writes."""
-        return Places(self.parts_uri, self.layout.exchange(self.fingerprint), self.layout.catalog)
-
-    @property
-    def answers_uri(self) -> str:
-        """The folder of the earlier catalog's answers."""
-        return self.layout.earlier(self.fingerprint)
-
-    @property
-    def min_confidence(self) -> float:
-        """The review threshold: the config's, else the checkpoint's."""
-        chosen = self.config.review.min_confidence
-        return self.checkpoint.min_confidence if chosen is None else chosen
-
-    @property
-    def limits(self) -> dict[str, float | None]:
-        """Limits of LOW_CONFIDENCE, UNFAMILIAR and UNSTABLE: the config's own, else the checkpoint's, else None."""
-        review, checkpoint = self.config.review, self.checkpoint
-        return {
-            "min_confidence": self.min_confidence,
-            "max_unfamiliarity": _first(review.max_unfamiliarity, checkpoint.max_unfamiliarity),
-            "max_instability": _first(review.max_instability, checkpoint.max_instability),
-        }
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The catalog's schema."""
-        return catalog_schema(self.manifest.id_type, self.checkpoint.spec.classes, self.manifest.kept)
-
-
-def plan_release(config: CatalogConfig) -> ReleasePlan:
-    """Check the checkpoint, the manifest and the output, and see what an earlier run has finished. Needs no Ray.
-
-    Raises:
-        InputError: something that was given cannot be used.
-    """
-    checkpoint, model = load_checkpoint(config.checkpoint_uri)
-    _check_flags(config, checkpoint, known=model.familiarity is not None)
-    layout = Layout(config.output_uri, config.release, checkpoint.checkpoint_id)
-    with _refused("manifest.uri", config.manifest.uri, "read"):
-        manifest = open_manifest(config.manifest, config.classify.chunk_rows)
-    if config.classify.precision == "auto":
-        precision: Precision = "bf16" if checkpoint.bf16_agrees else "fp32"
-        config = dataclasses.replace(config, classify=dataclasses.replace(config.classify, precision=precision))
-    mark = fingerprint(manifest.content_id, checkpoint.checkpoint_id, _settings(config))
-    with _refused("output_uri", config.output_uri, "read"):
-        published = read_manifest(layout.catalog)
-    if published is not None and published["fingerprint"] != mark:
-        if not config.overwrite:
-            raise InputError(
-                "output_uri",
-                layout.catalog,
-                "a catalog made from another manifest or other settings is published here; set overwrite = true to "
-                "replace it, or choose another release name or output_uri",
-            )
-        published = None
-    if published is None:
-        with _refused("output_uri", config.output_uri, "written"):
-            check_writable(layout.root)
-    with _refused("output_uri", config.output_uri, "listed"):
-        done = finished_parts(layout.parts(mark), config.keep_unreachable)
-    todo = tuple(chunk for chunk in manifest.chunks if chunk.index not in done)
-    plan = ReleasePlan(config, checkpoint, manifest, layout, mark, todo, published)
-    if config.reuse_from is None or published is not None or not todo:
-        return plan
-    return dataclasses.replace(plan, earlier=_verified_earlier(plan))
 
 
 def classify_release(plan: ReleasePlan) -> dict[str, Any]:
@@ -154,7 +55,7 @@ def classify_release(plan: ReleasePlan) -> dict[str, Any]:
         summary = _summary(plan, plan.published, started, already_published=True)
         return {**summary, "report_uri": _report(plan, None)}
     run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
-    record = {"run_id": run_id, "fingerprint": plan.fingerprint, "config": _shown(plan.config), "versions": _versions()}
+    record = {"run_id": run_id, "fingerprint": plan.fingerprint, "config": plan.shown_config, "versions": versions()}
     write_json(plan.layout.run(run_id), {**record, "state": "running"})
     steps = Stopwatch()
     try:
@@ -228,7 +129,7 @@ def _written_parts(
     careful = {
         "attempts": Attempts(config.runtime.max_suspect_chunks),
         "row_limit_s": config.runtime.row_limit_s,
-        "model": model_arguments(plan, workers),
+        "model": plan.model_arguments(workers),
     }
     written: Iterable[dict[str, Any]] = (
         ray.data.from_items([chunk.as_item() for chunk in chunks], override_num_blocks=len(chunks))
@@ -258,8 +159,8 @@ def _publish(plan: ReleasePlan, survey: Survey, run_id: str) -> dict[str, Any]:
         **plan.limits,
         "schema": heading.columns,
         "checkpoint": dataclasses.asdict(plan.checkpoint),
-        "config": _shown(plan.config),
-        "versions": _versions(),
+        "config": plan.shown_config,
+        "versions": versions(),
         "reuse": _reuse(plan, survey),
     }
     max_rows = plan.config.publish.max_rows
@@ -321,59 +222,8 @@ def _check_failures(plan: ReleasePlan, survey: Survey, started: float) -> None:
     raise GateError(message, {**_summary(plan, counts, started), "catalog_uri": None})
 
 
-def _verified_earlier(plan: ReleasePlan) -> Earlier:
-    """The catalog of `reuse_from`: verified here, unless the run that this one resumes has read it."""
-    earlier = open_earlier(plan.config, plan.checkpoint.checkpoint_id, plan.manifest.id_type)
-    gathered = read_answers(plan.answers_uri)
-    if gathered is None or gathered.earlier_id != earlier.content_id:
-        verify_earlier(earlier, _versions())
-    return earlier
-
-
 def _reuse(plan: ReleasePlan, survey: Survey) -> dict[str, Any] | None:
     return reuse_counts(survey.rows, survey.origins, read_answers(plan.answers_uri))
-
-
-def _check_flags(config: CatalogConfig, checkpoint: Checkpoint, known: bool) -> None:
-    """Say which flags this checkpoint cannot set; a limit for one of them would never be looked at."""
-    views = max(checkpoint.spec.views, config.classify.stability_views)
-    if not known:
-        if config.review.max_unfamiliarity is not None:
-            remedy = "the checkpoint has no statistics of its training galaxies; train it anew, or leave this out"
-            raise InputError("review.max_unfamiliarity", config.review.max_unfamiliarity, remedy)
-        logger.warning("no row will be UNFAMILIAR: the checkpoint has no statistics of its training galaxies")
-    if views > 1 and checkpoint.max_instability is None and config.review.max_instability is None:
-        logger.warning("no row will be UNSTABLE: neither the checkpoint nor review.max_instability gives a limit")
-    if views == 1:
-        if config.review.max_instability is not None:
-            remedy = "this checkpoint looks at one view; ask for more with classify.stability_views, or leave this out"
-            raise InputError("review.max_instability", config.review.max_instability, remedy)
-        logger.info("no row will be UNSTABLE: one view is looked at, see classify.stability_views")
-
-
-def _first(*limits: float | None) -> float | None:
-    return next((limit for limit in limits if limit is not None), None)
-
-
-@contextlib.contextmanager
-def _refused(field: str, uri: str, wanted: str) -> Iterator[None]:
-    """What a store does not let be read, written or listed is bad input."""
-    try:
-        yield
-    except (OSError, NotImplementedError) as error:
-        raise InputError(field, uri, f"cannot be {wanted}: {error}") from None
-
-
-def model_arguments(plan: ReleasePlan, workers: Workers) -> dict[str, Any]:
-    """What the Classifier of a plan is made with."""
-    return {
-        "checkpoint_uri": plan.config.checkpoint_uri,
-        "config": plan.config.classify,
-        "batch_size": workers.batch_size,
-        "engine": workers.engine,
-        "precision": plan.config.classify.precision,
-        "threads": workers.threads,
-    }
 
 
 def _part_arguments(plan: ReleasePlan) -> dict[str, Any]:
@@ -383,15 +233,6 @@ def _part_arguments(plan: ReleasePlan) -> dict[str, Any]:
         "release": plan.config.release,
         "model_id": plan.checkpoint.checkpoint_id,
     }
-
-
-def _settings(config: CatalogConfig) -> dict[str, Any]:
-    """The settings that change a value.
-
-    `reuse_from` is none of them: what is taken over is what would be computed. So a run may be resumed with it or
-    without, and the catalog of both is the same.
-    """
-    return {"classify": dataclasses.asdict(config.classify), "review": dataclasses.asdict(config.review)}
 
 
 def _summary(
@@ -416,20 +257,3 @@ def _summary(
         "steady_rate_per_s": None,
         "step_seconds": {},
     }
-
-
-def _shown(config: CatalogConfig) -> dict[str, Any]:
-    """The config as it may be written down: locations without credentials."""
-
-    def shown(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: shown(inner) for key, inner in value.items()}
-        return without_secrets(value) if isinstance(value, str) else value
-
-    result: dict[str, Any] = shown(dataclasses.asdict(config))
-    return result
-
-
-def _versions() -> dict[str, str]:
-    packages = ("galaxy-batch", "ray", "torch", "timm", "pillow", "pyarrow")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -22,7 +22,7 @@ from galaxy_batch.classify import Classifier
 from galaxy_batch.cutouts import fetch_cutouts
 from galaxy_batch.errors import InputError, without_secrets
 from galaxy_batch.manifest import Manifest, read_chunk
-from galaxy_batch.pipeline import ReleasePlan, model_arguments
+from galaxy_batch.plan import ReleasePlan
 from galaxy_batch.review import flag_for_review
 from galaxy_batch.rows import IMAGE_URI, Status
 from galaxy_batch.workers import Workers, workers_on
@@ -125,7 +125,7 @@ def _classify(plan: ReleasePlan, rows: pa.Table, workers: Workers) -> tuple[pa.T
     read_s = time.monotonic() - started
     logger.info("%d cutouts fetched in %.1f s", len(rows), read_s)
     started = time.monotonic()
-    classifier = Classifier(**model_arguments(plan, workers))
+    classifier = Classifier(**plan.model_arguments(workers))
     start_s = time.monotonic() - started
     classified = flag_for_review(classifier(fetched), plan.config.review, **plan.limits)
     good = np.flatnonzero([status == Status.OK for status in classified["status"].to_pylist()])

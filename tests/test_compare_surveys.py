@@ -13,7 +13,8 @@ from PIL import Image
 
 from galaxy_batch.config import CatalogConfig, parse_config
 from galaxy_batch.errors import GateError
-from galaxy_batch.pipeline import classify_release, plan_release
+from galaxy_batch.pipeline import classify_release
+from galaxy_batch.plan import plan_release
 from jobs.compare_catalogs import compare
 from tests.conftest import REPOSITORY, SavedModel
 

@@ -17,7 +17,8 @@ from galaxy_batch.catalog import unpublish
 from galaxy_batch.checkpoint import load_checkpoint, save_checkpoint
 from galaxy_batch.config import CatalogConfig, ReportConfig, parse_config
 from galaxy_batch.errors import GateError, InputError
-from galaxy_batch.pipeline import classify_release, plan_release
+from galaxy_batch.pipeline import classify_release
+from galaxy_batch.plan import plan_release
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.synthetic import SurveyFiles
 from galaxy_batch.verify import verify_catalog
@@ -207,22 +208,6 @@ def test_other_settings_never_replace_a_catalog_unasked(
     assert verify_catalog(summary["catalog_uri"]) == []
 
 
-def test_flags_that_a_checkpoint_cannot_set_are_named(
-    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO")
-    plan = plan_release(config_for(survey, saved_model, tmp_path))
-    assert plan.limits == {"min_confidence": 0.6, "max_unfamiliarity": None, "max_instability": None}
-    assert "no row will be UNFAMILIAR" in caplog.text
-    assert "no row will be UNSTABLE: one view is looked at" in caplog.text
-    for name, remedy in (("max_unfamiliarity", "train it anew"), ("max_instability", "stability_views")):
-        with pytest.raises(InputError, match=remedy):
-            plan_release(config_for(survey, saved_model, tmp_path, review={name: 0.4}))
-    caplog.clear()
-    plan_release(config_for(survey, saved_model, tmp_path, classify={"stability_views": 2}))
-    assert "neither the checkpoint nor review.max_instability gives a limit" in caplog.text
-
-
 def test_unfamiliar_and_unstable_rows_are_flagged(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
     checkpoint, model = load_checkpoint(saved_model.uri)
     pixels = torch.randint(0, 60, (40, 3, 64, 64), dtype=torch.uint8)
@@ -289,11 +274,3 @@ def test_text_ids_and_kept_columns(survey: SurveyFiles, saved_model: SavedModel,
         zip(table["name"].to_pylist(), table["z"].to_pylist(), strict=True)
     )
     assert (catalog["review_flags"] & int(ReviewFlag.NO_POSITION)).astype(bool).all()
-
-
-def test_an_output_that_cannot_be_written_is_explained(
-    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
-) -> None:
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match="output_uri"):
-        plan_release(config_for(survey, saved_model, tmp_path / "file" / "out"))

@@ -16,7 +16,7 @@ from galaxy_batch.config import CatalogConfig, DryRunConfig, load_config
 from galaxy_batch.errors import InputError
 from galaxy_batch.manifest import Chunk, Manifest
 from galaxy_batch.parts import part_uri
-from galaxy_batch.pipeline import plan_release
+from galaxy_batch.plan import plan_release
 from galaxy_batch.rehearsal import rehearse_release, sample_positions
 from galaxy_batch.synthetic import SurveyFiles
 from tests.conftest import SavedModel

@@ -19,7 +19,8 @@ from galaxy_batch.config import CatalogConfig, parse_config
 from galaxy_batch.crossmatch import gather_answers
 from galaxy_batch.earlier import open_earlier, verify_earlier
 from galaxy_batch.errors import InputError
-from galaxy_batch.pipeline import classify_release, plan_release
+from galaxy_batch.pipeline import classify_release
+from galaxy_batch.plan import plan_release
 from galaxy_batch.rendering import render
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.synthetic import SurveyFiles
