@@ -55,13 +55,13 @@ figure > svg { display: block; width: 100%; height: auto; }
 figcaption { font-size: .9rem; margin-top: .4rem; max-width: 46rem; }
 pre { background: var(--tint); border: 1px solid var(--line); border-radius: 6px; padding: .7rem 1rem; margin: .8rem 0;
   font-size: .88rem; line-height: 1.45; white-space: pre-wrap; overflow-wrap: anywhere; }
-.tiles { display: grid; grid-template-columns: repeat(8, 1fr); gap: .5rem; margin: .6rem 0 1.2rem; }
+.tiles { display: grid; grid-template-columns: repeat(8, 1fr); gap: .5rem .35rem; margin: .6rem 0 1.2rem; }
 .tiles figure { margin: 0; min-width: 0; }
 .tiles img, .tiles .blank { width: 100%; aspect-ratio: 1; border-radius: 3px; background: #111; }
 .tiles .blank { display: flex; align-items: center; justify-content: center; text-align: center; padding: .3rem;
   background: var(--tint); border: 1px dashed #8c959f; color: var(--soft); font-size: .72rem; line-height: 1.25;
   overflow-wrap: anywhere; overflow: hidden; }
-.tiles figcaption { font-size: .61rem; letter-spacing: -.02em; line-height: 1.35; margin-top: .2rem;
+.tiles figcaption { font-size: .575rem; letter-spacing: -.02em; line-height: 1.35; margin-top: .2rem;
   overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
 .tabled { margin: 1.1rem 0 1.5rem; }

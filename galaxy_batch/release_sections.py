@@ -138,12 +138,13 @@ def review_section(counts: ReleaseCounts, manifest: Mapping[str, Any], failures:
         rows = counts.flagged(flag)
         numbers = [f"{rows:,}", percent(share(rows, counts.rows)), f"{counts.flagged(flag, alone=True):,}"]
         seen = rows > 0 or _looked_for(flag, manifest)
-        flags.append([f"{flag.name}: {_REASONS[flag]}", *(numbers if seen else ["not looked for", "–", "–"])])
+        words = f"{flag.name}: {_REASONS[flag]}" + ("" if seen else " (not looked for)")
+        flags.append([words, *(numbers if seen else "–––")])
     statuses = [[status, f"{n:,}", percent(share(n, counts.rows))] for status, n in counts.statuses.most_common()]
     shown = [[str(e.object_id), e.status, e.error or ""] for e in failures]
     return (
         paragraph(f"{counts.flagged():,} of {counts.rows:,} rows have at least one flag.")
-        + table(["flag", "rows", "share", "with no other flag"], flags)
+        + table(["flag", "rows", "share", "alone"], flags, "Alone: rows with no other flag.")
         + section(
             "Cutouts",
             table(["status", "rows", "share"], statuses),

@@ -76,7 +76,8 @@ def _map_of_shares(counts: ReleaseCounts) -> str:
             f"are “{name}”: that is the middle of the scale. Cells of order {order}, {_cell_side(order)} wide; those "
             f"with fewer than {_TOO_FEW} galaxies are grey ({int(masked.sum()):,} of {np.count_nonzero(total):,}). "
             + (
-                f"The shares of the cells scatter {spread:.2f} times as much as they would by chance alone."
+                f"The shares of the cells scatter {spread:.2f} times as much as they would by chance alone; "
+                f"up to {1 + 2 / math.sqrt(2 * (known.sum() - 1)):.2f} times is nothing unusual."
                 if not math.isnan(spread)
                 else "There are too few cells to tell differences from chance."
             ),

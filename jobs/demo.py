@@ -117,6 +117,7 @@ def _show(summary: dict[str, Any], trained: dict[str, Any]) -> None:
         f"FROM '{files}' GROUP BY predicted_class ORDER BY galaxies DESC"
     )
     print(f"\ncatalog: {summary['catalog_uri']}")
+    print(f"page of the release: {summary['report_uri']}")
     print(f"checkpoint: {trained['checkpoint_uri']} (held-out accuracy {trained['accuracy']:.1%})\n")
     print(f"{'':24}galaxies")
     for name, count in [*rows, ("all", summary["rows"])]:

@@ -56,7 +56,7 @@ def test_classes_and_flags_are_counted() -> None:
 def test_flags_that_nobody_looked_for_are_not_said_to_be_none() -> None:
     def shown(**manifest: object) -> list[str]:
         text = Page(review_section(counts_of(), manifest, [])).text
-        return re.findall(r"(UNFAMILIAR|UNSTABLE): [a-z, ]*?not looked for", text)
+        return re.findall(r"(UNFAMILIAR|UNSTABLE): [a-z, ]*?[(]not looked for[)]–––", text)
 
     several, one = {"classify": {"stability_views": 2}}, {"classify": {"stability_views": 1}}
     assert shown() == ["UNFAMILIAR", "UNSTABLE"]
