@@ -137,6 +137,7 @@ def test_a_job_over_the_whole_corpus_has_one_row_for_each(server: str, saved_mod
         output_uri = "{tmp_path}/out"
         checkpoint_uri = "{saved_model.uri}"
         max_failed_fraction = 1.0
+        keep_unreachable = true
         manifest = {{uri = "{tmp_path}/objects.parquet", image_column = "where", keep_columns = ["where"]}}
         classify = {{chunk_rows = 64, max_image_bytes = {12 << 20}}}
         runtime = {{num_cpus = 2, actors = 1, engine = "torch"}}
