@@ -1,5 +1,6 @@
 """The packing job, killed on its way."""
 
+import fcntl
 import json
 import os
 import signal
@@ -14,13 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.test_packing import TOML, run, shard_files, summary_of, times
+from tests.test_jobs import run, summary_of
+from tests.test_packing import TOML, shard_files, times
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(600)
 def test_every_id_comes_out_once_after_a_kill(sky: Path, tmp_path: Path) -> None:
-    """A real job on real cutouts, one of them a pipe that nobody writes to: so the kill always comes in the middle."""
+    """A real job on real cutouts. The opening of one is held up by a lease, so that the kill comes in the middle."""
     manifest, images = sky / "sdss_dr7" / "objects.csv", tmp_path / "images"
     images.mkdir()
     for file in (sky / "sdss_dr7" / "images").iterdir():
@@ -28,7 +30,10 @@ def test_every_id_comes_out_once_after_a_kill(sky: Path, tmp_path: Path) -> None
     ids = pd.read_csv(manifest, dtype=str)["dr7objid"].to_list()
     stuck = images / f"{ids[500]}.jpeg"
     stuck.unlink()
-    os.mkfifo(stuck)
+    stuck.write_bytes((sky / "sdss_dr7" / "images" / stuck.name).read_bytes())
+    held = os.open(stuck, os.O_RDWR)
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # which the system sends to the holder of a lease that is in the way
+    fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
     config, output = tmp_path / "pack.toml", tmp_path / "out"
     config.write_text(TOML.format(output=output, manifest=manifest, images=images))
     process = subprocess.Popen(
@@ -47,8 +52,7 @@ def test_every_id_comes_out_once_after_a_kill(sky: Path, tmp_path: Path) -> None
     planned = json.loads((output / "plan.json").read_text())["shards"]
     assert len(before) < planned
 
-    stuck.unlink()
-    stuck.symlink_to(sky / "sdss_dr7" / "images" / stuck.name)
+    os.close(held)
     again = run("pack_cutouts", str(config))
     assert again.returncode == 0, again.stderr
     assert "resuming" in again.stderr
