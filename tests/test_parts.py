@@ -21,6 +21,8 @@ def rows(chunk: int, ids: list[int]) -> pa.Table:
         "confidence": pa.array([0.9] * n, pa.float32()),
         "p_smooth": pa.array([0.9] * n, pa.float32()),
         "p_featured": pa.array([0.1] * n, pa.float32()),
+        "unfamiliarity": pa.array([1.0] * n, pa.float32()),
+        "instability": pa.array([None] * n, pa.float32()),
         "review_flags": pa.array([0] * (n - 1) + [2], pa.int32()),
         "needs_review": [*[False] * (n - 1), True],
         "status": [*["ok"] * (n - 1), "missing"],
