@@ -129,7 +129,7 @@ def test_what_is_reused_is_what_would_be_computed(
     summary = classify_release(plan)
     # Of 40 objects one is gone; of the others one is new, one changed, one mended, and three have no class still.
     assert counts(summary) == (40 - 1 - 2 - 3, 2 + 3, 1, 1, 0)
-    assert summary["step_seconds"].keys() == {"reuse", "classify", "publish", "verify"}
+    assert summary["step_seconds"].keys() == {"reuse", "classify", "publish", "verify", "report"}
     published = read_manifest(summary["catalog_uri"])
     assert published
     assert published["reuse"] == summary["reuse"]
