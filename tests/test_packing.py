@@ -243,7 +243,7 @@ class TestWalk:
             (tmp_path / f"{i}.jpg").write_bytes(b"x" * 2000)
         for i in (17, 18):
             (tmp_path / f"{i}.jpg").unlink()
-            (tmp_path / f"{i}.jpg").symlink_to(f"{i}.jpg")  # a link to itself: an error, and not a missing file
+            (tmp_path / f"{i}.jpg").symlink_to("/proc/self/mem")  # an input/output error, and not a missing file
         pq.write_table(pa.table({"object_id": range(40)}), tmp_path / "objects.parquet")
         manifest = {"uri": str(tmp_path / "objects.parquet"), "uri_template": "{object_id}.jpg"}
         values = {"output_uri": str(tmp_path / "out"), "manifest": manifest, "row_group_rows": 4}
