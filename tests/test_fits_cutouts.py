@@ -255,6 +255,7 @@ def test_bombs_are_not_unpacked(tmp_path: Path) -> None:
     script = """
 import pathlib, resource, sys
 from galaxy_batch.pixels import decode
+from galaxy_batch.rows import UnusableCutout
 from galaxy_batch.fits_cutouts import decode_fits
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + (256 << 20), size + (256 << 20)))
@@ -296,6 +297,7 @@ def test_jpegs_do_not_wait_for_astropy() -> None:
 import io, sys
 from PIL import Image
 from galaxy_batch.pixels import decode
+from galaxy_batch.rows import UnusableCutout
 sink = io.BytesIO()
 Image.new("RGB", (20, 20)).save(sink, "JPEG")
 decode(sink.getvalue(), 1000)
