@@ -45,8 +45,9 @@ def far(experiment: Experiment, cluster: Cluster) -> Iterator[Experiment]:
     experiment.store = S3(near.direct, cluster.proxy, near.bucket)  # type: ignore[attr-defined]
     proxy = experiment.store.proxy
     proxy.forget()
-    proxy.slow_s = 1.2
-    proxy.fail("survey/images/", "slow", ALWAYS)  # so that the job lasts long enough for things to happen
+    proxy.slow_s = 1.2  # so that the job lasts long enough for things to happen
+    proxy.fail("survey/images/", "slow", ALWAYS)
+    proxy.fail("/part-", "slow", ALWAYS, method="PUT")
     yield experiment
     proxy.forget()
 
@@ -75,18 +76,19 @@ def finish(experiment: Experiment, job: Job) -> Ended:
 def writers(experiment: Experiment) -> set[str]:
     """Addresses of the hosts that wrote parts."""
     asked = experiment.store.proxy.requests
-    return {request.client for request in asked if request.method == "PUT" and "/parts/part-" in request.path}
+    return {request.client for request in asked if request.method == "PUT" and "/part-" in request.path}
 
 
 def test_a_job_waits_for_its_hosts_and_uses_one_that_comes_later(far: Experiment, cluster: Cluster) -> None:
     """It is submitted to a head alone. The first host begins; the second comes mid-run, and computes chunks too."""
+    far.store.proxy.slow_s = 2.5
     job = submit(far, cluster, "runtime.grow_after_s=2", "runtime.progress_every_s=1")
     while "waiting for a node with a CPU" not in job.stderr():
         assert job.process.poll() is None, job.stderr()
         time.sleep(0.5)
     first = cluster.add_host()
     begun = threading.Event()
-    far.store.proxy.when("/parts/part-", 1, begun.set)
+    far.store.proxy.when("/part-", 1, begun.set)
     assert begun.wait(120), job.stderr()
     second = cluster.add_host()
     actors = watch(job, second)
@@ -113,7 +115,7 @@ def test_a_host_is_cut_off(far: Experiment, cluster: Cluster, moment: int) -> No
     """Its processes go on, and reach nobody; what they had is computed by the others."""
     victim = two_hosts(cluster)
     job = submit(far, cluster)
-    far.store.proxy.when("/parts/part-", moment, victim.cut_off)
+    far.store.proxy.when("/part-", moment, victim.cut_off)
     finish(far, job)
     assert cluster.alive_nodes() == 2, "the head and one host"
     far.check("a worker host is cut off the network", 1)
@@ -126,7 +128,7 @@ def test_a_host_is_killed(far: Experiment, cluster: Cluster, what: str, moment: 
     victim = two_hosts(cluster)
     killed: list[int] = []
     job = submit(far, cluster)
-    far.store.proxy.when("/parts/part-", moment, lambda: killed.append(victim.kill(what)))
+    far.store.proxy.when("/part-", moment, lambda: killed.append(victim.kill(what)))
     finish(far, job)
     assert killed
     assert killed[0] >= 1

@@ -16,7 +16,7 @@ ALWAYS = 1e9
     [
         ("kill -9 of a model actor", "Classifier", "survey/images/", "GET", False, 1),
         ("kill -9 of a read worker", "fetch_cutouts", "survey/images/", "GET", False, 2),
-        ("kill -9 of a write worker after its upload", "write_part", "/parts/part-", "PUT", True, 3),
+        ("kill -9 of a write worker after its upload", "write_part", "/part-", "PUT", True, 3),
     ],
 )
 def test_a_worker_dies(
@@ -36,7 +36,7 @@ def test_a_worker_dies(
     experiment.check(fault, len(killed))
 
 
-CLASSIFYING = [("/parts/part-", 2, False), ("/parts/part-", 7, True), ("/parts/part-", 1, True)]
+CLASSIFYING = [("/part-", 2, False), ("/part-", 7, True), ("/part-", 1, True)]
 PUBLISHING = [
     ("/exchange/", 1, True), ("/catalog/", 1, False), ("/catalog/", 2, True), ("/catalog/", 5, False),
     ("/catalog/manifest.json", 1, False), ("/catalog/manifest.json", 1, True),

@@ -103,7 +103,7 @@ def test_a_server_that_is_killed_and_comes_back(experiment: Experiment, server: 
 
     for at, nth, method, done in (
         ("survey/images/", 40, "GET", False),
-        ("/parts/part-", 12, "PUT", True),
+        ("/part-", 12, "PUT", True),
         ("/catalog/", 2, "PUT", False),
     ):
         proxy.when(at, nth, kill, method, done)
@@ -121,7 +121,7 @@ def test_a_server_that_stays_away_ends_the_run_and_the_next_one_goes_on(experime
         server.process.kill()
         killed.set()
 
-    experiment.store.proxy.when("/parts/part-", 5, kill, done=True)
+    experiment.store.proxy.when("/part-", 5, kill, done=True)
     ended = experiment.run()
     assert ended.code == 1, ended.stderr
     assert killed.is_set()
