@@ -66,6 +66,7 @@ class Record:
 
 
 RECORDS: list[Record] = []
+_LOOK_EVERY_S = 5.0  # at the processes that it started: looking takes time, too
 _NEW_RUN = Request("RUN", "", "", None, "passed")
 
 
@@ -147,9 +148,10 @@ class Job:
         try:
             deadline = time.monotonic() + timeout_s
             while self.process.poll() is None:
+                assert time.monotonic() < deadline, "it hangs:\n" + self.stderr()[-4000:]
                 self.processes()
-                assert time.monotonic() < deadline, "it hangs:\n" + self._said[1].read_text()[-4000:]
-                time.sleep(0.2)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(_LOOK_EVERY_S)
         finally:
             self.process.kill()
             self.process.wait()
