@@ -136,6 +136,7 @@ def test_nothing_is_left_behind(undisturbed: Run) -> None:
     assert not [path for path in undisturbed.output.rglob("*") if path.is_file()]
 
 
+@pytest.mark.faults
 def test_a_worker_that_dies_costs_no_more_than_its_epoch(
     ray_started: None, undisturbed: Run, voted: SurveyFiles, tmp_path: Path
 ) -> None:

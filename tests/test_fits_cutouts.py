@@ -297,7 +297,6 @@ def test_jpegs_do_not_wait_for_astropy() -> None:
 import io, sys
 from PIL import Image
 from galaxy_batch.pixels import decode
-from galaxy_batch.rows import UnusableCutout
 sink = io.BytesIO()
 Image.new("RGB", (20, 20)).save(sink, "JPEG")
 decode(sink.getvalue(), 1000)
