@@ -28,12 +28,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from galaxy_batch.errors import InputError
-from galaxy_batch.hats import tile_path
-from galaxy_batch.healpix import Tile
 from galaxy_batch.ids import id_hashes, ids_checksum
+from galaxy_batch.publishing.hats import tile_path
+from galaxy_batch.publishing.votable import described, text_lengths
 from galaxy_batch.rows import ReviewFlag
-from galaxy_batch.storage import join, read_bytes, remove_tree, write_atomically
-from galaxy_batch.votable import described, text_lengths
+from galaxy_batch.sky.healpix import Tile
+from galaxy_batch.storage.files import join, read_bytes, remove_tree, write_atomically
 
 __all__ = [
     "FORMAT",

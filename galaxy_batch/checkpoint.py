@@ -17,7 +17,7 @@ import torch
 from galaxy_batch.errors import InputError
 from galaxy_batch.familiarity import Familiarity
 from galaxy_batch.model import ModelSpec, MorphologyModel
-from galaxy_batch.storage import read_bytes, write_atomically
+from galaxy_batch.storage.files import read_bytes, write_atomically
 
 __all__ = ["Checkpoint", "agreement", "load_checkpoint", "save_checkpoint"]
 

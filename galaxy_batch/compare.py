@@ -18,16 +18,16 @@ from typing import Annotated, Literal
 import numpy as np
 import numpy.typing as npt
 
-from galaxy_batch.comparison import Comparison, Flip, Matching, Rates, SideSummary
+from galaxy_batch.comparison.comparison import Comparison, Flip, Matching, Rates, SideSummary
+from galaxy_batch.comparison.drift import Shift, find_shift
+from galaxy_batch.comparison.gates import Gates, Measured, judge
+from galaxy_batch.comparison.intervals import wilson_interval
+from galaxy_batch.comparison.matching import match_by_id, match_by_position
+from galaxy_batch.comparison.mix import Labels, Mix, Pairs, bin_mix, class_mix, sky_mix
+from galaxy_batch.comparison.sides import Side, open_side, read_side
 from galaxy_batch.config import Range, Uri
-from galaxy_batch.drift import Shift, find_shift
 from galaxy_batch.errors import without_secrets
-from galaxy_batch.gates import Gates, Measured, judge
-from galaxy_batch.intervals import wilson_interval
-from galaxy_batch.matching import match_by_id, match_by_position
-from galaxy_batch.mix import Labels, Mix, Pairs, bin_mix, class_mix, sky_mix
 from galaxy_batch.rows import ReviewFlag
-from galaxy_batch.sides import Side, open_side, read_side
 
 __all__ = ["CompareConfig", "compare_catalogs"]
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from galaxy_batch.bands import BANDS, pack_bands
 from galaxy_batch.errors import InputError
 from galaxy_batch.rows import IMAGE_BYTES, IMAGE_URI, Status
-from galaxy_batch.storage import NotAFileError, read_heads
+from galaxy_batch.storage.files import NotAFileError, read_heads
+from galaxy_batch.survey.bands import BANDS, pack_bands
 
 __all__ = ["fetch_cutouts", "hash_image"]
 

@@ -17,16 +17,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from galaxy_batch import hats
 from galaxy_batch.catalog import MANIFEST, read_manifest
-from galaxy_batch.cone import Cone
 from galaxy_batch.config import Range, Uri
 from galaxy_batch.errors import InputError
-from galaxy_batch.exchange import all_at_once
-from galaxy_batch.formats import encoded, exchangeable, format_of
-from galaxy_batch.query import Condition
-from galaxy_batch.retries import retried
-from galaxy_batch.storage import check_writable, join, open_parquet, read_bytes, without_secrets, write_atomically
+from galaxy_batch.exporting.formats import encoded, exchangeable, format_of
+from galaxy_batch.exporting.query import Condition
+from galaxy_batch.publishing import hats
+from galaxy_batch.publishing.exchange import all_at_once
+from galaxy_batch.sky.cone import Cone
+from galaxy_batch.storage.files import check_writable, join, open_parquet, read_bytes, without_secrets, write_atomically
+from galaxy_batch.storage.retries import retried
 
 __all__ = ["ExportConfig", "Piece", "export_catalog", "pieces_of"]
 

@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 
 from galaxy_batch.config import ManifestConfig
 from galaxy_batch.errors import InputError
-from galaxy_batch.healpix import pixels_at
-from galaxy_batch.locations import image_uris, template_columns
 from galaxy_batch.rows import CATALOG_COLUMNS, CHUNK, IMAGE_BYTES, IMAGE_URI
-from galaxy_batch.storage import open_parquet
-from galaxy_batch.tables import is_parquet, manifest_files, read_table
+from galaxy_batch.sky.healpix import pixels_at
+from galaxy_batch.storage.files import open_parquet
+from galaxy_batch.survey.locations import image_uris, template_columns
+from galaxy_batch.survey.tables import is_parquet, manifest_files, read_table
 
 __all__ = ["Chunk", "Manifest", "find_objects", "open_manifest", "read_chunk", "read_ids", "read_objects"]
 

@@ -15,7 +15,7 @@ from torch import nn
 from galaxy_batch.errors import InputError
 from galaxy_batch.familiarity import STAGES, Familiarity, describe
 from galaxy_batch.pixels import Pixels
-from galaxy_batch.storage import read_bytes
+from galaxy_batch.storage.files import read_bytes
 
 __all__ = [
     "PRETRAINED",

@@ -30,10 +30,20 @@ from galaxy_batch.config import PackConfig
 from galaxy_batch.cutouts import fetch_cutouts
 from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.manifest import Chunk, Manifest, open_manifest, read_chunk
-from galaxy_batch.progress import Progress
 from galaxy_batch.rows import IMAGE_BYTES, Status
-from galaxy_batch.shards import IMAGE, SHARDS, Shard, check_shard, finished_shards, pack_shard, shard_name, shard_schema
-from galaxy_batch.storage import (
+from galaxy_batch.running.progress import Progress
+from galaxy_batch.running.workers import workers_for
+from galaxy_batch.shards import (
+    IMAGE,
+    SHARDS,
+    Shard,
+    check_shard,
+    finished_shards,
+    pack_shard,
+    shard_name,
+    shard_schema,
+)
+from galaxy_batch.storage.files import (
     check_writable,
     filesystem,
     join,
@@ -42,8 +52,7 @@ from galaxy_batch.storage import (
     remove_tree,
     without_secrets,
 )
-from galaxy_batch.tables import manifest_files
-from galaxy_batch.workers import workers_for
+from galaxy_batch.survey.tables import manifest_files
 
 __all__ = ["PLAN", "PackPlan", "pack_cutouts", "plan_pack"]
 

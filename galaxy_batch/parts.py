@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from galaxy_batch.rows import CHUNK, ORIGIN, Status
-from galaxy_batch.storage import join, list_names, parquet_bytes, read_bytes, write_atomically
+from galaxy_batch.storage.files import join, list_names, parquet_bytes, read_bytes, write_atomically
 
 __all__ = ["finished_parts", "origins_of", "part_uri", "read_part", "write_part"]
 

@@ -18,25 +18,25 @@ from typing import Any
 
 import ray
 
-from galaxy_batch.answers import Answers, read_answers, recall_answers, reuse_counts
-from galaxy_batch.attempts import Attempts
 from galaxy_batch.catalog import Heading, unpublish, write_json
-from galaxy_batch.crossmatch import gather_answers
 from galaxy_batch.cutouts import fetch_cutouts
-from galaxy_batch.dashboard import Dashboard
 from galaxy_batch.errors import GateError
-from galaxy_batch.isolation import CarefulClassifier
 from galaxy_batch.manifest import Chunk, read_chunk
+from galaxy_batch.page.release_page import PAGE, write_release_page
 from galaxy_batch.parts import write_part
 from galaxy_batch.plan import ReleasePlan, versions
-from galaxy_batch.progress import Progress, Stopwatch
 from galaxy_batch.publication import Survey, publish, sort_parts, spread_over_ray
-from galaxy_batch.release_page import PAGE, write_release_page
+from galaxy_batch.reuse.answers import Answers, read_answers, recall_answers, reuse_counts
+from galaxy_batch.reuse.crossmatch import gather_answers
 from galaxy_batch.review import flag_for_review
 from galaxy_batch.rows import Status
-from galaxy_batch.storage import join, list_names, remove_tree, without_secrets
+from galaxy_batch.running.attempts import Attempts
+from galaxy_batch.running.dashboard import Dashboard
+from galaxy_batch.running.isolation import CarefulClassifier
+from galaxy_batch.running.progress import Progress, Stopwatch
+from galaxy_batch.running.workers import Growth, Workers, workers_for
+from galaxy_batch.storage.files import join, list_names, remove_tree, without_secrets
 from galaxy_batch.verify import verify_catalog
-from galaxy_batch.workers import Growth, Workers, workers_for
 
 __all__ = ["classify_release"]
 

@@ -121,7 +121,7 @@ def _decode_jpeg(content: bytes, max_pixels: int) -> npt.NDArray[np.uint8] | Non
 
 
 def _decode_fits(content: bytes, max_pixels: int, rgb: RgbConfig) -> npt.NDArray[np.uint8]:
-    from galaxy_batch.fits_cutouts import decode_fits  # noqa: PLC0415 - imports astropy: a second that JPEGs do not need
+    from galaxy_batch.survey.fits_cutouts import decode_fits  # noqa: PLC0415 - imports astropy: a second that JPEGs do not need
 
     return decode_fits(content, max_pixels, rgb)
 

@@ -11,19 +11,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from galaxy_batch.answers import read_answers
 from galaxy_batch.catalog import Layout, fingerprint, read_manifest
 from galaxy_batch.checkpoint import Checkpoint, load_checkpoint
 from galaxy_batch.config import CatalogConfig
-from galaxy_batch.earlier import Earlier, open_earlier, verify_earlier
 from galaxy_batch.engines import Precision
 from galaxy_batch.errors import InputError
 from galaxy_batch.manifest import Chunk, Manifest, open_manifest
 from galaxy_batch.parts import finished_parts
 from galaxy_batch.publication import Places
+from galaxy_batch.reuse.answers import read_answers
+from galaxy_batch.reuse.earlier import Earlier, open_earlier, verify_earlier
 from galaxy_batch.rows import catalog_schema
-from galaxy_batch.storage import check_writable, without_secrets
-from galaxy_batch.workers import Workers
+from galaxy_batch.running.workers import Workers
+from galaxy_batch.storage.files import check_writable, without_secrets
 
 __all__ = ["ReleasePlan", "plan_release", "versions"]
 

@@ -32,7 +32,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from galaxy_batch import hats
 from galaxy_batch.catalog import (
     Heading,
     file_path,
@@ -43,12 +42,13 @@ from galaxy_batch.catalog import (
 )
 from galaxy_batch.config import ReviewConfig
 from galaxy_batch.errors import without_secrets
-from galaxy_batch.exchange import RUN_ROWS, all_at_once, groups_of, read_between, write_run
-from galaxy_batch.healpix import BASE_PIXELS, DEEPEST_TILE, Tile, cells_of, coarser, cut, empty_histogram, row_keys
 from galaxy_batch.ids import id_hashes, ids_checksum
 from galaxy_batch.parts import origins_of, read_part
+from galaxy_batch.publishing import hats
+from galaxy_batch.publishing.exchange import RUN_ROWS, all_at_once, groups_of, read_between, write_run
 from galaxy_batch.review import flag_repeated_images, repeated_hashes
-from galaxy_batch.storage import join, remove_tree
+from galaxy_batch.sky.healpix import BASE_PIXELS, DEEPEST_TILE, Tile, cells_of, coarser, cut, empty_histogram, row_keys
+from galaxy_batch.storage.files import join, remove_tree
 
 __all__ = ["Places", "Spread", "Survey", "publish", "sort_parts", "spread_over_ray"]
 

@@ -25,7 +25,7 @@ from galaxy_batch.manifest import Manifest, read_chunk
 from galaxy_batch.plan import ReleasePlan
 from galaxy_batch.review import flag_for_review
 from galaxy_batch.rows import IMAGE_URI, Status
-from galaxy_batch.workers import Workers, workers_on
+from galaxy_batch.running.workers import Workers, workers_on
 
 __all__ = ["rehearse_release", "sample_positions"]
 

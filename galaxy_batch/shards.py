@@ -19,7 +19,7 @@ from galaxy_batch.config import ManifestConfig, PackConfig
 from galaxy_batch.cutouts import fetch_cutouts
 from galaxy_batch.manifest import Chunk, read_chunk
 from galaxy_batch.rows import CATALOG_COLUMNS, IMAGE_BYTES, Column, Status, column_metadata
-from galaxy_batch.storage import join, list_names, read_bytes, write_atomically
+from galaxy_batch.storage.files import join, list_names, read_bytes, write_atomically
 
 __all__ = [
     "IMAGE",

@@ -16,16 +16,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from galaxy_batch import hats
 from galaxy_batch.catalog import FORMAT, MANIFEST, WITHOUT_POSITION, read_manifest
 from galaxy_batch.errors import InputError, without_secrets
-from galaxy_batch.healpix import BASE_PIXELS, DEEPEST_TILE, Tile
 from galaxy_batch.ids import id_hashes, ids_checksum
-from galaxy_batch.inspection import UNREADABLE, header_problems, inspect, schema_problem
+from galaxy_batch.publishing import hats
 from galaxy_batch.rows import catalog_schema
-from galaxy_batch.rules import Promise
-from galaxy_batch.storage import filesystem, join, read_bytes
-from galaxy_batch.tally import Tally
+from galaxy_batch.sky.healpix import BASE_PIXELS, DEEPEST_TILE, Tile
+from galaxy_batch.storage.files import filesystem, join, read_bytes
+from galaxy_batch.verification.inspection import UNREADABLE, header_problems, inspect, schema_problem
+from galaxy_batch.verification.rules import Promise
+from galaxy_batch.verification.tally import Tally
 
 __all__ = ["verify_catalog"]
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from matplotlib.ticker import FuncFormatter
 
-from galaxy_batch.drift import HISTOGRAM_BINS, Shift
-from galaxy_batch.mix import Mix
+from galaxy_batch.comparison.drift import HISTOGRAM_BINS, Shift
+from galaxy_batch.comparison.mix import Mix
 from train.plots import BLUE, INK, VERMILION, label_axes, png_bytes
 
 __all__ = ["distributions", "mix_by_bins", "old_against_new", "sky_map"]

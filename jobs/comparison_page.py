@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from galaxy_batch.comparison import Comparison, Rates, plain
+from galaxy_batch.comparison.comparison import Comparison, Rates, plain
+from galaxy_batch.comparison.gates import Gate
+from galaxy_batch.comparison.mix import Mix
 from galaxy_batch.errors import without_secrets
-from galaxy_batch.gates import Gate
-from galaxy_batch.mix import Mix
-from galaxy_batch.pages import (
+from galaxy_batch.page.pages import (
     Album,
     cards,
     note,
@@ -23,7 +23,7 @@ from galaxy_batch.pages import (
     side_by_side,
     table,
 )
-from galaxy_batch.storage import join, write_atomically
+from galaxy_batch.storage.files import join, write_atomically
 from jobs.comparison_figures import distributions, mix_by_bins, old_against_new, sky_map
 
 __all__ = ["write_comparison"]

@@ -22,7 +22,7 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 from requests import RequestException
 
 from galaxy_batch.errors import GalaxyBatchError, InputError
-from galaxy_batch.storage import without_secrets
+from galaxy_batch.storage.files import without_secrets
 
 __all__ = ["LostConnectionError", "Submission", "connect", "is_uploaded", "submit_job"]
 

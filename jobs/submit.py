@@ -45,7 +45,7 @@ from galaxy_batch.catalog import read_manifest
 from galaxy_batch.config import CatalogConfig, load_config
 from galaxy_batch.errors import GalaxyBatchError, InputError
 from galaxy_batch.plan import ReleasePlan, plan_release
-from galaxy_batch.storage import without_secrets
+from galaxy_batch.storage.files import without_secrets
 from galaxy_batch.verify import verify_catalog
 from jobs.command import run_job
 from jobs.submission import LostConnectionError, Submission, connect, is_uploaded, submit_job

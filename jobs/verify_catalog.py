@@ -7,7 +7,7 @@ from typing import Any
 
 from galaxy_batch.config import resolve_uri
 from galaxy_batch.errors import GateError
-from galaxy_batch.storage import without_secrets
+from galaxy_batch.storage.files import without_secrets
 from galaxy_batch.verify import verify_catalog
 from jobs.command import run_job
 

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from galaxy_batch.answers import Answers, read_answers, recall_answers, reuse_counts, write_answers
-from galaxy_batch.exchange import write_run
 from galaxy_batch.parts import origins_of, read_part, write_part
+from galaxy_batch.publishing.exchange import write_run
+from galaxy_batch.reuse.answers import Answers, read_answers, recall_answers, reuse_counts, write_answers
 from tests.skies import schema_of, sky_rows, write_parts
 
 NAMES = ["object_id", "_chunk", "image_hash", "p_smooth", "p_featured", "_blank_fraction"]

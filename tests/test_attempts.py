@@ -3,7 +3,7 @@
 import pytest
 import ray
 
-from galaxy_batch.attempts import TRIES, Attempts
+from galaxy_batch.running.attempts import TRIES, Attempts
 
 
 @pytest.mark.usefixtures("ray_started")

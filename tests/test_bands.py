@@ -3,9 +3,9 @@ import zipfile
 
 import pytest
 
-from galaxy_batch.bands import pack_bands, unpack_bands
 from galaxy_batch.cutouts import hash_image
 from galaxy_batch.rows import Status, UnusableCutout
+from galaxy_batch.survey.bands import pack_bands, unpack_bands
 
 FILES = [b"reddest", b"", b"bluest" * 1000]
 

@@ -18,10 +18,10 @@ from galaxy_batch.catalog import (
     write_metadata_file,
 )
 from galaxy_batch.errors import InputError
-from galaxy_batch.healpix import Tile
 from galaxy_batch.ids import id_hashes, ids_checksum
 from galaxy_batch.parts import read_part, write_part
-from galaxy_batch.votable import CONTENT_KEY
+from galaxy_batch.publishing.votable import CONTENT_KEY
+from galaxy_batch.sky.healpix import Tile
 from tests.test_parts import SCHEMA, rows
 
 HEADING = Heading(SCHEMA, "r", "m")

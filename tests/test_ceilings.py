@@ -3,11 +3,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from galaxy_batch.ceilings import decode_rate, engine_rate, prepared_batches, read_rate
 from galaxy_batch.checkpoint import load_checkpoint
 from galaxy_batch.config import ClassifyConfig
 from galaxy_batch.engines import make_engine
 from galaxy_batch.rendering import render
+from galaxy_batch.running.ceilings import decode_rate, engine_rate, prepared_batches, read_rate
 from tests.conftest import SavedModel
 
 LIMITS = ClassifyConfig()

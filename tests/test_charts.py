@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galaxy_batch.charts import bars, curve, histograms, round_ticks
+from galaxy_batch.page.charts import bars, curve, histograms, round_ticks
 
 HOSTILE = '"><script>alert(1)</script>&'
 

@@ -3,8 +3,8 @@ import math
 
 import numpy as np
 
-from galaxy_batch.comparison import Rates, plain
-from galaxy_batch.gates import Gate
+from galaxy_batch.comparison.comparison import Rates, plain
+from galaxy_batch.comparison.gates import Gate
 
 
 def test_plain_values_are_json_whatever_they_were() -> None:

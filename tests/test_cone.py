@@ -8,8 +8,8 @@ from astropy.coordinates import SkyCoord
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from galaxy_batch.cone import Cone
-from galaxy_batch.healpix import pixels_at
+from galaxy_batch.sky.cone import Cone
+from galaxy_batch.sky.healpix import pixels_at
 from tests.skies import even_positions
 
 COUNT = 4000

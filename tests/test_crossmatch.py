@@ -9,13 +9,13 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from galaxy_batch.answers import Answers, read_answers
 from galaxy_batch.catalog import read_manifest
 from galaxy_batch.config import ManifestConfig
-from galaxy_batch.crossmatch import gather_answers
-from galaxy_batch.earlier import Earlier
 from galaxy_batch.errors import InputError
 from galaxy_batch.manifest import Manifest, open_manifest
+from galaxy_batch.reuse.answers import Answers, read_answers
+from galaxy_batch.reuse.crossmatch import gather_answers
+from galaxy_batch.reuse.earlier import Earlier
 from galaxy_batch.rows import DOUBTS, ReviewFlag
 from tests.skies import CLASSES, in_turn, publish_rows, sky_rows
 

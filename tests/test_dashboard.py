@@ -4,15 +4,15 @@ from importlib.util import find_spec
 
 import pytest
 
-from galaxy_batch.dashboard import Dashboard
-from galaxy_batch.progress import Progress
+from galaxy_batch.running.dashboard import Dashboard
+from galaxy_batch.running.progress import Progress
 from tests.conftest import REPOSITORY
 
 SCRAPE = """
 import re, socket, time, urllib.request
 import ray
-from galaxy_batch.dashboard import Dashboard
-from galaxy_batch.progress import Progress
+from galaxy_batch.running.dashboard import Dashboard
+from galaxy_batch.running.progress import Progress
 
 with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))

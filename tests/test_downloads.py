@@ -6,12 +6,12 @@ import fsspec
 import pyarrow as pa
 import pytest
 
-from galaxy_batch import downloads, retries
 from galaxy_batch.cutouts import fetch_cutouts
-from galaxy_batch.downloads import read_heads
-from galaxy_batch.drivers import CONCURRENT_READS
 from galaxy_batch.errors import InputError
-from galaxy_batch.retries import TRIES
+from galaxy_batch.storage import downloads, retries
+from galaxy_batch.storage.downloads import read_heads
+from galaxy_batch.storage.drivers import CONCURRENT_READS
+from galaxy_batch.storage.retries import TRIES
 from tests.s3_server import S3, SECRET
 
 

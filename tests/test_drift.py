@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from galaxy_batch.drift import find_shift, ks_statistic, population_stability_index, quantile_edges
+from galaxy_batch.comparison.drift import find_shift, ks_statistic, population_stability_index, quantile_edges
 
 
 def test_psi_by_hand() -> None:

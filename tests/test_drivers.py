@@ -5,13 +5,13 @@ import sys
 import fsspec
 import pytest
 
-from galaxy_batch.drivers import asking_once, filesystem
 from galaxy_batch.errors import InputError
+from galaxy_batch.storage.drivers import asking_once, filesystem
 
 WITHOUT = """
 import sys
 sys.modules[{package!r}] = None  # as where it is not installed
-from galaxy_batch.drivers import filesystem
+from galaxy_batch.storage.drivers import filesystem
 from galaxy_batch.errors import InputError
 try:
     filesystem({uri!r})

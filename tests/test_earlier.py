@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from galaxy_batch.config import CatalogConfig, parse_config
-from galaxy_batch.earlier import answer_settings, open_earlier, verify_earlier
 from galaxy_batch.errors import InputError
+from galaxy_batch.reuse.earlier import answer_settings, open_earlier, verify_earlier
 from tests.skies import MODEL_ID, publish_rows, sky_rows
 
 VERSIONS = {name: version(name) for name in ("galaxy-batch", "torch", "timm", "pillow")}

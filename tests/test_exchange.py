@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from galaxy_batch.exchange import all_at_once, groups_of, read_between, write_run
+from galaxy_batch.publishing.exchange import all_at_once, groups_of, read_between, write_run
 
 
 def run_of(keys: list[int], folder: Path) -> tuple[str, pa.Table]:

@@ -17,13 +17,13 @@ from astropy.table import Table
 from astropy.wcs import WCS
 from PIL import Image
 
-from galaxy_batch.bands import pack_bands
 from galaxy_batch.classify import Classifier
 from galaxy_batch.config import ClassifyConfig, ManifestConfig, RgbConfig
 from galaxy_batch.cutouts import fetch_cutouts
 from galaxy_batch.manifest import read_objects
 from galaxy_batch.pixels import Pixels, decode, resize
 from galaxy_batch.rows import Status, UnusableCutout
+from galaxy_batch.survey.bands import pack_bands
 from tests.conftest import REPOSITORY, SavedModel
 from train.cutouts import load_cutouts
 
@@ -256,7 +256,7 @@ def test_bombs_are_not_unpacked(tmp_path: Path) -> None:
 import pathlib, resource, sys
 from galaxy_batch.pixels import decode
 from galaxy_batch.rows import UnusableCutout
-from galaxy_batch.fits_cutouts import decode_fits
+from galaxy_batch.survey.fits_cutouts import decode_fits
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + (256 << 20), size + (256 << 20)))
 for file in pathlib.Path(sys.argv[1]).iterdir():

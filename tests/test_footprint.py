@@ -4,7 +4,7 @@ import sys
 import time
 from pathlib import Path
 
-from galaxy_batch.footprint import watch
+from galaxy_batch.running.footprint import watch
 
 MEBIBYTE = 1 << 20
 

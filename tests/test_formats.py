@@ -19,7 +19,7 @@ from astropy.io.votable import parse_single_table
 from astropy.table import Table
 
 from galaxy_batch.errors import InputError
-from galaxy_batch.formats import encoded, exchangeable, format_of
+from galaxy_batch.exporting.formats import encoded, exchangeable, format_of
 from galaxy_batch.rows import CATALOG_COLUMNS, catalog_schema
 from tests.skies import CLASSES, sky_rows
 

@@ -3,9 +3,9 @@ import math
 
 import pytest
 
+from galaxy_batch.comparison.gates import Gates, Measured, judge
 from galaxy_batch.config import parse_config
 from galaxy_batch.errors import InputError
-from galaxy_batch.gates import Gates, Measured, judge
 
 NAMES = [gate.name for gate in dataclasses.fields(Gates)]
 

@@ -20,8 +20,8 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
-from galaxy_batch import hats
-from galaxy_batch.healpix import Tile
+from galaxy_batch.publishing import hats
+from galaxy_batch.sky.healpix import Tile
 from tests.skies import even_positions, publish_rows, sky_rows
 
 # What hats and LSDB ask of pandas is being renamed there.

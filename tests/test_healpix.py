@@ -10,7 +10,7 @@ from astropy_healpix import HEALPix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from galaxy_batch.healpix import (
+from galaxy_batch.sky.healpix import (
     BASE_PIXELS,
     DEEPEST_TILE,
     Tile,

@@ -1,6 +1,7 @@
 """The house keeps its shape: imports point one way, public names are declared, importing does nothing."""
 
 import ast
+import graphlib
 import importlib
 import re
 import subprocess
@@ -14,7 +15,7 @@ from tests.conftest import REPOSITORY
 MODULES = sorted(
     path.relative_to(REPOSITORY)
     for folder in ("galaxy_batch", "train", "jobs")
-    for path in (REPOSITORY / folder).glob("*.py")
+    for path in (REPOSITORY / folder).rglob("*.py")
 )
 STAGES = {"manifest", "cutouts", "classify", "review", "parts", "catalog", "verify"}
 # What a stage may build on beside the vocabulary (rows, config, errors, storage).
@@ -53,6 +54,18 @@ def test_only_the_pipeline_knows_the_stages() -> None:
         used = {name.split(".")[1] for name in imports(path) if "." in name} & STAGES
         if path.stem in STAGES:
             assert {(path.stem, other) for other in used} <= ALLOWED_BETWEEN_STAGES
+
+
+def test_no_room_of_the_house_needs_one_that_needs_it() -> None:
+    """A room is a module of `galaxy_batch`, or a folder of them."""
+    needs: dict[str, set[str]] = {}
+    for path in MODULES:
+        if path.parts[0] == "galaxy_batch" and path.name != "__init__.py":
+            room = Path(path.parts[1]).stem
+            needs.setdefault(room, set()).update(
+                name.split(".")[1] for name in imports(path) if "." in name and name.split(".")[1] != room
+            )
+    graphlib.TopologicalSorter(needs).prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if p.name != "__init__.py" and p.parts[0] != "jobs"], ids=str)

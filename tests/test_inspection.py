@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from galaxy_batch.hats import tile_path
-from galaxy_batch.inspection import Inspection, header_problems, inspect, schema_problem
+from galaxy_batch.publishing.hats import tile_path
+from galaxy_batch.verification.inspection import Inspection, header_problems, inspect, schema_problem
 from tests.skies import publish_rows, schema_of, sky_rows
 from tests.test_rules import PROMISE
 

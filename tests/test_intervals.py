@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from galaxy_batch.intervals import difference_error, wilson_interval
+from galaxy_batch.comparison.intervals import difference_error, wilson_interval
 
 
 def test_wilson_by_hand_and_at_the_ends() -> None:

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from galaxy_batch import isolation
 from galaxy_batch.classify import Classifier
 from galaxy_batch.config import ClassifyConfig
-from galaxy_batch.isolation import CarefulClassifier, classify_apart, culprits
 from galaxy_batch.rendering import render
+from galaxy_batch.running import isolation
+from galaxy_batch.running.isolation import CarefulClassifier, classify_apart, culprits
 from tests.conftest import REPOSITORY, SavedModel
 from tests.faults.killers import WITH_KILLER, killer_cutout
 
@@ -140,7 +140,7 @@ def test_a_process_that_dies_of_a_good_cutout_too_is_not_the_cutouts_fault(
 def test_a_hang_ends_the_process_even_where_no_other_thread_can_run() -> None:
     script = (
         "import ctypes\n"
-        "from galaxy_batch.isolation import _ended_after\n"
+        "from galaxy_batch.running.isolation import _ended_after\n"
         "with _ended_after(60): pass\n"
         "with _ended_after(0.5): ctypes.PyDLL(None).pause()\n"
     )

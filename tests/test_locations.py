@@ -3,7 +3,7 @@ import pytest
 
 from galaxy_batch.config import ManifestConfig
 from galaxy_batch.errors import InputError
-from galaxy_batch.locations import image_uris, template_columns
+from galaxy_batch.survey.locations import image_uris, template_columns
 
 
 def uris(manifest: str, template: str, values: list[object], column: str = "id") -> list[str | None]:

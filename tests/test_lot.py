@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from galaxy_batch.lot import Lot
+from galaxy_batch.page.lot import Lot
 
 
 def lot_of(groups: list[np.ndarray], drawn: int, seed: int = 0, count: int = 4) -> Lot:

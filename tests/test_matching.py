@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from galaxy_batch.comparison.matching import match_by_id, match_by_position
+from galaxy_batch.comparison.sides import Side, open_side, read_side
 from galaxy_batch.errors import InputError
-from galaxy_batch.matching import match_by_id, match_by_position
-from galaxy_batch.sides import Side, open_side, read_side
 from tests.skies import CLASSES, publish_rows, sky_rows
 
 

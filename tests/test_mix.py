@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from galaxy_batch.healpix import pixels_at
-from galaxy_batch.mix import bin_mix, class_mix, sky_mix
+from galaxy_batch.comparison.mix import bin_mix, class_mix, sky_mix
+from galaxy_batch.sky.healpix import pixels_at
 from tests.skies import even_positions
 
 NOBODY = np.empty(0, np.int64), np.empty(0, np.int64)

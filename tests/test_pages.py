@@ -1,4 +1,4 @@
-from galaxy_batch.pages import Tile, code, drawing, page, settings, tiles
+from galaxy_batch.page.pages import Tile, code, drawing, page, settings, tiles
 from tests.html_pages import Page
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>'

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from galaxy_batch import progress
-from galaxy_batch.progress import CLEAR_LINE, Progress, Stopwatch
+from galaxy_batch.running import progress
+from galaxy_batch.running.progress import CLEAR_LINE, Progress, Stopwatch
 from tests.conftest import REPOSITORY
 
 
@@ -29,7 +29,7 @@ def test_a_terminal_has_one_line_that_changes() -> None:
     """In a process of its own, whose stderr is a real terminal."""
     script = """
 import logging
-from galaxy_batch.progress import Progress
+from galaxy_batch.running.progress import Progress
 logging.basicConfig(level=logging.INFO)
 counter = Progress(total=300, done=0, every_s=0.1)
 counter.logged -= 1

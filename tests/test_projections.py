@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from galaxy_batch.healpix import pixels_at
-from galaxy_batch.projections import Lambert, Mollweide, Projection, projection_for
+from galaxy_batch.page.projections import Lambert, Mollweide, Projection, projection_for
+from galaxy_batch.sky.healpix import pixels_at
 from tests.skies import even_positions
 
 PROJECTIONS = [

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 from galaxy_batch.errors import InputError
-from galaxy_batch.query import Condition
+from galaxy_batch.exporting.query import Condition
 from tests.skies import sky_rows
 
 ROWS = sky_rows(3000, seed=3, lost=0.1)

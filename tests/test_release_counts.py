@@ -6,10 +6,10 @@ import pyarrow as pa
 import pytest
 
 from galaxy_batch.catalog import read_manifest
-from galaxy_batch.healpix import coarser, pixels_at
-from galaxy_batch.release_counts import BINS, SHOWN_FLAGS, SKY_ORDER, ReleaseCounts, count_release, mapped_class
-from galaxy_batch.release_examples import Example, read_examples
+from galaxy_batch.page.release_counts import BINS, SHOWN_FLAGS, SKY_ORDER, ReleaseCounts, count_release, mapped_class
+from galaxy_batch.page.release_examples import Example, read_examples
 from galaxy_batch.rows import ReviewFlag
+from galaxy_batch.sky.healpix import coarser, pixels_at
 from tests.skies import publish_rows, read_catalog, sky_rows
 
 DOUBTS = ReviewFlag.BLANK | ReviewFlag.REPEATED_IMAGE | ReviewFlag.UNFAMILIAR | ReviewFlag.UNSTABLE

@@ -10,9 +10,9 @@ import pytest
 
 from galaxy_batch.config import ClassifyConfig, ManifestConfig, ReportConfig
 from galaxy_batch.cutouts import hash_image
-from galaxy_batch.release_examples import Example, fetch_tiles
+from galaxy_batch.page.release_examples import Example, fetch_tiles
 from galaxy_batch.rows import ReviewFlag
-from galaxy_batch.storage import parquet_bytes
+from galaxy_batch.storage.files import parquet_bytes
 from galaxy_batch.synthetic import SurveyFiles
 from tests.skies import publish_rows, sky_rows
 from tests.test_release_page import changed_manifest, page_of, replaced

@@ -15,7 +15,7 @@ import pytest
 from galaxy_batch.catalog import MANIFEST
 from galaxy_batch.config import ReportConfig, parse_config
 from galaxy_batch.errors import InputError
-from galaxy_batch.release_page import write_release_page
+from galaxy_batch.page.release_page import write_release_page
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.verify import verify_catalog
 from jobs.release_report import ReleaseReportConfig

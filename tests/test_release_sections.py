@@ -4,8 +4,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from galaxy_batch.release_counts import BINS, ReleaseCounts
-from galaxy_batch.release_sections import accuracy_section, classes_section, review_section
+from galaxy_batch.page.release_counts import BINS, ReleaseCounts
+from galaxy_batch.page.release_sections import accuracy_section, classes_section, review_section
 from galaxy_batch.rows import ReviewFlag
 from tests.html_pages import Page
 from tests.skies import publish_rows, sky_rows

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 
-from galaxy_batch.release_counts import SKY_ORDER, ReleaseCounts
-from galaxy_batch.release_sky import sky_section
+from galaxy_batch.page.release_counts import SKY_ORDER, ReleaseCounts
+from galaxy_batch.page.release_sky import sky_section
 from tests.skies import publish_rows, sky_rows
 from tests.test_release_page import page_of
 

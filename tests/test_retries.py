@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from galaxy_batch import retries
-from galaxy_batch.retries import TRIES, http_status, is_transient, retried, retried_async
+from galaxy_batch.storage import retries
+from galaxy_batch.storage.retries import TRIES, http_status, is_transient, retried, retried_async
 
 
 class Refused(Exception):  # noqa: N818

@@ -16,12 +16,12 @@ from PIL import Image
 
 from galaxy_batch.catalog import read_manifest, unpublish
 from galaxy_batch.config import CatalogConfig, parse_config
-from galaxy_batch.crossmatch import gather_answers
-from galaxy_batch.earlier import open_earlier, verify_earlier
 from galaxy_batch.errors import InputError
 from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
 from galaxy_batch.rendering import render
+from galaxy_batch.reuse.crossmatch import gather_answers
+from galaxy_batch.reuse.earlier import open_earlier, verify_earlier
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.synthetic import SurveyFiles
 from galaxy_batch.verify import verify_catalog

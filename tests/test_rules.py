@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from galaxy_batch.healpix import pixels_at
 from galaxy_batch.rows import ReviewFlag
-from galaxy_batch.rules import Promise, broken_rules
+from galaxy_batch.sky.healpix import pixels_at
+from galaxy_batch.verification.rules import Promise, broken_rules
 from tests.skies import CLASSES, LIMITS, MODEL_ID, RELEASE, REVIEW, about, schema_of, sky_rows
 
 PROMISE = Promise(CLASSES, release=RELEASE, model_id=MODEL_ID, audit=REVIEW, **LIMITS)

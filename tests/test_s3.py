@@ -19,7 +19,7 @@ from galaxy_batch.errors import InputError
 from galaxy_batch.parts import finished_parts
 from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
-from galaxy_batch.storage import check_writable, join, read_bytes
+from galaxy_batch.storage.files import check_writable, join, read_bytes
 from galaxy_batch.synthetic import SurveyFiles
 from galaxy_batch.verify import verify_catalog
 from tests.conftest import REPOSITORY, SavedModel

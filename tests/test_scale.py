@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from galaxy_batch.footprint import watch
+from galaxy_batch.running.footprint import watch
 from tests.conftest import REPOSITORY
 
 ROWS = int(os.environ.get("GALAXY_BATCH_SCALE_ROWS", "3000000"))

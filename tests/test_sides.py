@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from galaxy_batch.comparison.sides import open_side, read_side
 from galaxy_batch.errors import InputError
-from galaxy_batch.sides import open_side, read_side
 from tests.skies import publish_rows, read_catalog, sky_rows
 
 

@@ -8,9 +8,9 @@ import pytest
 from astropy_healpix import healpix_to_lonlat
 from PIL import Image
 
-from galaxy_batch.healpix import pixels_at
-from galaxy_batch.projections import Lambert, Mollweide, Projection
-from galaxy_batch.sky_map import Ramp, draw_sky, order_for
+from galaxy_batch.page.projections import Lambert, Mollweide, Projection
+from galaxy_batch.page.sky_map import Ramp, draw_sky, order_for
+from galaxy_batch.sky.healpix import pixels_at
 
 RAMP = Ramp(0.0, 1.0, ((0, 0, 0), (255, 255, 255)), ((0.5, "half"),), "share of <x>")
 ORDER = 3

@@ -3,8 +3,8 @@ import numpy.typing as npt
 import pytest
 from astropy.coordinates import angular_separation
 
-from galaxy_batch import skymatch
-from galaxy_batch.skymatch import match_positions
+from galaxy_batch.sky import skymatch
+from galaxy_batch.sky.skymatch import match_positions
 from tests.skies import even_positions
 
 Array = npt.NDArray[np.float64]

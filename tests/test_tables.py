@@ -7,7 +7,7 @@ import pytest
 from astropy.table import MaskedColumn, Table
 
 from galaxy_batch.errors import InputError
-from galaxy_batch.tables import manifest_files, read_table
+from galaxy_batch.survey.tables import manifest_files, read_table
 
 BIG = 1237648720693755918  # beyond 2**53
 

@@ -17,13 +17,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from galaxy_batch import hats
 from galaxy_batch.errors import InputError
-from galaxy_batch.healpix import Tile
 from galaxy_batch.ids import id_hashes, ids_checksum
+from galaxy_batch.publishing import hats
+from galaxy_batch.publishing.votable import CONTENT_KEY, described
 from galaxy_batch.rows import ReviewFlag
+from galaxy_batch.sky.healpix import Tile
 from galaxy_batch.verify import verify_catalog
-from galaxy_batch.votable import CONTENT_KEY, described
 from tests.conftest import REPOSITORY
 from tests.skies import publish_rows, sky_rows
 

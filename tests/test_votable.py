@@ -12,8 +12,8 @@ from astropy import units as u
 from astropy.io.votable import parse, ucd
 from astropy.table import Table
 
+from galaxy_batch.publishing.votable import CONTENT_KEY, VERSION_KEY, described, fields_of, text_lengths, votable_header
 from galaxy_batch.rows import CATALOG_COLUMNS, catalog_schema
-from galaxy_batch.votable import CONTENT_KEY, VERSION_KEY, described, fields_of, text_lengths, votable_header
 from tests.skies import CLASSES, sky_rows
 
 KEPT = [

@@ -3,10 +3,10 @@ from typing import Any
 import pytest
 import ray
 
-from galaxy_batch import workers
 from galaxy_batch.config import RuntimeConfig
 from galaxy_batch.errors import InputError
-from galaxy_batch.workers import Growth, Workers, workers_for
+from galaxy_batch.running import workers
+from galaxy_batch.running.workers import Growth, Workers, workers_for
 
 
 def on(monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], chunks: int = 1000, **settings: Any) -> Workers:

@@ -30,8 +30,8 @@ import torch
 from galaxy_batch.config import RuntimeConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.model import MorphologyModel
-from galaxy_batch.storage import filesystem, join, remove_tree
-from galaxy_batch.workers import Workers, workers_for
+from galaxy_batch.running.workers import Workers, workers_for
+from galaxy_batch.storage.files import filesystem, join, remove_tree
 from train.fit import Epoch, World, fit
 from train.galaxies import Part, Rows, load_part, new_model, read_galaxies
 from train.labels import Labels

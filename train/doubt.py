@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from galaxy_batch.checkpoint import Checkpoint
-from galaxy_batch.pages import paragraph, percent, table
+from galaxy_batch.page.pages import paragraph, percent, table
 from train.results import PartResult
 
 __all__ = ["REVIEWED", "FlagOutcome", "caught_by_review", "doubt_section", "flag_outcomes", "rankings"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from galaxy_batch.intervals import Interval, wilson_interval
+from galaxy_batch.comparison.intervals import Interval, wilson_interval
 from train.calibration import expected_calibration_error, review_threshold, softmax
 
 __all__ = [

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from galaxy_batch.intervals import Interval, wilson_interval
+from galaxy_batch.comparison.intervals import Interval, wilson_interval
 from train.attention import Attention
 from train.calibration import (
     calibration_error_by_chance,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from galaxy_batch.pages import Album, number, paragraph, range_of, table
+from galaxy_batch.page.pages import Album, number, paragraph, range_of, table
 from train.attention import Attention
 from train.findings import AttentionFindings, Findings
 from train.plots import two_histograms

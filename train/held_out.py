@@ -5,7 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from galaxy_batch.pages import Album, number, paragraph, percent, range_of, section, side_by_side, table
+from galaxy_batch.page.pages import Album, number, paragraph, percent, range_of, section, side_by_side, table
 from train.calibration import reliability_bins
 from train.evaluation import ReviewOutcome, accuracy_by_confidence
 from train.findings import WANTED, Findings

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from galaxy_batch.intervals import wilson_interval
+from galaxy_batch.comparison.intervals import wilson_interval
 from train.calibration import ReliabilityBin
 from train.evaluation import ReviewOutcome
 from train.fit import Epoch

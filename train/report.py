@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from galaxy_batch.pages import (
+from galaxy_batch.page.pages import (
     Album,
     cards,
     note,
@@ -21,7 +21,7 @@ from galaxy_batch.pages import (
     side_by_side,
     table,
 )
-from galaxy_batch.storage import join, without_secrets, write_atomically
+from galaxy_batch.storage.files import join, without_secrets, write_atomically
 from train.attention import watch_attention
 from train.doubt import doubt_section
 from train.findings import Findings, find, find_attention, metrics, part_counts

@@ -15,7 +15,7 @@ import torch
 from galaxy_batch.checkpoint import Checkpoint, agreement, save_checkpoint
 from galaxy_batch.errors import InputError
 from galaxy_batch.model import MorphologyModel
-from galaxy_batch.storage import join, without_secrets
+from galaxy_batch.storage.files import join, without_secrets
 from train.calibration import fit_temperature, softmax
 from train.distributed import fit_on_workers
 from train.evaluation import evaluate

@@ -14,12 +14,12 @@ import pytest
 import torch
 from _pytest.mark import ParameterSet
 
-from galaxy_batch import downloads, retries
 from galaxy_batch.config import ClassifyConfig, ManifestConfig
 from galaxy_batch.cutouts import fetch_cutouts
 from galaxy_batch.manifest import read_objects
 from galaxy_batch.pixels import decode
 from galaxy_batch.rows import UnusableCutout
+from galaxy_batch.storage import downloads, retries
 from galaxy_batch.verify import verify_catalog
 from tests.conftest import REPOSITORY, SavedModel
 from tests.faults.corpus import IMAGES, PLACES, Kind, galaxy, rotated, write_place

@@ -1,0 +1,1 @@
+"""The page of a release, and what pages are made of."""

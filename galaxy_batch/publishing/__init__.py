@@ -1,0 +1,1 @@
+"""The files of a catalog: how rows are sorted into them, and what describes them."""

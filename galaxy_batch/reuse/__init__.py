@@ -1,0 +1,1 @@
+"""Answers of an earlier catalog that need not be computed again."""

@@ -1,0 +1,1 @@
+"""Geometry of the sphere: pixels, cones, neighbours."""

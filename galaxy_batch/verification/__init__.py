@@ -1,0 +1,1 @@
+"""What one file of a catalog, and one row, must be."""
