@@ -6,7 +6,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
-from astropy_healpix import healpix_to_lonlat
 
 from galaxy_batch.config import ManifestConfig
 from galaxy_batch.errors import InputError
@@ -104,48 +103,6 @@ def test_the_same_content_is_the_same_id_and_another_another(tmp_path: Path) -> 
     ra[7] += 1e-9
     assert content_id(ra=ra) != first
     assert content_id(objid=objects()["objid"] + 1) != first
-
-
-def test_positions_are_checked_and_indexed(tmp_path: Path) -> None:
-    ra = [0.0, 360.0, -10.0, 359.999, 12.0, -999.0, None, 45.0, np.nan]
-    dec = [90.0, -90.0, 0.0, 45.0, 90.001, -999.0, 3.0, None, 1.0]
-    table = pa.table({"objid": np.arange(9), "ra": pa.array(ra), "dec": pa.array(dec)})
-    pq.write_table(table, tmp_path / "t.parquet")
-    rows = all_rows(config_for(tmp_path / "t.parquet"), 100)
-    assert rows["ra"].to_pylist() == [0.0, 0.0, 350.0, 359.999, None, None, None, None, None]
-    assert rows["dec"].to_pylist() == [90.0, -90.0, 0.0, 45.0, None, None, None, None, None]
-    pixels = rows["_healpix_29"].to_pylist()
-    assert pixels[4:] == [None] * 5
-    lon, lat = healpix_to_lonlat(np.array(pixels[:4]), 2**29, order="nested")
-    assert lat.to_value("deg") == pytest.approx([90, -90, 0, 45], abs=1e-5)
-    assert lon.to_value("deg")[2:] == pytest.approx([350, 359.999], abs=1e-6)
-
-
-def test_without_position_columns_every_position_is_null(tmp_path: Path) -> None:
-    pq.write_table(pa.table(objects()), tmp_path / "t.parquet")
-    rows = all_rows(config_for(tmp_path / "t.parquet", ra_column=None, dec_column=None), 4)
-    assert rows["ra"].null_count == rows["_healpix_29"].null_count == 10
-
-
-@pytest.mark.parametrize("kind", ["binary", "struct", "text"])
-def test_images_in_the_manifest(tmp_path: Path, kind: str) -> None:
-    contents = [b"one", None, b"three"]
-    column = {
-        "binary": pa.array(contents, pa.binary()),
-        "struct": pa.array([{"bytes": c, "path": f"images/{i}.jpg"} for i, c in enumerate(contents)]),
-        "text": pa.array(["a.jpg", None, "s3://b/c.jpg"]),
-    }[kind]
-    pq.write_table(pa.table({"objid": ["x", "y", "z"], "image": column}), tmp_path / "t.parquet")
-    config = config_for(
-        tmp_path / "t.parquet", ra_column=None, dec_column=None, uri_template=None, image_column="image"
-    )
-    rows = all_rows(config, 2)
-    if kind == "text":
-        assert rows["_image_uri"].to_pylist() == [f"{tmp_path}/a.jpg", None, "s3://b/c.jpg"]
-    else:
-        assert rows["_image_bytes"].to_pylist() == contents
-    if kind == "struct":
-        assert rows["_image_uri"].to_pylist()[1] == f"{tmp_path}/images/1.jpg"
 
 
 def test_three_files_per_object_are_a_list_in_every_format(manifest: Path) -> None:
