@@ -25,9 +25,9 @@ from galaxy_batch.comparison.intervals import wilson_interval
 from galaxy_batch.comparison.matching import match_by_id, match_by_position
 from galaxy_batch.comparison.mix import Labels, Mix, Pairs, bin_mix, class_mix, sky_mix
 from galaxy_batch.comparison.sides import Side, open_side, read_side
-from galaxy_batch.config import Range, Uri
 from galaxy_batch.errors import without_secrets
 from galaxy_batch.rows import ReviewFlag
+from galaxy_batch.settings import Range, Uri
 
 __all__ = ["CompareConfig", "compare_catalogs"]
 

@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from galaxy_batch.catalog import MANIFEST, read_manifest
-from galaxy_batch.config import Range, Uri
 from galaxy_batch.errors import InputError
 from galaxy_batch.exporting.formats import encoded, exchangeable, format_of
 from galaxy_batch.exporting.query import Condition
 from galaxy_batch.publishing import hats
 from galaxy_batch.publishing.exchange import all_at_once
+from galaxy_batch.settings import Range, Uri
 from galaxy_batch.sky.cone import Cone
 from galaxy_batch.storage.files import check_writable, join, open_parquet, read_bytes, without_secrets, write_atomically
 from galaxy_batch.storage.retries import retried

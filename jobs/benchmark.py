@@ -19,13 +19,14 @@ import torch
 
 from galaxy_batch.catalog import write_json
 from galaxy_batch.checkpoint import Checkpoint, agreement, load_checkpoint, save_checkpoint
-from galaxy_batch.config import CatalogConfig, ManifestConfig, Range, RuntimeConfig, Uri, load_config
+from galaxy_batch.config import CatalogConfig, ManifestConfig, RuntimeConfig
 from galaxy_batch.engines import BATCH_SIZES, EngineName, Precision, choose_engine, make_engine
 from galaxy_batch.manifest import read_objects
 from galaxy_batch.model import RANDOM, ModelSpec, build_model
 from galaxy_batch.rows import IMAGE_BYTES, IMAGE_URI
 from galaxy_batch.running.ceilings import decode_rate, engine_probabilities, engine_rate, prepared_batches, read_rate
 from galaxy_batch.running.footprint import watch
+from galaxy_batch.settings import Range, Uri, load_config
 from galaxy_batch.storage.files import join, write_atomically
 from galaxy_batch.synthetic import write_survey
 from jobs.command import run_job

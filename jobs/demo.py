@@ -11,9 +11,10 @@ from typing import Annotated, Any
 
 import ray
 
-from galaxy_batch.config import CatalogConfig, ManifestConfig, Range, RuntimeConfig, Uri, parse_config, resolve_uri
+from galaxy_batch.config import CatalogConfig, ManifestConfig, RuntimeConfig
 from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
+from galaxy_batch.settings import Range, Uri, parse_config, resolve_uri
 from galaxy_batch.synthetic import ONE_OF_EACH_DEFECT, SurveyFiles, write_images, write_tables
 from jobs.command import ray_session, run_job
 from train.recipe import FitConfig, NetworkConfig, Phase, SplitConfig, TrainConfig

@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from galaxy_batch import export
-from galaxy_batch.config import load_config
+from galaxy_batch.settings import load_config
 from jobs.command import run_job
 
 

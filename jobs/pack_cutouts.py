@@ -5,7 +5,8 @@ import sys
 from typing import Any
 
 from galaxy_batch import packing
-from galaxy_batch.config import PackConfig, load_config
+from galaxy_batch.config import PackConfig
+from galaxy_batch.settings import load_config
 from jobs.command import ray_session, run_job
 
 

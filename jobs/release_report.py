@@ -6,8 +6,9 @@ import sys
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from galaxy_batch.config import ManifestConfig, ReportConfig, Uri, load_config
+from galaxy_batch.config import ManifestConfig, ReportConfig
 from galaxy_batch.page.release_page import write_release_page
+from galaxy_batch.settings import Uri, load_config
 from galaxy_batch.storage.files import join, without_secrets
 from jobs.command import run_job
 

@@ -42,9 +42,10 @@ from typing import Any
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from galaxy_batch.catalog import read_manifest
-from galaxy_batch.config import CatalogConfig, load_config
+from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import GalaxyBatchError, InputError
 from galaxy_batch.plan import ReleasePlan, plan_release
+from galaxy_batch.settings import load_config
 from galaxy_batch.storage.files import without_secrets
 from galaxy_batch.verify import verify_catalog
 from jobs.command import run_job

@@ -4,7 +4,8 @@ import argparse
 import sys
 from typing import Any
 
-from galaxy_batch.config import RuntimeConfig, load_config
+from galaxy_batch.config import RuntimeConfig
+from galaxy_batch.settings import load_config
 from jobs.command import ray_session, run_job
 from train.sweep import SweepConfig, sweep_threshold
 

@@ -5,8 +5,8 @@ import logging
 import sys
 from typing import Any
 
-from galaxy_batch.config import resolve_uri
 from galaxy_batch.errors import GateError
+from galaxy_batch.settings import resolve_uri
 from galaxy_batch.storage.files import without_secrets
 from galaxy_batch.verify import verify_catalog
 from jobs.command import run_job

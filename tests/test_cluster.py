@@ -25,7 +25,8 @@ from packaging.utils import canonicalize_name
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import start as ray_start
 
-from galaxy_batch.config import CatalogConfig, load_config
+from galaxy_batch.config import CatalogConfig
+from galaxy_batch.settings import load_config
 from tests.conftest import REPOSITORY
 
 CLUSTER = REPOSITORY / "cluster"

@@ -11,9 +11,9 @@ import pytest
 
 from galaxy_batch.compare import CompareConfig, compare_catalogs
 from galaxy_batch.comparison.comparison import Comparison, plain
-from galaxy_batch.config import parse_config
 from galaxy_batch.errors import InputError
 from galaxy_batch.rows import ReviewFlag
+from galaxy_batch.settings import parse_config
 from galaxy_batch.sky.healpix import pixels_at
 from tests.skies import publish_rows, read_catalog, sky_rows
 

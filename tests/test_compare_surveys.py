@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from galaxy_batch.config import CatalogConfig, parse_config
+from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import GateError
 from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
+from galaxy_batch.settings import parse_config
 from jobs.compare_catalogs import compare
 from tests.conftest import REPOSITORY, SavedModel
 

@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from galaxy_batch.config import CatalogConfig, parse_config
+from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.reuse.earlier import answer_settings, open_earlier, verify_earlier
+from galaxy_batch.settings import parse_config
 from tests.skies import MODEL_ID, publish_rows, sky_rows
 
 VERSIONS = {name: version(name) for name in ("galaxy-batch", "torch", "timm", "pillow")}

@@ -19,10 +19,10 @@ from astropy.table import Table
 
 from galaxy_batch import export
 from galaxy_batch.catalog import read_manifest
-from galaxy_batch.config import parse_config
 from galaxy_batch.errors import InputError
 from galaxy_batch.export import ExportConfig, export_catalog, pieces_of
 from galaxy_batch.rows import CATALOG_COLUMNS
+from galaxy_batch.settings import parse_config
 from galaxy_batch.sky.cone import Cone
 from jobs.command import run_job
 from jobs.export_catalog import export_catalog as job

@@ -4,8 +4,8 @@ import math
 import pytest
 
 from galaxy_batch.comparison.gates import Gates, Measured, judge
-from galaxy_batch.config import parse_config
 from galaxy_batch.errors import InputError
+from galaxy_batch.settings import parse_config
 
 NAMES = [gate.name for gate in dataclasses.fields(Gates)]
 

@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galaxy_batch.config import CatalogConfig, PackConfig, parse_config
+from galaxy_batch.config import CatalogConfig, PackConfig
 from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.manifest import Chunk
 from galaxy_batch.packing import _cut, pack_cutouts, plan_pack
 from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
+from galaxy_batch.settings import parse_config
 from galaxy_batch.synthetic import SurveyFiles
 from tests.conftest import SavedModel
 from tests.test_jobs import run

@@ -15,11 +15,12 @@ import torch
 
 from galaxy_batch.catalog import unpublish
 from galaxy_batch.checkpoint import load_checkpoint, save_checkpoint
-from galaxy_batch.config import CatalogConfig, ReportConfig, parse_config
+from galaxy_batch.config import CatalogConfig, ReportConfig
 from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
 from galaxy_batch.rows import ReviewFlag
+from galaxy_batch.settings import parse_config
 from galaxy_batch.synthetic import SurveyFiles
 from galaxy_batch.verify import verify_catalog
 from tests.conftest import SavedModel, save_random_model

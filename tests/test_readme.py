@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from galaxy_batch.compare import CompareConfig
-from galaxy_batch.config import CatalogConfig, PackConfig, load_config
+from galaxy_batch.config import CatalogConfig, PackConfig
 from galaxy_batch.export import ExportConfig
 from galaxy_batch.rows import CATALOG_COLUMNS, ReviewFlag, Status
+from galaxy_batch.settings import load_config
 from jobs.benchmark import BenchmarkConfig
 from jobs.release_report import ReleaseReportConfig
 from tests.conftest import REPOSITORY

@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from galaxy_batch.catalog import write_json
-from galaxy_batch.config import CatalogConfig, DryRunConfig, load_config
+from galaxy_batch.config import CatalogConfig, DryRunConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.manifest import Chunk, Manifest
 from galaxy_batch.parts import part_uri
 from galaxy_batch.plan import plan_release
 from galaxy_batch.rehearsal import rehearse_release, sample_positions
+from galaxy_batch.settings import load_config
 from galaxy_batch.synthetic import SurveyFiles
 from tests.conftest import SavedModel
 from tests.s3_server import S3

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pytest
 
 from galaxy_batch.catalog import MANIFEST
-from galaxy_batch.config import ReportConfig, parse_config
+from galaxy_batch.config import ReportConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.page.release_page import write_release_page
 from galaxy_batch.rows import ReviewFlag
+from galaxy_batch.settings import parse_config
 from galaxy_batch.verify import verify_catalog
 from jobs.release_report import ReleaseReportConfig
 from tests.conftest import REPOSITORY

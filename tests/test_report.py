@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from galaxy_batch.checkpoint import Checkpoint
-from galaxy_batch.config import parse_config
 from galaxy_batch.model import RANDOM, ModelSpec, build_model
 from galaxy_batch.page.pages import Album
+from galaxy_batch.settings import parse_config
 from galaxy_batch.storage.files import list_names, read_bytes
 from tests.html_pages import Page
 from train.evaluation import evaluate

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from galaxy_batch.catalog import read_manifest, unpublish
-from galaxy_batch.config import CatalogConfig, parse_config
+from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
@@ -23,6 +23,7 @@ from galaxy_batch.rendering import render
 from galaxy_batch.reuse.crossmatch import gather_answers
 from galaxy_batch.reuse.earlier import open_earlier, verify_earlier
 from galaxy_batch.rows import ReviewFlag
+from galaxy_batch.settings import parse_config
 from galaxy_batch.synthetic import SurveyFiles
 from galaxy_batch.verify import verify_catalog
 from tests.conftest import SavedModel, save_random_model

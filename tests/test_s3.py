@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from galaxy_batch.catalog import read_manifest, unpublish
-from galaxy_batch.config import CatalogConfig, load_config
+from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.parts import finished_parts
 from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
+from galaxy_batch.settings import load_config
 from galaxy_batch.storage.files import check_writable, join, read_bytes
 from galaxy_batch.synthetic import SurveyFiles
 from galaxy_batch.verify import verify_catalog

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from galaxy_batch.checkpoint import load_checkpoint
-from galaxy_batch.config import parse_config
 from galaxy_batch.errors import InputError
+from galaxy_batch.settings import parse_config
 from galaxy_batch.synthetic import SurveyFiles, write_survey
 from train.recipe import TrainConfig
 from train.study import train_model

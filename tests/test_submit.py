@@ -34,10 +34,11 @@ from hypothesis import strategies as st
 from ray._private.runtime_env.packaging import create_package
 from ray.job_submission import JobDetails, JobStatus
 
-from galaxy_batch.config import CatalogConfig, load_config
+from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
+from galaxy_batch.settings import load_config
 from galaxy_batch.synthetic import SurveyFiles
 from galaxy_batch.verify import verify_catalog
 from jobs import submission

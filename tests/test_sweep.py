@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from galaxy_batch.config import load_config, parse_config
 from galaxy_batch.errors import InputError
+from galaxy_batch.settings import load_config, parse_config
 from galaxy_batch.synthetic import write_survey
 from tests.conftest import REPOSITORY
 from train.evaluation import Evaluation

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from galaxy_batch.config import ManifestConfig, Range, RgbConfig, Uri
+from galaxy_batch.config import ManifestConfig, RgbConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.model import PRETRAINED
+from galaxy_batch.settings import Range, Uri
 
 __all__ = ["FitConfig", "LabelConfig", "NetworkConfig", "Phase", "SplitConfig", "TrainConfig"]
 

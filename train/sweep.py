@@ -14,9 +14,9 @@ import torch
 
 from galaxy_batch.checkpoint import load_checkpoint
 from galaxy_batch.comparison.intervals import wilson_interval
-from galaxy_batch.config import Range
 from galaxy_batch.errors import InputError
 from galaxy_batch.page.pages import Album, cards, page, paragraph, percent, range_of, table
+from galaxy_batch.settings import Range
 from galaxy_batch.storage.files import join, without_secrets, write_atomically
 from train.evaluation import Evaluation, evaluate
 from train.fit import predict_logits

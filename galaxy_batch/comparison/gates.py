@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-from galaxy_batch.config import Range
+from galaxy_batch.settings import Range
 
 __all__ = ["Gate", "Gates", "Measured", "judge"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import simplejpeg
 
-from galaxy_batch.config import ClassifyConfig, ManifestConfig, parse_config
+from galaxy_batch.config import ClassifyConfig, ManifestConfig
 from galaxy_batch.cutouts import fetch_cutouts
 from galaxy_batch.errors import GalaxyBatchError
 from galaxy_batch.manifest import find_objects
@@ -19,6 +19,7 @@ from galaxy_batch.page.pages import Tile
 from galaxy_batch.page.release_counts import Place
 from galaxy_batch.pixels import decode, resize
 from galaxy_batch.rows import IMAGE_BYTES, ReviewFlag, UnusableCutout
+from galaxy_batch.settings import parse_config
 from galaxy_batch.storage.files import join, open_parquet
 
 __all__ = ["Example", "fetch_tiles", "read_examples"]

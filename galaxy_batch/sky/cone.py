@@ -8,7 +8,7 @@ import numpy.typing as npt
 from astropy.coordinates import angular_separation
 from astropy_healpix import healpix_to_lonlat
 
-from galaxy_batch.config import Range
+from galaxy_batch.settings import Range
 
 __all__ = ["Cone"]
 
