@@ -25,7 +25,8 @@ from galaxy_batch.manifest import Chunk, read_chunk
 from galaxy_batch.page.release_page import PAGE, write_release_page
 from galaxy_batch.parts import write_part
 from galaxy_batch.plan import ReleasePlan, versions
-from galaxy_batch.publication import Survey, publish, sort_parts, spread_over_ray
+from galaxy_batch.publication import publish
+from galaxy_batch.publishing.sorting import Survey, sort_parts, spread_over_ray
 from galaxy_batch.reuse.answers import Answers, read_answers, recall_answers, reuse_counts
 from galaxy_batch.reuse.crossmatch import gather_answers
 from galaxy_batch.review import flag_for_review

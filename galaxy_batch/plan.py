@@ -18,7 +18,7 @@ from galaxy_batch.engines import Precision
 from galaxy_batch.errors import InputError
 from galaxy_batch.manifest import Chunk, Manifest, open_manifest
 from galaxy_batch.parts import finished_parts
-from galaxy_batch.publication import Places
+from galaxy_batch.publishing.sorting import Places
 from galaxy_batch.reuse.answers import read_answers
 from galaxy_batch.reuse.earlier import Earlier, open_earlier, verify_earlier
 from galaxy_batch.rows import catalog_schema

@@ -5,7 +5,7 @@
     parts ─> sort_parts ─> runs ┬─> find_repeated ─> hashes ┐
                                 └────────────────> write_share ─> files ─> HATS metadata ─> manifest.json
 
-The first pass sorts the rows by their place on the sky into runs (see `exchange`), and counts: rows per cell of the
+The first pass (see `sorting`) sorts the rows by their place on the sky into runs, and counts: rows per cell of the
 sky, statuses, image hashes. From the counts alone the driver cuts the sky into tiles. The second pass reads the runs a
 share of the sky at a time, and writes a file for each tile.
 
@@ -22,15 +22,12 @@ together have as many rows, and the same ids, as the parts.
 import dataclasses
 import json
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-import ray
 
 from galaxy_batch.catalog import (
     Heading,
@@ -41,95 +38,19 @@ from galaxy_batch.catalog import (
     write_metadata_file,
 )
 from galaxy_batch.config import ReviewConfig
-from galaxy_batch.errors import without_secrets
-from galaxy_batch.ids import id_hashes, ids_checksum
-from galaxy_batch.parts import origins_of, read_part
 from galaxy_batch.publishing import hats
-from galaxy_batch.publishing.exchange import RUN_ROWS, all_at_once, groups_of, read_between, write_run
+from galaxy_batch.publishing.exchange import all_at_once, groups_of, read_between
+from galaxy_batch.publishing.sorting import HASH, KEY, Places, Spread, Survey
 from galaxy_batch.review import flag_repeated_images, repeated_hashes
-from galaxy_batch.sky.healpix import BASE_PIXELS, DEEPEST_TILE, Tile, cells_of, coarser, cut, empty_histogram, row_keys
-from galaxy_batch.storage.files import join, remove_tree
+from galaxy_batch.sky.healpix import BASE_PIXELS, DEEPEST_TILE, Tile, coarser, cut
+from galaxy_batch.storage.files import remove_tree
 
-__all__ = ["Places", "Spread", "Survey", "publish", "sort_parts", "spread_over_ray"]
+__all__ = ["publish"]
 
 logger = logging.getLogger(__name__)
 
-Spread = Callable[[Callable[..., pa.Table], Sequence[Mapping[str, Any]], Mapping[str, Any]], Iterable[dict[str, Any]]]
-"""Runs a task on each item: `spread(task, items, keywords)` gives the rows of the tasks' tables, in any order.
-
-A task gets its item as a table of one row, and the keywords.
-"""
-
-_KEY = "_key"
-_HASH = "image_hash"
 _HASHES_AT_ONCE = 8_000_000
 _LOWEST_HASH, _HIGHEST_HASH = -(2**63), 2**63 - 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Places:
-    """Where a publication reads and writes."""
-
-    parts_uri: str
-    exchange_uri: str
-    """Folder of the runs: emptied before, and after."""
-    catalog_uri: str
-
-    def run(self, number: int) -> str:
-        """A run of rows, sorted by key."""
-        return join(self.exchange_uri, f"rows-{number:06d}.arrow")
-
-    def hashes(self, number: int) -> str:
-        """The image hashes of the same rows, sorted, and how many rows have each."""
-        return join(self.exchange_uri, f"hashes-{number:06d}.arrow")
-
-
-@dataclasses.dataclass
-class Survey:
-    """What the first pass counted."""
-
-    runs: int = 0
-    rows: int = 0
-    ids: int = 0
-    """Checksum of the ids."""
-    hashes: int = 0
-    """Image hashes, each once per run."""
-    statuses: Counter[str] = dataclasses.field(default_factory=Counter)
-    flagged: int = 0
-    origins: Counter[str] = dataclasses.field(default_factory=Counter)
-    """Where the answers come from, of the rows for which an earlier catalog was looked into."""
-    histogram: npt.NDArray[np.int64] = dataclasses.field(default_factory=empty_histogram)
-    """Rows in each cell of the sky, and of the pixel that is nowhere on it."""
-
-
-def sort_parts(places: Places, part_rows: Sequence[int], spread: Spread, run_rows: int = RUN_ROWS) -> Survey:
-    """The first pass: parts become runs, and are counted.
-
-    Args:
-        places: where the parts are and the runs go.
-        part_rows: rows that each part must have, by number.
-        spread: runs the tasks.
-        run_rows: rows of a run.
-
-    Raises:
-        RuntimeError: a part has other rows.
-    """
-    remove_tree(places.exchange_uri)
-    groups = groups_of(part_rows, run_rows)
-    items = [
-        {"run": run, "parts": list(group), "rows": [part_rows[part] for part in group]}
-        for run, group in enumerate(groups)
-    ]
-    survey = Survey(runs=len(items))
-    for done in spread(_sort_parts, items, {"places": places}):
-        survey.rows += done["rows"]
-        survey.ids = (survey.ids + int(done["ids"])) % 2**64
-        survey.hashes += done["hashes"]
-        survey.statuses.update(json.loads(done["statuses"]))
-        survey.flagged += done["flagged"]
-        survey.origins.update(json.loads(done["origins"]))
-        survey.histogram[np.frombuffer(done["cells"], np.int32)] += np.frombuffer(done["counts"], np.int32)
-    return survey
 
 
 def publish(
@@ -182,54 +103,6 @@ def publish(
     return manifest
 
 
-def spread_over_ray(
-    task: Callable[..., pa.Table], items: Sequence[Mapping[str, Any]], keywords: Mapping[str, Any]
-) -> Iterable[dict[str, Any]]:
-    """A `Spread`: one Ray task for each item, on a CPU of its own, so that no more of them hold rows than CPUs."""
-    if not items:
-        return []
-    dataset = ray.data.from_items([dict(item) for item in items], override_num_blocks=len(items))
-    tasks = dataset.map_batches(task, fn_kwargs=dict(keywords), batch_size=None, batch_format="pyarrow", num_cpus=1)
-    rows: Iterable[dict[str, Any]] = tasks.iter_rows()
-    return rows
-
-
-def _sort_parts(group: pa.Table, places: Places) -> pa.Table:
-    """A task of the first pass: some parts become one run of rows and one of hashes."""
-    (item,) = group.to_pylist()
-    tables = all_at_once(
-        lambda part: read_part(pa.table({"index": [part]}), places.parts_uri).drop_columns(["_chunk"]), item["parts"]
-    )
-    for part, table, wanted in zip(item["parts"], tables, item["rows"], strict=True):
-        if len(table) != wanted:
-            raise RuntimeError(
-                f"part {part} of {without_secrets(places.parts_uri)} has {len(table)} rows, not {wanted}; "
-                "nothing was published"
-            )
-    origins = sum((Counter(origins_of(table)) for table in tables), Counter())
-    rows = pa.concat_tables(tables)
-    del tables
-    rows = rows.append_column(_KEY, pa.array(row_keys(rows)))
-    rows = rows.sort_by([(_KEY, "ascending"), ("object_id", "ascending")])
-    write_run(rows, _KEY, places.run(item["run"]))
-    hashes, counts = np.unique(rows[_HASH].drop_null().to_numpy(), return_counts=True)
-    write_run(pa.table({_HASH: hashes.astype(np.int64), "rows": counts}), _HASH, places.hashes(item["run"]))
-    cells, in_cells = cells_of(rows[_KEY].to_numpy())
-    statuses = {entry["values"]: entry["counts"] for entry in pc.value_counts(rows["status"]).to_pylist()}
-    return pa.table(
-        {
-            "rows": [len(rows)],
-            "ids": [str(ids_checksum(id_hashes(rows["object_id"])))],
-            "hashes": [len(hashes)],
-            "statuses": [json.dumps(statuses)],
-            "origins": [json.dumps(origins)],
-            "flagged": [pc.sum(rows["needs_review"]).as_py() or 0],
-            "cells": pa.array([cells.tobytes()], pa.large_binary()),
-            "counts": pa.array([in_cells.tobytes()], pa.large_binary()),
-        }
-    )
-
-
 def _find_repeated(places: Places, survey: Survey, review: ReviewConfig, spread: Spread) -> npt.NDArray[np.int64]:
     """The hashes of repeated images, sorted. Hashes are even over their range, and so are even shares of it."""
     shares = -(-survey.hashes // _HASHES_AT_ONCE)
@@ -245,8 +118,8 @@ def _repeated_between(share: pa.Table, places: Places, runs: int, review: Review
     """A task: the hashes from `low` to `last` that stand in too many rows of all runs together."""
     (item,) = share.to_pylist()
     low, last = item["low"], item["last"]
-    hashes = pa.concat_tables(all_at_once(lambda run: read_between(places.hashes(run), _HASH, low, last), range(runs)))
-    repeated = repeated_hashes(hashes[_HASH].to_numpy(), hashes["rows"].to_numpy(), review)
+    hashes = pa.concat_tables(all_at_once(lambda run: read_between(places.hashes(run), HASH, low, last), range(runs)))
+    repeated = repeated_hashes(hashes[HASH].to_numpy(), hashes["rows"].to_numpy(), review)
     return pa.table({"repeated": pa.array([repeated.tobytes()], pa.large_binary())})
 
 
@@ -257,10 +130,10 @@ def _write_share(
     (item,) = share.to_pylist()
     tiles = {entry.pop("path"): Tile(**entry) for entry in item["tiles"]}
     low, last = min(tile.first_key for tile in tiles.values()), max(tile.last_key for tile in tiles.values())
-    rows = pa.concat_tables(all_at_once(lambda run: read_between(places.run(run), _KEY, low, last), range(runs)))
-    rows = rows.sort_by([(_KEY, "ascending"), ("object_id", "ascending")])
+    rows = pa.concat_tables(all_at_once(lambda run: read_between(places.run(run), KEY, low, last), range(runs)))
+    rows = rows.sort_by([(KEY, "ascending"), ("object_id", "ascending")])
     rows = flag_repeated_images(rows, repeated)
-    keys = rows[_KEY].to_numpy()
+    keys = rows[KEY].to_numpy()
     entries = []
     for path, tile in tiles.items():
         begin, end = np.searchsorted(keys, tile.first_key, "left"), np.searchsorted(keys, tile.last_key, "right")

@@ -15,7 +15,8 @@ import ray
 
 from galaxy_batch.catalog import Heading
 from galaxy_batch.config import RuntimeConfig
-from galaxy_batch.publication import Places, publish, sort_parts, spread_over_ray
+from galaxy_batch.publication import publish
+from galaxy_batch.publishing.sorting import Places, sort_parts, spread_over_ray
 from galaxy_batch.verify import verify_catalog
 from jobs.command import ray_session
 from tests.skies import MODEL_ID, RELEASE, REVIEW, about, even_positions, schema_of, sky_rows, write_parts

@@ -1,7 +1,5 @@
 """From parts to a catalog: every row once, in its place, whatever the parts look like and whatever dies."""
 
-import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,8 @@ import pytest
 
 from galaxy_batch import publication
 from galaxy_batch.catalog import Heading, read_manifest
-from galaxy_batch.publication import Places, publish, sort_parts, spread_over_ray
+from galaxy_batch.publication import publish
+from galaxy_batch.publishing.sorting import Places, sort_parts, spread_over_ray
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.verify import verify_catalog
 from tests.s3_server import S3
@@ -149,13 +148,6 @@ def finish(places: Places, survey: Any, rows: pa.Table) -> dict[str, Any]:
     return publish(places, survey, Heading(schema, RELEASE, MODEL_ID), about(len(rows), schema), REVIEW, 400, in_turn)
 
 
-def test_a_part_with_other_rows_publishes_nothing(rows: pa.Table, tmp_path: Path) -> None:
-    places, sizes = prepared(tmp_path, rows)
-    write_parts(tmp_path / "parts", rows.slice(0, 499), 500)  # a part that lost a row
-    with pytest.raises(RuntimeError, match=r"part 0 of .* has 499 rows, not 500; nothing was published"):
-        sort_parts(places, sizes, in_turn)
-
-
 @pytest.mark.parametrize("change", ["lost", "doubled", "exchanged"])
 def test_rows_that_change_on_the_way_publish_nothing(rows: pa.Table, tmp_path: Path, change: str) -> None:
     places, sizes = prepared(tmp_path, rows)
@@ -214,13 +206,3 @@ def test_a_store_that_stumbles_gets_the_same_catalog(s3: S3, rows: pa.Table, tmp
     assert not [name for name in s3.names() if "exchange" in name]
     copied = [request.path for request in s3.proxy.requests if request.method == "PUT" and "catalog/" in request.path]
     assert copied[-1].endswith("/manifest.json")
-
-
-def test_the_survey_counts_what_the_gate_needs(rows: pa.Table, tmp_path: Path) -> None:
-    places, sizes = prepared(tmp_path, rows)
-    survey = sort_parts(places, sizes, in_turn, 900)
-    assert survey.rows == ROWS == survey.histogram.sum()
-    assert survey.runs == 6
-    assert survey.statuses == Counter(rows["status"].to_pylist())
-    assert survey.flagged == sum(rows["needs_review"].to_pylist())
-    assert json.dumps(sorted(os.listdir(tmp_path / "exchange"))).count("arrow") == 12

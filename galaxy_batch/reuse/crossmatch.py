@@ -29,8 +29,8 @@ from galaxy_batch.config import ManifestConfig
 from galaxy_batch.errors import InputError, without_secrets
 from galaxy_batch.ids import id_hashes
 from galaxy_batch.manifest import Manifest, read_ids
-from galaxy_batch.publication import Spread
 from galaxy_batch.publishing.exchange import RUN_ROWS, all_at_once, groups_of, read_between, write_run
+from galaxy_batch.publishing.sorting import Spread
 from galaxy_batch.reuse.answers import Answers, read_answers, write_answers
 from galaxy_batch.reuse.earlier import Earlier
 from galaxy_batch.rows import BLANK_FRACTION, CHUNK, DOUBTS, ReviewFlag, Status, probability_columns

@@ -29,8 +29,8 @@ PUBLISHER = """
 import sys
 from pathlib import Path
 import pyarrow.parquet as pq
-from galaxy_batch.publication import sort_parts
-from tests.test_publication import Places, finish
+from galaxy_batch.publishing.sorting import Places, sort_parts
+from tests.test_publication import finish
 folder = Path(sys.argv[1])
 rows = pq.read_table(folder / "rows.parquet")
 places = Places(str(folder / "parts"), str(folder / "exchange"), str(folder / "catalog"))
