@@ -6,13 +6,14 @@ from typing import Any
 
 from galaxy_batch import packing
 from galaxy_batch.config import PackConfig
+from galaxy_batch.packing_plan import plan_pack
 from galaxy_batch.settings import load_config
 from jobs.command import ray_session, run_job
 
 
 def pack_cutouts(arguments: argparse.Namespace) -> dict[str, Any]:
     """Check everything, then pack."""
-    plan = packing.plan_pack(load_config(PackConfig, arguments.config, arguments.set))
+    plan = plan_pack(load_config(PackConfig, arguments.config, arguments.set))
     if plan.packed is not None:
         return packing.pack_cutouts(plan)
     with ray_session(plan.config.runtime):

@@ -16,7 +16,7 @@ import pytest
 from galaxy_batch import shards
 from galaxy_batch.config import ManifestConfig, PackConfig
 from galaxy_batch.manifest import Manifest, open_manifest, read_objects
-from galaxy_batch.packing import plan_pack
+from galaxy_batch.packing_plan import plan_pack
 from galaxy_batch.settings import parse_config
 from galaxy_batch.shards import Shard, check_shard, finished_shards, pack_shard, shard_schema
 from galaxy_batch.synthetic import SurveyFiles
