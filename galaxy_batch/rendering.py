@@ -1,6 +1,6 @@
 """Galaxies that never were: drawn, lit in g, r and i, blurred, made noisy, and combined into a JPEG cutout.
 
-A galaxy is drawn (``draw_galaxy``), lit at SDSS's pixel scale, blurred by a PSF, made noisy, combined into colour with
+A galaxy is drawn (``mocks``), lit at SDSS's pixel scale, blurred by a PSF, made noisy, combined into colour with
 the stretch of Lupton et al. (2004, PASP 116, 133), and resampled to 424 px as the Galaxy Zoo 2 cutouts were (Willett et
 al. 2013, MNRAS 435, 2835).
 
@@ -11,22 +11,20 @@ and in any process, holds the same bytes (with the same versions of NumPy, Pillo
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from astropy.visualization import make_lupton_rgb
 from PIL import Image
 
-__all__ = ["CUTOUT_SIDE_PX", "KINDS", "Galaxy", "draw_galaxy", "jpeg", "render"]
+from galaxy_batch.mocks import PIXEL_SCALE_ARCSEC, Galaxy, draw_galaxy
+
+__all__ = ["CUTOUT_SIDE_PX", "jpeg", "render"]
 
 Array = npt.NDArray[Any]
 
 CUTOUT_SIDE_PX = 424
-PIXEL_SCALE_ARCSEC = 0.396  # of SDSS's camera
 MARGIN_PX = 24  # lit but cut off: the PSF is applied by FFT, which wraps around
 
 # g, r, i. A nanomaggy is the flux of a 22.5 mag object; the noise follows from SDSS's sky, gains and 54 s exposure.
@@ -35,114 +33,7 @@ ELECTRONS_PER_NANOMAGGY = 900.0
 DUST_REDDENING = np.array([1.25, 1.0, 0.78])  # optical depth relative to r: dust takes blue light first
 WHITE_BALANCE = np.array([1.34, 1.0, 0.90])  # makes a sunlike mix white, as SDSS's pictures do
 LUPTON_STRETCH, LUPTON_Q = 0.95, 5.0
-
-
-class Kind(NamedTuple):
-    """How galaxies of one kind are drawn: a share of the survey, and ranges to draw evenly from."""
-
-    share: float
-    g_minus_r: tuple[float, float]
-    axis_ratio: tuple[float, float]
-    sersic_index: tuple[float, float]
-    bulge_fraction: tuple[float, float]
-
-
-# The colours overlap on purpose, and nothing else here but the shape depends on the kind: shape must tell the class.
-KINDS: Mapping[str, Kind] = MappingProxyType({
-    "elliptical": Kind(0.17, (0.48, 0.93), (0.55, 1.0), (1.8, 3.9), (1.0, 1.0)),
-    "lenticular": Kind(0.13, (0.40, 0.88), (0.25, 1.0), (2.0, 4.0), (0.3, 0.6)),
-    "smooth_disk": Kind(0.10, (0.20, 0.65), (0.35, 1.0), (0.8, 1.8), (1.0, 1.0)),
-    "spiral": Kind(0.25, (0.28, 0.85), (0.35, 1.0), (1.5, 3.0), (0.03, 0.30)),
-    "barred_spiral": Kind(0.16, (0.30, 0.88), (0.45, 1.0), (1.0, 2.0), (0.03, 0.15)),
-    "edge_on": Kind(0.13, (0.40, 0.95), (0.11, 0.26), (1.0, 3.0), (0.05, 0.35)),
-    "irregular": Kind(0.06, (0.25, 0.60), (0.40, 0.9), (1.0, 1.5), (0.0, 0.05)),
-})  # fmt: skip
-SMOOTH_KINDS = ("elliptical", "lenticular", "smooth_disk")
-_DRAW, _PIXELS = range(2)  # one stream of random numbers each: a change to one leaves the others alone
-
-
-@dataclass(frozen=True)
-class Galaxy:
-    """What was drawn for one galaxy, before any pixel is lit."""
-
-    kind: str
-    """One of ``KINDS``."""
-    frame_side_arcsec: float
-    """Side of the cutout. It grows with the galaxy, as in Galaxy Zoo 2, so size in the picture tells nothing."""
-    half_light_radius_arcsec: float
-    """Along the major axis."""
-    axis_ratio: float
-    """Minor over major axis; for a disk the cosine of its inclination."""
-    position_angle_deg: float
-    sersic_index: float
-    """Of the whole galaxy, or of the bulge where there is a disk."""
-    bulge_fraction: float
-    surface_brightness: float
-    """Mean within the half-light radius, r band, mag / arcsec^2."""
-    g_minus_r: float
-    arms: int
-    pitch_angle_deg: float
-    feature_strength: float
-    """How marked arms, bar, clumps or dust are: 0 (smooth) to 1."""
-    seeing_arcsec: float
-    """Full width at half maximum of the PSF."""
-    featured_probability: float
-    """Chance that a volunteer who sees a galaxy answers "features or disk"."""
-
-    @property
-    def true_class(self) -> str:
-        """``smooth`` or ``featured``: what the kind is, whatever the volunteers could see."""
-        return "smooth" if self.kind in SMOOTH_KINDS else "featured"
-
-    @property
-    def side_px(self) -> int:
-        """Side of the frame at SDSS's pixel scale, before resampling."""
-        return 2 * round(self.frame_side_arcsec / PIXEL_SCALE_ARCSEC / 2)
-
-
-def draw_galaxy(index: int, seed: int) -> Galaxy:
-    """Draw the galaxy ``index`` of survey ``seed``."""
-    rng = np.random.default_rng((seed, index, _DRAW))
-    name = str(rng.choice(list(KINDS), p=[kind.share for kind in KINDS.values()]))
-    kind, smooth = KINDS[name], name in SMOOTH_KINDS
-    sersic_index, bulge_fraction = rng.uniform(*kind.sersic_index), rng.uniform(*kind.bulge_fraction)
-    frame_side = float(np.clip(rng.lognormal(np.log(48.0), 0.38), 27.0, 110.0))
-    # R90 / R50 grows with the Sersic index: 2.3 for an exponential disk, 3.3 for de Vaucouleurs' law.
-    concentration = 2.0 + 0.32 * sersic_index if bulge_fraction == 1.0 else 2.3 + 0.7 * bulge_fraction
-    drawn = Galaxy(
-        kind=name,
-        frame_side_arcsec=frame_side,
-        half_light_radius_arcsec=frame_side / concentration * rng.uniform(0.16, 0.22),
-        axis_ratio=rng.uniform(*kind.axis_ratio),
-        position_angle_deg=rng.uniform(0.0, 180.0),
-        sersic_index=sersic_index,
-        bulge_fraction=bulge_fraction,
-        surface_brightness=rng.normal(20.4, 0.4),
-        g_minus_r=rng.uniform(*kind.g_minus_r),
-        arms=2 if name == "barred_spiral" else int(rng.choice([2, 2, 2, 3, 4])),
-        pitch_angle_deg=rng.uniform(10.0, 32.0),
-        feature_strength=0.0 if smooth else rng.beta(1.3, 0.9),
-        seeing_arcsec=float(np.clip(rng.lognormal(np.log(1.32), 0.1), 1.0, 1.8)),
-        featured_probability=0.0,
-    )
-    logit = _featured_logit(drawn) + rng.normal(0.0, 0.4)
-    return replace(drawn, featured_probability=float(1.0 / (1.0 + np.exp(-logit))))
-
-
-def _featured_logit(galaxy: Galaxy) -> float:
-    """Log odds of "features or disk": features that are weak, blurred, faint or foreshortened are missed.
-
-    A smooth galaxy is taken for a disk the more often the flatter it is, and when a disk shows around its bulge.
-    """
-    if galaxy.true_class == "smooth":
-        flat = max(0.0, 0.6 - galaxy.axis_ratio)
-        return -1.2 + 3.0 * flat + (0.6 if galaxy.kind == "lenticular" else 0.0)
-    resolution = galaxy.half_light_radius_arcsec / galaxy.seeing_arcsec
-    clarity = np.log(resolution / 2.9) + 0.5 * (20.4 - galaxy.surface_brightness)
-    if galaxy.kind == "edge_on":  # its shape alone tells
-        return float(1.5 + 1.4 * clarity + galaxy.feature_strength)
-    visible = np.log(0.08 + galaxy.feature_strength) + 0.6 * np.log(galaxy.axis_ratio)
-    return float(2.8 + 2.2 * visible + 1.5 * clarity)
+_PIXELS = 1  # a stream of random numbers of its own, after that of mocks: a change to one leaves the others alone
 
 
 def _sersic(radius: Array, half_light_radius: float, index: float) -> Array:

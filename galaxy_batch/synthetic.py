@@ -19,7 +19,8 @@ import pyarrow.csv as pacsv
 from astropy.coordinates import offset_by
 from PIL import Image, ImageDraw
 
-from galaxy_batch.rendering import CUTOUT_SIDE_PX, draw_galaxy, jpeg, render
+from galaxy_batch.mocks import draw_galaxy
+from galaxy_batch.rendering import CUTOUT_SIDE_PX, jpeg, render
 
 __all__ = [
     "DEFECTS", "ONE_OF_EACH_DEFECT", "SurveyFiles", "make_objects", "object_ids", "place_defects", "write_images",
@@ -28,7 +29,7 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 
-_ROW = 2  # stream of random numbers for votes and position; rendering has the first two
+_ROW = 2  # stream of random numbers for votes and position; mocks and rendering have the first two
 
 
 def object_ids(indices: npt.ArrayLike, seed: int) -> npt.NDArray[np.int64]:

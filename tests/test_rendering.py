@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from galaxy_batch import rendering
+from galaxy_batch.mocks import KINDS, draw_galaxy
 from galaxy_batch.rendering import render
 
 SKY = Path(os.environ.get("GALAXY_BATCH_SKY", Path(__file__).parents[2] / "shared" / "sky"))
@@ -18,9 +18,9 @@ def pixels(jpeg: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"), dtype=np.float64)
 
 
-@pytest.mark.parametrize("kind", rendering.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_cutout_of_every_kind_is_a_424_px_rgb_jpeg_with_a_galaxy_in_the_middle(kind: str) -> None:
-    index = next(index for index in range(500) if rendering.draw_galaxy(index, 0).kind == kind)
+    index = next(index for index in range(500) if draw_galaxy(index, 0).kind == kind)
     image = Image.open(io.BytesIO(render(index, 0)))
     assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (424, 424))
     light = pixels(render(index, 0)).mean(axis=2)

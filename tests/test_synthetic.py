@@ -12,7 +12,7 @@ import pyarrow.csv as pacsv
 import pytest
 from PIL import Image
 
-from galaxy_batch import rendering, synthetic
+from galaxy_batch import synthetic
 from galaxy_batch.rendering import render
 from galaxy_batch.synthetic import DEFECTS, ONE_OF_EACH_DEFECT, SurveyFiles, make_objects, write_images
 
@@ -93,18 +93,11 @@ def test_votes_are_fractions_and_some_galaxies_split_them(objects: pa.Table) -> 
     assert votes[:, 2].mean() == pytest.approx(0.025, abs=0.015)
 
 
-def test_clear_votes_follow_what_was_drawn_and_faint_features_are_missed(objects: pa.Table) -> None:
+def test_clear_votes_follow_what_was_drawn(objects: pa.Table) -> None:
     truth = np.asarray(objects["true_class"].to_pylist())
     smooth = objects["Class1.1"].to_numpy()
     assert (smooth[truth == "featured"] < 0.4).mean() > 0.6
     assert (smooth[truth == "smooth"] > 0.6).mean() > 0.6
-    galaxies = [rendering.draw_galaxy(index, 5) for index in range(2000)]
-    arms = [galaxy for galaxy in galaxies if galaxy.kind in ("spiral", "barred_spiral")]
-    strength = np.array([galaxy.feature_strength for galaxy in arms])
-    resolution = np.array([galaxy.half_light_radius_arcsec / galaxy.seeing_arcsec for galaxy in arms])
-    seen = np.array([galaxy.featured_probability for galaxy in arms])
-    assert seen[strength > 0.8].mean() > seen[strength < 0.2].mean() + 0.3
-    assert seen[resolution > 4].mean() > seen[resolution < 2].mean() + 0.1
 
 
 def test_tables_hold_every_object_exactly(survey: tuple[SurveyFiles, Path]) -> None:
