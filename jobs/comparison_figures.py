@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter
 
 from galaxy_batch.comparison.drift import HISTOGRAM_BINS, Shift
 from galaxy_batch.comparison.mix import Mix
-from train.plots import BLUE, INK, VERMILION, label_axes, png_bytes
+from train.style import BLUE, INK, VERMILION, label_axes, png_bytes
 
 __all__ = ["distributions", "mix_by_bins", "old_against_new", "sky_map"]
 

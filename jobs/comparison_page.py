@@ -4,11 +4,8 @@ import json
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from galaxy_batch.comparison.comparison import Comparison, Rates, plain
 from galaxy_batch.comparison.gates import Gate
-from galaxy_batch.comparison.mix import Mix
 from galaxy_batch.errors import without_secrets
 from galaxy_batch.page.pages import (
     Album,
@@ -24,7 +21,8 @@ from galaxy_batch.page.pages import (
     table,
 )
 from galaxy_batch.storage.files import join, write_atomically
-from jobs.comparison_figures import distributions, mix_by_bins, old_against_new, sky_map
+from jobs.comparison_figures import distributions, old_against_new
+from jobs.comparison_mix import mix_section, points
 
 __all__ = ["write_comparison"]
 
@@ -47,7 +45,7 @@ def _page(found: Comparison) -> str:
         "Which objects": _objects(found),
         "Classes that changed": _flips(found),
         "Confidence and probabilities": _shifts(found, album),
-        "Class mix": _mixes(found, album),
+        "Class mix": mix_section(found, album),
         "Failures and flags": _rates(found),
     }
     about = [
@@ -72,8 +70,8 @@ def _headline(found: Comparison) -> str:
         ("In both catalogs", f"{found.matching.matched:,}", f"of {found.old.rows:,} old and {found.new.rows:,} new"),
         ("Largest PSI", number(found.shifts[psi].psi), f"{psi}; under 0.1 is little, over 0.25 is much"),
         ("Largest KS distance", number(found.shifts[ks].ks), f"{ks}; from 0 to 1"),
-        ("Without a class", _points(found.failed.increase), _from_to(found.failed)),
-        ("Flagged for review", _points(found.flagged.increase), _from_to(found.flagged)),
+        ("Without a class", points(found.failed.increase), _from_to(found.failed)),
+        ("Flagged for review", points(found.flagged.increase), _from_to(found.flagged)),
     ]
     names = [gate.name for gate in found.crossed]
     crossed = note(f"Crossed: {', '.join(names)}.") if names else paragraph("No gate is crossed.")
@@ -211,77 +209,6 @@ def _shifts(found: Comparison, album: Album) -> str:
     )
 
 
-def _mixes(found: Comparison, album: Album) -> str:
-    parts = [section("All rows", _mix_table(found.mix, found.classes))]
-    for mix in found.bin_mixes:
-        parts.append(
-            section(
-                f"By {mix.of}",
-                album.figure(
-                    f"mix_by_{mix.of}",
-                    mix_by_bins(mix, {found.classes[place]: place for place in _shown(found.classes)}),
-                    f"Bins with as many old rows each; 95% intervals. {mix.left_out:,} rows have no {mix.of}.",
-                )
-                + _mix_table(mix, found.classes)
-                if mix.groups
-                else paragraph(f"No old row has a {mix.of}."),
-            )
-        )
-    parts.append(section("Across the sky", _sky(found, album)))
-    return "".join(parts)
-
-
-def _sky(found: Comparison, album: Album) -> str:
-    mix = found.sky
-    if not mix.groups:
-        return paragraph("No cell of the sky holds enough rows of both catalogs.")
-    shown = _shown(found.classes)
-    largest = max(shown, key=lambda place: float(np.abs(mix.difference[:, place]).max()))
-    scatter = float(((mix.difference - found.mix.difference) / mix.error)[:, largest].std())
-    order = np.argsort(-np.abs(mix.difference[:, largest]) / mix.error[:, largest])[:8]
-    return (
-        paragraph(
-            f"{len(mix.groups):,} HEALPix cells of order {mix.order} hold enough rows of both catalogs; "
-            f"{mix.left_out:,} rows with a class lie elsewhere, or nowhere.",
-            f"From cell to cell the change of “{found.classes[largest]}” scatters by {scatter:.2f} of its standard "
-            "error: 1 is what chance alone does, and less where hardly any object changed."
-            if len(mix.groups) > 1
-            else "",
-        )
-        + album.figure(
-            "sky",
-            sky_map(mix, largest, found.classes[largest]),
-            "The class whose share changed most in any cell; cells with too few rows are grey. Equal areas on the sky "
-            "are equal here; east is to the left.",
-        )
-        + _mix_table(mix, found.classes, order.tolist(), "The cells whose change is least like chance.")
-    )
-
-
-def _mix_table(mix: Mix, classes: Sequence[str], groups: Sequence[int] | None = None, caption: str = "") -> str:
-    shown = _shown(classes)
-    header = ["" if mix.of == "all" else "cell" if mix.order is not None else mix.of, "old rows", "new rows"]
-    for place in shown:
-        header += [f"{classes[place]}, old", "new", "change ± s.e. (points)"]
-    rows = []
-    for group in range(len(mix.groups)) if groups is None else groups:
-        name = mix.groups[group].replace(" ", "\N{NO-BREAK SPACE}")
-        row = [name, f"{mix.old_rows[group]:,}", f"{mix.new_rows[group]:,}"]
-        for place in shown:
-            row += [
-                percent(float(mix.old_share[group, place])),
-                percent(float(mix.new_share[group, place])),
-                f"{_points(float(mix.difference[group, place]))} ± {number(100 * float(mix.error[group, place]), 1)}",
-            ]
-        rows.append(row)
-    return table(header, rows, caption)
-
-
-def _shown(classes: Sequence[str]) -> list[int]:
-    """The classes whose shares are shown: of two only one, since the other's change is the same, the other way."""
-    return list(range(1 if len(classes) == 2 else 0, len(classes)))
-
-
 def _rates(found: Comparison) -> str:
     rows = [
         [
@@ -290,7 +217,7 @@ def _rates(found: Comparison) -> str:
             percent(rates.old_rate),
             f"{rates.new:,}",
             percent(rates.new_rate),
-            _points(rates.increase),
+            points(rates.increase),
         ]
         for rates in (found.failed, found.flagged, *found.flags)
     ]
@@ -305,12 +232,6 @@ def _cell(count: int, line: Sequence[int]) -> str:
 
 def _from_to(rates: Rates) -> str:
     return f"{percent(rates.old_rate)} of the old rows, {percent(rates.new_rate)} of the new; change in points"
-
-
-def _points(share: float) -> str:
-    """A difference of shares in percentage points."""
-    points = round(100 * share, 1) if not math.isnan(share) else math.nan
-    return "–" if math.isnan(points) else f"{points:+.1f}".replace("-", "−") if points else "0.0"
 
 
 def _share(count: int, of: int) -> float:

@@ -14,8 +14,9 @@ from galaxy_batch.page.pages import Album
 from galaxy_batch.settings import parse_config
 from galaxy_batch.storage.files import list_names, read_bytes
 from tests.html_pages import Page
+from train.attention_findings import AttentionFindings, AttentionGroup
 from train.evaluation import evaluate
-from train.findings import AttentionFindings, AttentionGroup, find
+from train.findings import find
 from train.fit import Epoch
 from train.gaze import attention_verdict
 from train.held_out import confidence_section

@@ -32,9 +32,10 @@ from galaxy_batch.errors import InputError
 from galaxy_batch.model import MorphologyModel
 from galaxy_batch.running.workers import Workers, workers_for
 from galaxy_batch.storage.files import filesystem, join, remove_tree
-from train.fit import Epoch, World, fit
+from train.fit import Epoch, fit
 from train.galaxies import Part, Rows, load_part, new_model, read_galaxies
 from train.labels import Labels
+from train.phases import World
 from train.recipe import TrainConfig
 from train.splits import split_galaxies
 

@@ -19,6 +19,7 @@ __all__ = [
     "bootstrap_interval",
     "class_scores",
     "evaluate",
+    "median",
     "review_at",
 ]
 
@@ -150,3 +151,8 @@ def review_at(confidence: Array, correct: npt.NDArray[np.bool_], threshold: floa
         accuracy=right / total if total else math.nan,
         interval=wilson_interval(right, total),
     )
+
+
+def median(values: Array) -> float:
+    """The median; nan of nothing."""
+    return float(np.median(values)) if len(values) else math.nan

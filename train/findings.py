@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from galaxy_batch.comparison.intervals import Interval, wilson_interval
-from train.attention import Attention
+from train.attention_findings import AttentionFindings
 from train.calibration import (
     calibration_error_by_chance,
     expected_calibration_error,
@@ -18,24 +18,15 @@ from train.calibration import (
     softmax,
 )
 from train.doubt import REVIEWED, FlagOutcome, caught_by_review, flag_outcomes, rankings
-from train.evaluation import (
-    ClassScore,
-    ReviewOutcome,
-    bootstrap_interval,
-    class_scores,
-    review_at,
-)
+from train.evaluation import ClassScore, ReviewOutcome, bootstrap_interval, class_scores, median, review_at
 from train.labels import AMBIGUOUS
 from train.results import PartResult, TrainingRun
 
 __all__ = [
     "WANTED",
-    "AttentionFindings",
-    "AttentionGroup",
     "Findings",
     "Target",
     "find",
-    "find_attention",
     "metrics",
     "part_counts",
 ]
@@ -89,38 +80,6 @@ class Findings:
     """Test galaxies with LOW_CONFIDENCE, UNFAMILIAR, UNSTABLE, or any of them."""
 
 
-@dataclass(frozen=True)
-class AttentionGroup:
-    """Attention of some predictions; medians of nothing are nan."""
-
-    galaxies: int
-    """With a map and a galaxy in the middle."""
-    inside: float
-    """Median share of the attention on the galaxy's light."""
-    area: float
-    """Median share of the cutout that this light covers."""
-    ratio: float
-    """Median of the one over the other: 1 is no better than evenly spread."""
-
-
-@dataclass(frozen=True)
-class AttentionFindings:
-    """Where correct and wrong predictions look."""
-
-    looked_at: int
-    """Galaxies for which a map was asked."""
-    groups: Mapping[str, tuple[AttentionGroup, AttentionGroup]]
-    """Correct and wrong predictions, of all classes under "all", and of each predicted class."""
-    inside_difference: float
-    """Median share on the galaxy, correct less wrong predictions."""
-    inside_interval: Interval
-    """95 %, bootstrap."""
-    ratio_difference: float
-    """Median of share over area, correct less wrong: with the galaxy's size taken out."""
-    ratio_interval: Interval
-    """95 %, bootstrap."""
-
-
 def find(run: TrainingRun) -> Findings:
     """Work out what the test galaxies show."""
     test = run.parts["test"]
@@ -151,36 +110,6 @@ def find(run: TrainingRun) -> Findings:
     )
 
 
-def find_attention(
-    attention: Attention, predicted: npt.NDArray[np.int64], correct: npt.NDArray[np.bool_], classes: tuple[str, ...]
-) -> AttentionFindings:
-    """Compare where correct and wrong predictions look.
-
-    Args:
-        attention: of some of the galaxies.
-        predicted: ``(N,)``, of all galaxies.
-        correct: ``(N,)``, likewise.
-        classes: their names.
-    """
-    said, right = predicted[attention.rows], correct[attention.rows]
-    ratio = attention.inside / attention.area
-    members = {"all": np.ones(len(said), bool)} | {name: said == number for number, name in enumerate(classes)}
-    groups = {
-        name: (_group(attention, ratio, member & right), _group(attention, ratio, member & ~right))
-        for name, member in members.items()
-    }
-    inside = _known(attention.inside[right]), _known(attention.inside[~right])
-    ratios = _known(ratio[right]), _known(ratio[~right])
-    return AttentionFindings(
-        looked_at=len(attention.rows),
-        groups=groups,
-        inside_difference=_median_difference(*inside),
-        inside_interval=bootstrap_interval(_median_difference, *inside),
-        ratio_difference=_median_difference(*ratios),
-        ratio_interval=bootstrap_interval(_median_difference, *ratios),
-    )
-
-
 def metrics(run: TrainingRun, found: Findings, attention: AttentionFindings) -> dict[str, Any]:
     """Everything the report states, for machines: plain JSON values, None for what cannot be known."""
     correct, wrong = found.confidence[found.correct], found.confidence[~found.correct]
@@ -191,7 +120,7 @@ def metrics(run: TrainingRun, found: Findings, attention: AttentionFindings) -> 
         "ece_by_chance": found.ece_by_chance,
         "ece_before_temperature": found.ece_before,
         "brier_before_temperature": found.brier_before,
-        "median_confidence": {"correct": _median(correct), "wrong": _median(wrong)},
+        "median_confidence": {"correct": median(correct), "wrong": median(wrong)},
         "classes": dict(zip(run.labels.classes, map(dataclasses.asdict, found.scores), strict=True)),
         "review": dataclasses.asdict(found.review),
         "caught_by_review": {"reviewed": REVIEWED, **found.caught},
@@ -239,25 +168,6 @@ def _target(run: TrainingRun, confidence: Array, correct: npt.NDArray[np.bool_],
         if review_at(known.max(axis=1), hits, threshold).accuracy >= wanted:  # False for nan: not reached
             foresight = review_at(confidence, correct, threshold)
     return Target(wanted, hindsight if hindsight.accuracy >= wanted else None, foresight)
-
-
-def _group(attention: Attention, ratio: Array, member: npt.NDArray[np.bool_]) -> AttentionGroup:
-    known = member & ~np.isnan(ratio)
-    return AttentionGroup(
-        int(known.sum()), _median(attention.inside[known]), _median(attention.area[known]), _median(ratio[known])
-    )
-
-
-def _known(values: Array) -> Array:
-    return values[~np.isnan(values)]
-
-
-def _median(values: Array) -> float:
-    return float(np.median(values)) if len(values) else math.nan
-
-
-def _median_difference(first: Array, second: Array) -> float:
-    return _median(first) - _median(second)
 
 
 def _without_nan(value: Any) -> Any:

@@ -4,7 +4,8 @@ import numpy as np
 
 from galaxy_batch.page.pages import Album, number, paragraph, range_of, table
 from train.attention import Attention
-from train.findings import AttentionFindings, Findings
+from train.attention_findings import AttentionFindings
+from train.findings import Findings
 from train.plots import two_histograms
 from train.results import PartResult, TrainingRun
 from train.sheets import Picture, attention_sheet

@@ -1,28 +1,37 @@
 """Figures of a training run, each a pure function from numbers to the bytes of a PNG."""
 
-import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from galaxy_batch.comparison.intervals import wilson_interval
 from train.calibration import ReliabilityBin
 from train.evaluation import ReviewOutcome
 from train.fit import Epoch
+from train.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PERCENT,
+    PURPLE,
+    SKY,
+    SMALL,
+    VERMILION,
+    WIDTH_IN,
+    label_axes,
+    png_bytes,
+)
 
 __all__ = [
-    "BLUE",
-    "INK",
-    "VERMILION",
     "confusion_matrix",
     "coverage_curve",
-    "label_axes",
     "learning_curves",
-    "png_bytes",
     "reliability_diagram",
     "threshold_curves",
     "two_histograms",
@@ -31,21 +40,7 @@ __all__ = [
 
 Array = npt.NDArray[np.float64]
 
-# Okabe & Ito's palette: told apart by colour-blind readers, and in grey print.
-BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
-INK, GREY, PALE = "#222222", "#767676", "#DDDDDD"
 _CLASS_COLOURS = (ORANGE, GREEN, PURPLE, SKY)  # not those of correct and wrong
-_WIDTH_IN = 9.0
-_DPI = 150
-_SMALL = 8.5
-_PERCENT = FuncFormatter(lambda share, _: f"{100 * share:g}%")
-
-
-def png_bytes(figure: Figure) -> bytes:
-    """A figure as PNG; the same figure, the same bytes."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
-    return content.getvalue()
 
 
 def vote_histograms(votes: Mapping[str, Array], threshold: float, others: Array | None = None) -> bytes:
@@ -58,7 +53,7 @@ def vote_histograms(votes: Mapping[str, Array], threshold: float, others: Array 
     """
     panels = [(f"“{name}”", fractions) for name, fractions in votes.items()]
     panels += [] if others is None else [("other answers", others)]
-    figure = Figure(figsize=(_WIDTH_IN, 2.7), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 2.7), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for number, (axis, (answer, fractions)) in enumerate(zip(axes, panels, strict=True)):
         labelled = number < len(votes)
@@ -70,14 +65,14 @@ def vote_histograms(votes: Mapping[str, Array], threshold: float, others: Array 
         axis.set_xlim(0, 1)
     axes[0].annotate(
         f"threshold {threshold:g}", (threshold, 1.01), xytext=(0, 0), xycoords=("data", "axes fraction"),
-        textcoords="offset points", fontsize=_SMALL, color=INK, va="bottom", ha="center",
+        textcoords="offset points", fontsize=SMALL, color=INK, va="bottom", ha="center",
     )  # fmt: skip
     return png_bytes(figure)
 
 
 def learning_curves(epochs: Sequence[Epoch]) -> bytes:
     """Loss and accuracy after each epoch of both phases, on training and calibration galaxies."""
-    figure = Figure(figsize=(_WIDTH_IN, 3.2), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     steps = np.arange(1, len(epochs) + 1)
     curves = (
@@ -93,8 +88,8 @@ def learning_curves(epochs: Sequence[Epoch]) -> bytes:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.set_xlim(0.5, len(epochs) + 0.5)
         _mark_phases(axis, [epoch.phase for epoch in epochs])
-    right.yaxis.set_major_formatter(_PERCENT)
-    left.legend(frameon=False, fontsize=_SMALL)
+    right.yaxis.set_major_formatter(PERCENT)
+    left.legend(frameon=False, fontsize=SMALL)
     return png_bytes(figure)
 
 
@@ -103,7 +98,7 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str])
     counts = np.array(confusion)
     rates = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 1.2 + 1.25 * len(classes)
-    figure = Figure(figsize=(min(_WIDTH_IN, side + 1.2), min(_WIDTH_IN, side)), layout="constrained")
+    figure = Figure(figsize=(min(WIDTH_IN, side + 1.2), min(WIDTH_IN, side)), layout="constrained")
     axis = figure.subplots()
     axis.imshow(rates, cmap="Blues", vmin=0, vmax=1.15)  # the darkest blue would drown the text
     for row, column in np.ndindex(*counts.shape):
@@ -130,7 +125,7 @@ def two_histograms(
         limits: range of each quantity; what lies outside is counted in the outermost bin.
         marks: a value of each quantity to compare with, if any.
     """
-    figure = Figure(figsize=(_WIDTH_IN, 3.9), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 3.9), layout="constrained")
     grid = figure.subplots(2, len(panels), squeeze=False, sharex="col")
     for column, ((label, *groups), (low, high), mark) in enumerate(zip(panels, limits, marks, strict=True)):
         for axis, values, colour, name in zip(
@@ -156,7 +151,7 @@ def two_histograms(
 
 def reliability_diagram(panels: Mapping[str, Sequence[ReliabilityBin]], classes: int) -> bytes:
     """Accuracy against confidence, a panel for each way to get the confidence; on the diagonal they agree."""
-    figure = Figure(figsize=(_WIDTH_IN, 4.3), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 4.3), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     low = 1 / classes
     for number, (axis, (title, bins)) in enumerate(zip(axes, panels.items(), strict=True)):
@@ -183,7 +178,7 @@ def coverage_curve(accuracy: Array, wanted: Sequence[float], working: ReviewOutc
         wanted: accuracies to mark.
         working: where the checkpoint's threshold puts us.
     """
-    figure = Figure(figsize=(_WIDTH_IN, 3.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 3.6), layout="constrained")
     axis = figure.subplots()
     galaxies = len(accuracy)
     kept = np.arange(1, galaxies + 1)
@@ -196,7 +191,7 @@ def coverage_curve(accuracy: Array, wanted: Sequence[float], working: ReviewOutc
         axis.axhline(value, color=GREY, linewidth=0.9, linestyle="--")
         axis.annotate(
             f"{value:.0%}", (1, value), xytext=(4, 0), xycoords=("axes fraction", "data"),
-            textcoords="offset points", fontsize=_SMALL, color=GREY, va="center", annotation_clip=False,
+            textcoords="offset points", fontsize=SMALL, color=GREY, va="center", annotation_clip=False,
         )  # fmt: skip
     if working.kept:
         axis.plot(
@@ -206,10 +201,10 @@ def coverage_curve(accuracy: Array, wanted: Sequence[float], working: ReviewOutc
     lowest = min([*accuracy[galaxies // 20 :].tolist(), *ranges[-1:, 0].tolist(), min(wanted)])
     axis.set_ylim(max(0.0, lowest - 0.01), 1.004)
     axis.set_xlim(-0.005, 1)
-    axis.xaxis.set_major_formatter(_PERCENT)
-    axis.yaxis.set_major_formatter(_PERCENT)
+    axis.xaxis.set_major_formatter(PERCENT)
+    axis.yaxis.set_major_formatter(PERCENT)
     label_axes(axis, "share of the test galaxies sent to review, least confident first", "accuracy of the rest")
-    axis.legend(frameon=False, fontsize=_SMALL, loc="lower right", bbox_to_anchor=(0.93, 0.02))
+    axis.legend(frameon=False, fontsize=SMALL, loc="lower right", bbox_to_anchor=(0.93, 0.02))
     return png_bytes(figure)
 
 
@@ -223,7 +218,7 @@ def threshold_curves(
         kept: ``(T,)``, share of all galaxies that have a label.
         accuracy: ``(T,)`` by name of the test set.
     """
-    figure = Figure(figsize=(_WIDTH_IN, 3.2), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(thresholds, kept, "o-", color=INK)
     left.set_ylim(0, 1)
@@ -231,21 +226,11 @@ def threshold_curves(
     for (name, values), colour in zip(accuracy.items(), (GREY, BLUE), strict=False):
         right.plot(thresholds, values, "o-", color=colour, label=name)
     label_axes(right, "vote threshold", "accuracy")
-    right.legend(frameon=False, fontsize=_SMALL, loc="lower right")
+    right.legend(frameon=False, fontsize=SMALL, loc="lower right")
     for axis in (left, right):
         axis.set_xticks(list(thresholds))
-        axis.yaxis.set_major_formatter(_PERCENT)
+        axis.yaxis.set_major_formatter(PERCENT)
     return png_bytes(figure)
-
-
-def label_axes(axis: Axes, x: str, y: str) -> None:
-    """Label an axis pair, in the style that all figures share."""
-    axis.set_xlabel(x, fontsize=9.5, color=INK)
-    axis.set_ylabel(y, fontsize=9.5, color=INK)
-    axis.tick_params(labelsize=_SMALL, colors=INK, length=3)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(visible=True, color=PALE, linewidth=0.5)
-    axis.set_axisbelow(True)
 
 
 def _mark_phases(axis: Axes, phases: Sequence[str]) -> None:
@@ -257,5 +242,5 @@ def _mark_phases(axis: Axes, phases: Sequence[str]) -> None:
             axis.axvline(step + 0.5, color=GREY, linewidth=0.9, linestyle=":")
         axis.annotate(
             phase, (step + 0.5, 1.01), xytext=(2, 0), xycoords=("data", "axes fraction"),
-            textcoords="offset points", fontsize=_SMALL, color=GREY, va="bottom",
+            textcoords="offset points", fontsize=SMALL, color=GREY, va="bottom",
         )  # fmt: skip

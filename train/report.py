@@ -23,8 +23,9 @@ from galaxy_batch.page.pages import (
 )
 from galaxy_batch.storage.files import join, without_secrets, write_atomically
 from train.attention import watch_attention
+from train.attention_findings import find_attention
 from train.doubt import doubt_section
-from train.findings import Findings, find, find_attention, metrics, part_counts
+from train.findings import Findings, find, metrics, part_counts
 from train.fit import Epoch
 from train.gaze import attention_section
 from train.held_out import confidence_section, mistakes_section, predictions_section

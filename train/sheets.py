@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from train.plots import BLUE, INK, VERMILION, png_bytes
+from train.style import BLUE, INK, VERMILION, png_bytes
 
 __all__ = ["Picture", "attention_sheet", "contact_sheet"]
 
