@@ -18,7 +18,7 @@ from typing import Any
 
 import ray
 
-from galaxy_batch.catalog import Heading, unpublish, write_json
+from galaxy_batch.catalog import unpublish, write_json
 from galaxy_batch.cutouts import fetch_cutouts
 from galaxy_batch.errors import GateError
 from galaxy_batch.manifest import Chunk, read_chunk
@@ -26,6 +26,7 @@ from galaxy_batch.page.release_page import PAGE, write_release_page
 from galaxy_batch.parts import write_part
 from galaxy_batch.plan import ReleasePlan, versions
 from galaxy_batch.publication import publish
+from galaxy_batch.publishing.catalog_files import Heading
 from galaxy_batch.publishing.sorting import Survey, sort_parts, spread_over_ray
 from galaxy_batch.reuse.answers import Answers, read_answers, recall_answers, reuse_counts
 from galaxy_batch.reuse.crossmatch import gather_answers

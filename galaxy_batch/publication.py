@@ -29,16 +29,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from galaxy_batch.catalog import (
-    Heading,
-    file_path,
-    publish_manifest,
-    unpublish,
-    write_catalog_file,
-    write_metadata_file,
-)
+from galaxy_batch.catalog import publish_manifest, unpublish
 from galaxy_batch.config import ReviewConfig
 from galaxy_batch.publishing import hats
+from galaxy_batch.publishing.catalog_files import Heading, file_path, write_catalog_file, write_metadata_file
 from galaxy_batch.publishing.exchange import all_at_once, groups_of, read_between
 from galaxy_batch.publishing.sorting import HASH, KEY, Places, Spread, Survey
 from galaxy_batch.review import flag_repeated_images, repeated_hashes

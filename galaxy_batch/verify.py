@@ -16,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from galaxy_batch.catalog import FORMAT, MANIFEST, WITHOUT_POSITION, read_manifest
+from galaxy_batch.catalog import FORMAT, MANIFEST, read_manifest
 from galaxy_batch.errors import InputError, without_secrets
 from galaxy_batch.ids import id_hashes, ids_checksum
 from galaxy_batch.publishing import hats
+from galaxy_batch.publishing.catalog_files import WITHOUT_POSITION
 from galaxy_batch.rows import catalog_schema
 from galaxy_batch.sky.healpix import BASE_PIXELS, DEEPEST_TILE, Tile
 from galaxy_batch.storage.files import filesystem, join, read_bytes

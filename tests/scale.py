@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import ray
 
-from galaxy_batch.catalog import Heading
 from galaxy_batch.config import RuntimeConfig
 from galaxy_batch.publication import publish
+from galaxy_batch.publishing.catalog_files import Heading
 from galaxy_batch.publishing.sorting import Places, sort_parts, spread_over_ray
 from galaxy_batch.verify import verify_catalog
 from jobs.command import ray_session

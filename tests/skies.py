@@ -9,10 +9,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from galaxy_batch.catalog import Heading, fingerprint
+from galaxy_batch.catalog import fingerprint
 from galaxy_batch.config import ReviewConfig
 from galaxy_batch.parts import write_part
 from galaxy_batch.publication import publish
+from galaxy_batch.publishing.catalog_files import Heading
 from galaxy_batch.publishing.sorting import Places, sort_parts
 from galaxy_batch.review import flag_for_review
 from galaxy_batch.rows import catalog_schema

@@ -113,7 +113,7 @@ def test_headers_are_compared_with_the_columns(table: tuple[str, pa.Table]) -> N
 
 
 def test_files_of_published_catalogs_are_many_row_groups_long(table: tuple[str, pa.Table], tmp_path: Path) -> None:
-    from galaxy_batch.catalog import Heading, write_catalog_file
+    from galaxy_batch.publishing.catalog_files import Heading, write_catalog_file
 
     path, rows = table
     many = pa.concat_tables([rows] * 80).combine_chunks()

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from galaxy_batch import publication
-from galaxy_batch.catalog import Heading, read_manifest
+from galaxy_batch.catalog import read_manifest
 from galaxy_batch.publication import publish
+from galaxy_batch.publishing.catalog_files import Heading
 from galaxy_batch.publishing.sorting import Places, sort_parts, spread_over_ray
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.verify import verify_catalog

@@ -8,13 +8,9 @@ chunk whose worker was lost for another reason, such as a node, has no culprit, 
 """
 
 import contextlib
-import faulthandler
 import io
 import logging
-import multiprocessing
-import signal
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -23,15 +19,12 @@ from PIL import Image
 from galaxy_batch.classify import Classifier
 from galaxy_batch.rows import CHUNK, IMAGE_BYTES, Status
 from galaxy_batch.running.attempts import TRIES
+from galaxy_batch.running.child_process import ChildProcess, Ended, ended_after, time_limit_s
 
-__all__ = ["CarefulClassifier", "classify_apart", "culprits", "time_limit_s"]
+__all__ = ["CarefulClassifier", "classify_apart", "culprits"]
 
 logger = logging.getLogger(__name__)
 
-_ROWS_MORE = 60  # that every chunk has time for, however few its rows
-_START_S = 900.0  # that a child may take to load the model, and to compile it
-_GRACE_S = 30.0  # after which a child ends itself, should nobody be left to end it
-_STDERR = 2
 _DEATHS = 2  # with one row alone, before that row is a culprit
 _MOST_CULPRITS = 16  # in one chunk; more are not single cutouts but a broken decoder
 
@@ -60,15 +53,10 @@ class CarefulClassifier:
         """Classify the rows of one chunk; reads, adds, changes and drops what `Classifier` does. Reads `_chunk`."""
         chunk = rows[CHUNK][0].as_py()
         if self.attempts.begin(chunk) < TRIES:
-            with _ended_after(time_limit_s(len(rows), self.row_limit_s)):
+            with ended_after(time_limit_s(len(rows), self.row_limit_s)):
                 return self.classifier(rows)
         logger.warning("chunk %d was begun %d times without an end: now in a process of its own", chunk, TRIES)
         return classify_apart(rows, self.row_limit_s, self.model)
-
-
-def time_limit_s(rows: int, row_limit_s: float) -> float:
-    """Seconds that so many rows may take, after which their process is taken for one that never ends."""
-    return (rows + _ROWS_MORE) * row_limit_s
 
 
 def classify_apart(rows: pa.Table, row_limit_s: float, model: Mapping[str, Any]) -> pa.Table:
@@ -83,26 +71,26 @@ def classify_apart(rows: pa.Table, row_limit_s: float, model: Mapping[str, Any])
         RuntimeError: the child dies without cutouts, with a good one, with too many of them, or with none in
             particular; or what it raised itself.
     """
-    with contextlib.closing(_Child(model)) as child:
+    with contextlib.closing(ChildProcess(model)) as child:
         reasons: dict[int, str] = {}
 
         def survives(positions: Sequence[int]) -> bool:
             try:
                 child.classify(rows.take(pa.array(positions, pa.int64())), row_limit_s)
-            except _Ended as ended:
+            except Ended as ended:
                 reasons[positions[0]] = ended.reason
                 return False
             return True
 
         try:
             return child.classify(rows, row_limit_s)
-        except _Ended as ended:
+        except Ended as ended:
             _check_good_cutout(child, rows[CHUNK][0].as_py(), row_limit_s, ended.reason)
         found = culprits(survives, len(rows))
         logger.warning("found %d cutouts that end the process that reads them", len(found))
         try:
             return child.classify(_crashed(rows, {row: reasons[row] for row in found}), row_limit_s)
-        except _Ended as ended:
+        except Ended as ended:
             shown = f"its {len(found)} culprits left out" if found else "though no single cutout does this"
             raise RuntimeError(
                 f"the process that classifies chunk {rows[CHUNK][0]} {ended.reason}, {shown}: it is too large for the "
@@ -142,104 +130,7 @@ def culprits(survives: Callable[[Sequence[int]], bool], rows: int) -> list[int]:
     return found
 
 
-class _Ended(Exception):  # noqa: N818 - a fact about a process
-    """The child did not live to give an answer; `reason` is the end of a sentence about it."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
-
-
-class _Child:
-    """A process with a `Classifier`, which is replaced when it dies."""
-
-    def __init__(self, model: Mapping[str, Any]) -> None:
-        self.model = model
-        self._start()
-
-    def classify(self, rows: pa.Table, row_limit_s: float) -> pa.Table:
-        """The classified rows; raises `_Ended`, and has another process ready then."""
-        limit_s = time_limit_s(len(rows), row_limit_s)
-        try:
-            return self._asked((rows, limit_s), limit_s)
-        except _Ended:
-            self._start()
-            raise
-
-    def close(self) -> None:
-        """End the process."""
-        self.pipe.close()
-        self.process.kill()
-        self.process.join()
-
-    def _start(self) -> None:
-        spawning = multiprocessing.get_context("spawn")  # a fork would inherit the parent's threads' locks
-        self.pipe, theirs = spawning.Pipe()
-        self.process = spawning.Process(target=_serve, args=(theirs, dict(self.model)), daemon=True)
-        self.process.start()
-        theirs.close()  # or the end of the process would not be the end of the pipe
-        try:
-            self._asked(None, _START_S)
-        except _Ended as ended:
-            reason = f"a process with the model in it, and no cutout yet, {ended.reason}: it is not the cutouts"
-            raise RuntimeError(reason) from None
-
-    def _asked(self, question: object, limit_s: float) -> Any:
-        try:
-            if question is not None:
-                self.pipe.send(question)
-            if not self.pipe.poll(limit_s):
-                self.close()
-                raise _Ended(f"was not done after {limit_s:.0f} s")
-            answer, failure = self.pipe.recv()
-        except (EOFError, OSError):
-            self.close_after_death()
-            raise _Ended(_ending(self.process.exitcode)) from None
-        if failure:
-            raise RuntimeError(f"in the process of a suspected chunk:\n{failure}")
-        return answer
-
-    def close_after_death(self) -> None:
-        """Wait until the process has an exit code."""
-        self.pipe.close()
-        self.process.join(_GRACE_S)
-
-
-def _serve(pipe: Any, model: Mapping[str, Any]) -> None:
-    """The child: load the model, then answer until nobody asks any more."""
-    try:
-        classifier = Classifier(**model)
-        pipe.send((None, ""))
-        while True:
-            rows, limit_s = pipe.recv()
-            with _ended_after(limit_s + _GRACE_S):
-                answer = classifier(rows)
-            pipe.send((answer, ""))
-    except EOFError:
-        return
-    except Exception:  # noqa: BLE001 - whatever it is, the parent raises it
-        pipe.send((None, traceback.format_exc()))
-
-
-@contextlib.contextmanager
-def _ended_after(seconds: float) -> Iterator[None]:
-    """End this process, with a traceback of all threads, if the block takes longer: also where C code never returns."""
-    faulthandler.dump_traceback_later(seconds, exit=True, file=_STDERR)
-    try:
-        yield
-    finally:
-        faulthandler.cancel_dump_traceback_later()
-
-
-def _ending(exit_code: int | None) -> str:
-    if exit_code is None or exit_code >= 0:
-        return f"ended with exit code {exit_code}"
-    name = signal.Signals(-exit_code).name
-    hint = ", which is what the system sends when memory is short" if name == "SIGKILL" else ""
-    return f"was ended by {name}{hint}"
-
-
-def _check_good_cutout(child: _Child, chunk: int, row_limit_s: float, reason: str) -> None:
+def _check_good_cutout(child: ChildProcess, chunk: int, row_limit_s: float, reason: str) -> None:
     """A cutout that nothing is wrong with; a child that dies of it as well says nothing about the others."""
     image = io.BytesIO()
     Image.linear_gradient("L").convert("RGB").save(image, "JPEG")
@@ -247,7 +138,7 @@ def _check_good_cutout(child: _Child, chunk: int, row_limit_s: float, reason: st
     good = pa.table({IMAGE_BYTES: content, "status": [str(Status.OK)], "error": pa.nulls(1, pa.string())})
     try:
         child.classify(good, row_limit_s)
-    except _Ended:
+    except Ended:
         raise RuntimeError(
             f"the process that classifies chunk {chunk} {reason}, and so it does with a cutout that is known "
             "to be good: it is not the cutouts but the model's libraries or the machine"
