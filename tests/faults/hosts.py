@@ -170,6 +170,7 @@ class Cluster:
             "RAY_health_check_period_ms": "2000",  # a dead host is missed after some ten seconds
             "RAY_health_check_timeout_ms": "5000",
             "RAY_health_check_failure_threshold": "3",
+            "RAY_num_workers_soft_limit": "8",  # on one CPU Ray ends a task's process after the task: slow
             **environment,
         }
         self._temporary = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # a socket's path must be short

@@ -30,12 +30,13 @@ import sys
 from pathlib import Path
 import pyarrow.parquet as pq
 from galaxy_batch.publishing.sorting import Places, sort_parts
+from tests.skies import in_turn
 from tests.test_publication import finish
 folder = Path(sys.argv[1])
 rows = pq.read_table(folder / "rows.parquet")
 places = Places(str(folder / "parts"), str(folder / "exchange"), str(folder / "catalog"))
 sizes = [500] * (len(rows) // 500)
-finish(places, sort_parts(places, sizes, __import__("tests.skies").skies.in_turn, 1000), rows)
+finish(places, sort_parts(places, sizes, in_turn, 1000), rows)
 """
 
 
