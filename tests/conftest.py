@@ -1,7 +1,9 @@
 """What the tests share: one Ray for all, a small survey with every defect in it, a tiny checkpoint, real data."""
 
 import os
-from collections.abc import Iterator
+import runpy
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,17 @@ REPOSITORY = Path(__file__).parent.parent
 
 
 torch.set_num_threads(1)  # the machine may be busy with Ray's workers, and threads that wait for each other are slow
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes (`-n 2`): one has the Ray that tests share, and they come first; a file stays together."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("ray" if _shares_ray(item) else item.path.stem))
+    items.sort(key=lambda item: not _shares_ray(item))
+
+
+def _shares_ray(item: pytest.Item) -> bool:
+    return "ray_started" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(scope="session")
@@ -66,3 +79,33 @@ def save_random_model(path: Path, seed: int) -> SavedModel:
     spec = ModelSpec("test_efficientnet", ("smooth", "featured"), 64, 0.75, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     about = Checkpoint(spec, temperature=1.3, min_confidence=0.6, label_rule={"threshold": 0.6}, accuracy=0.5, ece=0.1)
     return SavedModel(str(path), save_checkpoint(str(path), about, build_model(spec, RANDOM)))
+
+
+@dataclass(frozen=True)
+class Called:
+    """How a job ended."""
+
+    code: object
+    said: str
+    stdout: str
+
+
+CallJob = Callable[..., Called]
+
+
+@pytest.fixture
+def call_job(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> CallJob:
+    """Run a job that needs no Ray, as `python -m` does but in this process, which has imported all that it needs."""
+
+    def call(job: str, *arguments: str) -> Called:
+        monkeypatch.setattr(sys, "argv", [job, *arguments])
+        monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("Ray was started"))
+        caplog.clear()
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module(f"jobs.{job}", run_name="__main__")
+        captured = capsys.readouterr()
+        return Called(ended.value.code, caplog.text + captured.err, captured.out)
+
+    return call

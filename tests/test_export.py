@@ -1,7 +1,6 @@
 """Pieces of a catalog, against a search of all its rows."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from galaxy_batch.settings import parse_config
 from galaxy_batch.sky.cone import Cone
 from jobs.command import run_job
 from jobs.export_catalog import export_catalog as job
-from tests.conftest import REPOSITORY
+from tests.conftest import CallJob
 from tests.s3_server import S3
 from tests.skies import even_positions, publish_rows, read_catalog, sky_rows
 
@@ -246,16 +245,13 @@ def test_object_stores_on_both_sides(catalog: Path, rows: pa.Table, s3: S3) -> N
     assert [name for name in s3.names() if name.startswith("exports/")] == ["exports/x.fits"]
 
 
-def test_the_job_ends_with_its_summary(catalog: Path, rows: pa.Table, tmp_path: Path) -> None:
+def test_the_job_ends_with_its_summary(catalog: Path, rows: pa.Table, tmp_path: Path, call_job: CallJob) -> None:
     config = tmp_path / "export.toml"
     config.write_text(
         f'catalog_uri = "{catalog}"\noutput_uri = "{tmp_path}/x.vot"\n[cone]\nra = 0\ndec = 90\nradius_deg = 0.5\n'
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "jobs.export_catalog", str(config), "--set", "where=confidence > 0 or error <> ''"],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = call_job("export_catalog", str(config), "--set", "where=confidence > 0 or error <> ''")
+    assert done.code == 0, done.said
     summary = json.loads(done.stdout.splitlines()[-1])
     given = {"catalog_uri": str(catalog), "output_uri": f"{tmp_path}/x.vot", "format": "votable"}
     assert given.items() <= summary.items()

@@ -1,17 +1,18 @@
 """The jobs as a user runs them: processes, exit codes, the summary line."""
 
+import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from galaxy_batch.synthetic import SurveyFiles
-from tests.conftest import REPOSITORY, SavedModel
+from tests.conftest import REPOSITORY, CallJob, SavedModel
 from tests.skies import read_catalog
 
 CATALOG = """
@@ -81,7 +82,6 @@ def test_too_many_failures_exit_with_3_and_a_summary(config: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["relase=x"], "relase = 'x': unknown key; did you mean release?"),
         (["classify.chunk_rows=many"], "must be of type int"),
         (["review.audit_fraction=2"], "must be between 0 and 1"),
         (["manifest.id_column=nope"], "no such column"),
@@ -92,62 +92,62 @@ def test_too_many_failures_exit_with_3_and_a_summary(config: Path) -> None:
         (["output_uri=nosuchscheme://x"], "no driver for this scheme"),
     ],
 )
-def test_bad_input_exits_with_2_before_ray_starts(config: Path, overrides: list[str], message: str) -> None:
-    process = run("build_catalog", str(config), *(word for o in overrides for word in ("--set", o)), timeout=60)
+def test_bad_input_exits_with_2_before_ray_starts(
+    config: Path, call_job: CallJob, overrides: list[str], message: str
+) -> None:
+    ended = call_job("build_catalog", str(config), *(word for o in overrides for word in ("--set", o)))
+    assert ended.code == 2, ended.said
+    assert message in ended.said
+    assert "Traceback" not in ended.said
+    assert ended.stdout == ""
+
+
+def test_a_refusal_as_a_user_sees_it(config: Path) -> None:
+    process = run("build_catalog", str(config), "--set", "relase=x", timeout=60)
     assert process.returncode == 2, process.stderr
-    assert message in process.stderr
+    assert "relase = 'x': unknown key; did you mean release?" in process.stderr
     assert "Traceback" not in process.stderr
     assert "ray" not in process.stderr.lower().replace(str(REPOSITORY).lower(), "")
     assert process.stdout == ""
 
 
-def test_duplicate_ids_are_named(config: Path, survey: SurveyFiles, tmp_path: Path) -> None:
+def test_duplicate_ids_are_named(config: Path, survey: SurveyFiles, tmp_path: Path, call_job: CallJob) -> None:
     lines = survey.manifest.read_text().splitlines()
     (tmp_path / "doubled.csv").write_text("\n".join([*lines, lines[1]]) + "\n")
-    process = run("build_catalog", str(config), "--set", f"manifest.uri={tmp_path / 'doubled.csv'}")
-    assert process.returncode == 2
-    assert f"1 ids stand in more than one row: {lines[1].split(',')[0]}" in process.stderr
+    ended = call_job("build_catalog", str(config), "--set", f"manifest.uri={tmp_path / 'doubled.csv'}")
+    assert ended.code == 2
+    assert f"1 ids stand in more than one row: {lines[1].split(',')[0]}" in ended.said
 
 
-@pytest.mark.parametrize("job", ["build_catalog", "train_model"])
-def test_no_config_no_run(job: str) -> None:
-    process = run(job, "nowhere.toml", timeout=60)
-    assert process.returncode == 2
-    assert "no such file" in process.stderr
-    assert run(job, timeout=60).returncode == 2
+@pytest.mark.parametrize("job", ["build_catalog", "train_model", "pack_cutouts", "export_catalog", "compare_catalogs"])
+def test_no_config_no_run(job: str, call_job: CallJob) -> None:
+    ended = call_job(job, "nowhere.toml")
+    assert (ended.code, "no such file" in ended.said) == (2, True), ended.said
+    assert call_job(job).code == 2
 
 
 def test_nothing_outlives_a_job_even_one_that_is_killed(config: Path) -> None:
-    before = ray_processes()
     process = subprocess.Popen(
         [sys.executable, "-m", "jobs.build_catalog", str(config)],
         cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not (ray_processes() - before) and process.poll() is None and time.monotonic() < deadline:
+    started, deadline = list[psutil.Process](), time.monotonic() + 60
+    while not any(is_raylet(found) for found in started):
+        assert process.poll() is None, "Ray was never seen running"
+        assert time.monotonic() < deadline, "Ray was never seen running"
         time.sleep(0.2)
-    assert ray_processes() - before, "Ray was never seen running"
+        started = psutil.Process(process.pid).children(recursive=True)
     time.sleep(2)
+    started = list({*started, *psutil.Process(process.pid).children(recursive=True)})
     process.kill()
     process.wait(30)
-    while ray_processes() - before and time.monotonic() < deadline + 60:
-        time.sleep(0.5)
-    assert not ray_processes() - before
+    assert psutil.wait_procs(started, timeout=60)[1] == []
 
 
-def ray_processes() -> set[int]:
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            program = os.path.basename(words[0])
-            if state != "Z" and (program in (b"raylet", b"gcs_server") or words[0].startswith(b"ray::")):
-                found.add(int(entry.name))
-    return found
+def is_raylet(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.name() == "raylet"
+    return False
 
 
 @pytest.mark.slow

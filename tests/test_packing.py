@@ -19,8 +19,7 @@ from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
 from galaxy_batch.settings import parse_config
 from galaxy_batch.synthetic import SurveyFiles
-from tests.conftest import SavedModel
-from tests.test_jobs import run
+from tests.conftest import CallJob, SavedModel
 
 POSITIONS = {"ra_column": "ra", "dec_column": "dec"}
 
@@ -225,11 +224,11 @@ engine = "torch"
 """
 
 
-def test_bad_input_exits_with_2_before_ray_starts(tmp_path: Path) -> None:
+def test_bad_input_exits_with_2_before_ray_starts(tmp_path: Path, call_job: CallJob) -> None:
     config = tmp_path / "pack.toml"
     config.write_text(TOML.format(output=tmp_path / "out", manifest=tmp_path / "none.csv", images=tmp_path))
-    process = run("pack_cutouts", str(config), timeout=60)
-    assert process.returncode == 2
-    assert "manifest.uri" in process.stderr
-    assert "Traceback" not in process.stderr
-    assert process.stdout == ""
+    ended = call_job("pack_cutouts", str(config))
+    assert ended.code == 2
+    assert "manifest.uri" in ended.said
+    assert "Traceback" not in ended.said
+    assert ended.stdout == ""

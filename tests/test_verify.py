@@ -4,8 +4,6 @@ import hashlib
 import io
 import json
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +22,7 @@ from galaxy_batch.publishing.votable import CONTENT_KEY, described
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.sky.healpix import Tile
 from galaxy_batch.verify import verify_catalog
-from tests.conftest import REPOSITORY
+from tests.conftest import CallJob
 from tests.skies import publish_rows, sky_rows
 
 ROWS = 600
@@ -533,29 +531,22 @@ def test_a_catalog_in_memory_can_be_verified(published: Path) -> None:
     assert verify_catalog("memory://verified") == []
 
 
-def job(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "jobs.verify_catalog", *arguments],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-
-
-def test_the_job_says_what_is_wrong_and_exits_with_3(catalog: Path) -> None:
-    good = job(str(catalog))
-    assert good.returncode == 0, good.stderr
+def test_the_job_says_what_is_wrong_and_exits_with_3(catalog: Path, call_job: CallJob) -> None:
+    good = call_job("verify_catalog", str(catalog))
+    assert good.code == 0, good.said
     assert json.loads(good.stdout.splitlines()[-1]) == {"catalog_uri": str(catalog), "problems": []}
     (catalog / "notes.txt").write_text("x")
-    bad = job(str(catalog))
-    assert bad.returncode == 3
+    bad = call_job("verify_catalog", str(catalog))
+    assert bad.code == 3
     assert json.loads(bad.stdout.splitlines()[-1])["problems"] == ["notes.txt: is not part of the catalog"]
-    assert "notes.txt: is not part of the catalog" in bad.stderr
-    assert "Traceback" not in bad.stderr
+    assert "notes.txt: is not part of the catalog" in bad.said
+    assert "Traceback" not in bad.said
 
 
-def test_the_job_takes_a_catalog_and_nothing_else(tmp_path: Path) -> None:
-    assert job().returncode == 2
-    assert job("nosuchscheme://x").returncode == 2
-    assert job(str(tmp_path), "--set", "a=b").returncode == 2
-    nothing = job(str(tmp_path))
-    assert nothing.returncode == 3
-    assert "nothing is published" in nothing.stderr
+def test_the_job_takes_a_catalog_and_nothing_else(tmp_path: Path, call_job: CallJob) -> None:
+    assert call_job("verify_catalog").code == 2
+    assert call_job("verify_catalog", "nosuchscheme://x").code == 2
+    assert call_job("verify_catalog", str(tmp_path), "--set", "a=b").code == 2
+    nothing = call_job("verify_catalog", str(tmp_path))
+    assert nothing.code == 3
+    assert "nothing is published" in nothing.said
