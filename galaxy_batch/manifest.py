@@ -6,8 +6,9 @@ the chunk itself.
 """
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,12 @@ import pyarrow.compute as pc
 
 from galaxy_batch.config import ManifestConfig
 from galaxy_batch.errors import InputError
+from galaxy_batch.ids import id_hashes
 from galaxy_batch.rows import CHUNK
 from galaxy_batch.storage.files import open_parquet
 from galaxy_batch.survey.columns import (
     check_columns,
     check_kept,
-    check_unique,
     column_hashes,
     exact_ids,
     holds_images,
@@ -30,10 +31,12 @@ from galaxy_batch.survey.columns import (
 )
 from galaxy_batch.survey.locations import template_columns
 from galaxy_batch.survey.tables import is_parquet, manifest_files, read_table
+from galaxy_batch.tally import Tally
 
 __all__ = ["Chunk", "Manifest", "find_objects", "open_manifest", "read_chunk", "read_ids", "read_objects"]
 
-_LOOKED_AT = 1024  # rows held at a time, with their images
+_LOOKED_AT = 1024  # rows held at a time, with their images; repeated ids that are looked for
+_SHOWN = 10  # of them, in an error
 
 
 @dataclass(frozen=True)
@@ -68,18 +71,20 @@ class Manifest:
     """Rows with a usable position."""
 
 
-@dataclass
 class _Survey:
-    """What is gathered on the one pass over the rows."""
+    """What is gathered on the one pass over the rows; its memory does not grow with their number."""
 
-    digest: Any = field(default_factory=hashlib.sha256)
-    ids: list[pa.Array] = field(default_factory=list)
-    kept: tuple[pa.Field, ...] = ()
-    with_position: int = 0
+    def __init__(self, ids: Tally) -> None:
+        self.digest = hashlib.sha256()
+        self.ids = ids
+        self.id_types = set[pa.DataType]()
+        self.kept: tuple[pa.Field, ...] = ()
+        self.with_position = 0
 
     def add(self, rows: pa.Table, keep_columns: tuple[str, ...]) -> None:
         self.kept = tuple(rows.schema.field(name) for name in keep_columns)
-        self.ids += rows["object_id"].chunks
+        self.id_types.add(rows["object_id"].type)
+        self.ids.add(id_hashes(rows["object_id"]))
         self.with_position += len(rows) - rows["ra"].null_count
         for name in rows.column_names:
             self.digest.update(name.encode())
@@ -94,26 +99,24 @@ def open_manifest(config: ManifestConfig, chunk_rows: int) -> Manifest:
     """
     check_kept(config)
     files = manifest_files(config.uri)
-    survey = _Survey()
     chunks: list[Chunk] = []
-    for uri in files:
-        if is_parquet(uri):
-            chunks += _scan_parquet(uri, config, chunk_rows, len(chunks), survey)
-        else:
-            chunks += _scan_table(uri, config, chunk_rows, len(chunks), survey)
-    if not chunks:
-        raise InputError("manifest.uri", config.uri, "the manifest has no rows")
-    id_types = {array.type for array in survey.ids}
-    if len(id_types) > 1:
-        raise InputError(
-            "manifest.id_column", config.id_column, "integers in one file and text in another: use one type"
-        )
-    check_unique(survey.ids, config.id_column)
+    with Tally(_expected_rows(files)) as ids:
+        survey = _Survey(ids)
+        for uri in files:
+            scan = _scan_parquet if is_parquet(uri) else _scan_table
+            chunks += scan(uri, config, chunk_rows, len(chunks), survey)
+        if not chunks:
+            raise InputError("manifest.uri", config.uri, "the manifest has no rows")
+        if len(survey.id_types) > 1:
+            raise InputError(
+                "manifest.id_column", config.id_column, "integers in one file and text in another: use one type"
+            )
+        _check_unique(ids, chunks, config)
     return Manifest(
         rows=sum(chunk.rows for chunk in chunks),
         chunks=tuple(chunks),
         content_id=survey.digest.hexdigest()[:16],
-        id_type=id_types.pop(),
+        id_type=survey.id_types.pop(),
         kept=survey.kept,
         with_position=survey.with_position,
     )
@@ -189,6 +192,32 @@ def _find_in_parquet(uri: str, config: ManifestConfig, ids: pa.Array) -> list[pa
 def _among(table: pa.Table, config: ManifestConfig, ids: pa.Array) -> pa.ChunkedArray:
     own = exact_ids(table[config.id_column], config.id_column)
     return pc.is_in(own, value_set=ids.cast(own.type))
+
+
+def _expected_rows(files: Sequence[str]) -> int:
+    """About how many rows there are, as if all files were like the first; 0 where that does not tell."""
+    if not files or not is_parquet(files[0]):
+        return 0
+    with open_parquet(files[0]) as parquet:
+        return len(files) * int(parquet.metadata.num_rows)
+
+
+def _check_unique(hashes: Tally, chunks: Sequence[Chunk], config: ManifestConfig) -> None:
+    """No id stands in two rows. Where hashes agree, the ids themselves are read again: texts may share a hash."""
+    repeated = np.concatenate([values[counts > 1] for values, counts, _ in hashes.counts()])[:_LOOKED_AT]
+    if not len(repeated):
+        return
+    found = Counter[int | str]()
+    for chunk in chunks:
+        ids = read_ids(pa.Table.from_pylist([chunk.as_item()]), config)
+        found.update(ids.filter(pa.array(np.isin(id_hashes(ids), repeated))).to_pylist())
+    if doubled := [value for value, count in found.items() if count > 1]:
+        count = f"{'at least ' if len(repeated) == _LOOKED_AT else ''}{len(doubled)}"
+        more = f" and {len(doubled) - _SHOWN} more" if len(doubled) > _SHOWN else ""
+        shown = ", ".join(map(str, doubled[:_SHOWN]))
+        raise InputError(
+            "manifest.id_column", config.id_column, f"{count} ids stand in more than one row: {shown}{more}"
+        )
 
 
 def _scan_parquet(uri: str, config: ManifestConfig, chunk_rows: int, first: int, survey: _Survey) -> list[Chunk]:

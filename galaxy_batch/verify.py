@@ -24,9 +24,9 @@ from galaxy_batch.publishing.catalog_files import WITHOUT_POSITION
 from galaxy_batch.rows import catalog_schema
 from galaxy_batch.sky.healpix import BASE_PIXELS, DEEPEST_TILE, Tile
 from galaxy_batch.storage.files import filesystem, join, read_bytes
+from galaxy_batch.tally import Tally
 from galaxy_batch.verification.inspection import UNREADABLE, header_problems, inspect, schema_problem
 from galaxy_batch.verification.rules import Promise
-from galaxy_batch.verification.tally import Tally
 
 __all__ = ["verify_catalog"]
 

@@ -157,6 +157,23 @@ def test_each_mistake_is_named(tmp_path: Path, changes: Any, settings: Any, mess
         open_manifest(config_for(tmp_path / "t.parquet", **settings), 4)
 
 
+def test_doubles_are_found_across_files_and_texts_that_share_a_hash_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(name: str, ids: list[str]) -> None:
+        pq.write_table(pa.table({**objects(), "objid": ids}), tmp_path / name)
+
+    write("1.parquet", list("abcdefghij"))
+    write("2.parquet", list("klmnopqrst"))
+    config = config_for(tmp_path / "*.parquet")
+    monkeypatch.setattr("galaxy_batch.manifest.id_hashes", lambda ids: np.full(len(ids), 7, np.uint64))
+    assert open_manifest(config, 4).rows == 20
+    monkeypatch.undo()
+    write("2.parquet", list("kdmnopbrst"))
+    with pytest.raises(InputError, match="2 ids stand in more than one row: b, d"):
+        open_manifest(config, 4)
+
+
 @pytest.mark.parametrize("values", [[1, 2], [{"path": "a.jpg"}, {"path": "b.jpg"}]], ids=["numbers", "no bytes"])
 def test_an_image_column_without_images_is_named_at_once(tmp_path: Path, values: list[Any]) -> None:
     pq.write_table(pa.table({"objid": [1, 2], "image": values}), tmp_path / "t.parquet")

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from galaxy_batch.verification.tally import Tally
+from galaxy_batch.tally import Tally
 
 
 @pytest.mark.parametrize("expected", [10, 30_000_000, 10**15])

@@ -18,15 +18,12 @@ from galaxy_batch.survey.locations import image_uris, template_columns
 __all__ = [
     "check_columns",
     "check_kept",
-    "check_unique",
     "column_hashes",
     "exact_ids",
     "holds_images",
     "pipeline_columns",
     "wanted_columns",
 ]
-
-_SHOWN = 10  # ids named in an error
 
 
 def check_kept(config: ManifestConfig) -> None:
@@ -129,24 +126,6 @@ def exact_ids(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     raise InputError(
         "manifest.id_column", name, f"ids of type {column.type}: use integers or text, a float is not exact"
     )
-
-
-def check_unique(arrays: list[pa.Array], name: str) -> None:
-    """Whether no id stands in two rows; `arrays` are the exact ids of all rows, `name` their column's.
-
-    Raises:
-        InputError: some do; the first are named.
-    """
-    if pa.types.is_integer(arrays[0].type):
-        ids = np.sort(np.concatenate([array.to_numpy() for array in arrays]))
-        doubled = np.unique(ids[1:][ids[1:] == ids[:-1]]).tolist()
-    else:
-        counts = pc.value_counts(pa.chunked_array(arrays))
-        doubled = [entry["values"] for entry in counts.filter(pc.greater(counts.field("counts"), 1)).to_pylist()]
-    if doubled:
-        more = f" and {len(doubled) - _SHOWN} more" if len(doubled) > _SHOWN else ""
-        shown = ", ".join(map(str, doubled[:_SHOWN]))
-        raise InputError("manifest.id_column", name, f"{len(doubled)} ids stand in more than one row: {shown}{more}")
 
 
 def column_hashes(column: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
