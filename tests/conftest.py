@@ -102,6 +102,7 @@ def call_job(
     def call(job: str, *arguments: str) -> Called:
         monkeypatch.setattr(sys, "argv", [job, *arguments])
         monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("Ray was started"))
+        monkeypatch.delitem(sys.modules, f"jobs.{job}", raising=False)
         caplog.clear()
         with pytest.raises(SystemExit) as ended:
             runpy.run_module(f"jobs.{job}", run_name="__main__")

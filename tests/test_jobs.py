@@ -141,7 +141,7 @@ def test_nothing_outlives_a_job_even_one_that_is_killed(config: Path) -> None:
     started = list({*started, *psutil.Process(process.pid).children(recursive=True)})
     process.kill()
     process.wait(30)
-    assert psutil.wait_procs(started, timeout=60)[1] == []
+    assert psutil.wait_procs(started, timeout=120)[1] == []  # Ray looks for its parent now and then
 
 
 def is_raylet(process: psutil.Process) -> bool:
