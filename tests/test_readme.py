@@ -33,7 +33,7 @@ def blocks(language: str, text: str = README) -> list[str]:
 def test_commands_name_jobs_and_files_that_are_there() -> None:
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
     assert any("jobs.demo" in command for command in commands)
-    assert any(command.endswith("uv run pytest") for command in commands)
+    assert any(command.endswith("uv run pytest -n 2") for command in commands)
     for command in commands:
         for word in shlex.split(command):
             if word.startswith("jobs."):
@@ -74,5 +74,5 @@ def test_the_tables_name_every_column_flag_and_status() -> None:
 
 def test_the_first_two_commands_do_everything() -> None:
     assert "pip install uv && uv run python -m jobs.demo" in README
-    assert "pip install uv && uv run pytest" in README
-    assert "pip install uv && uv run pytest" in Path(REPOSITORY / ".ci" / "run").read_text()
+    assert "pip install uv && uv run pytest -n 2" in README
+    assert "pip install uv && uv run pytest -n 2" in Path(REPOSITORY / ".ci" / "run").read_text()
