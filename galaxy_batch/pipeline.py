@@ -127,7 +127,7 @@ def _written_parts(
     plan: ReleasePlan, chunks: Sequence[Chunk], workers: Workers, answers: Answers | None
 ) -> Iterable[dict[str, Any]]:
     """The walk of a row. One chunk is one block all the way, and becomes one part."""
-    config, task = plan.config, workers.task_options
+    config, read, task = plan.config, workers.read_options, workers.task_options
     careful = {
         "attempts": Attempts(config.runtime.max_suspect_chunks),
         "row_limit_s": config.runtime.row_limit_s,
@@ -135,9 +135,9 @@ def _written_parts(
     }
     written: Iterable[dict[str, Any]] = (
         ray.data.from_items([chunk.as_item() for chunk in chunks], override_num_blocks=len(chunks))
-        .map_batches(read_chunk, fn_kwargs={"config": config.manifest}, **task)
-        .map_batches(fetch_cutouts, fn_kwargs={"max_bytes": config.classify.max_image_bytes}, **task)
-        .map_batches(recall_answers, fn_kwargs={"answers": answers}, **task)
+        .map_batches(read_chunk, fn_kwargs={"config": config.manifest}, **read)
+        .map_batches(fetch_cutouts, fn_kwargs={"max_bytes": config.classify.max_image_bytes}, **read)
+        .map_batches(recall_answers, fn_kwargs={"answers": answers}, **read)
         .map_batches(CarefulClassifier, fn_constructor_kwargs=careful, **workers.actor_options)
         .map_batches(flag_for_review, fn_kwargs={"config": config.review, **plan.limits}, **task)
         .map_batches(write_part, fn_kwargs=_part_arguments(plan), **task)

@@ -43,6 +43,26 @@ def test_actors_leave_room_on_every_machine(
     assert found.actors * found.actor_cpus <= sum(node.get("CPU", 0) for node in nodes) - 0.25
 
 
+@pytest.mark.parametrize(
+    ("nodes", "settings", "expected"),
+    [
+        ([{"CPU": 1}], TORCH, (0.12, 1)),
+        ([{"CPU": 2}], TORCH, (0.25, 1)),
+        ([{}, {"CPU": 1}, {"CPU": 1}], TORCH, (0.25, 1)),
+        ([{"CPU": 3}], TORCH, (0.25, 2)),
+        ([{"CPU": 2}], OPENVINO, (0.25, None)),
+        ([{"CPU": 8, "GPU": 4}, {"CPU": 64}], {}, (0.25, None)),
+    ],
+)
+def test_tasks_that_read_leave_room_for_those_that_write(
+    monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], settings: dict[str, Any], expected: tuple[Any, ...]
+) -> None:
+    found = on(monkeypatch, nodes, **settings)
+    assert (found.task_cpus, found.readers) == expected
+    spare = sum(node.get("CPU", 0) for node in nodes) - found.actors * found.actor_cpus
+    assert ((found.readers or 3) + 1) * found.task_cpus <= spare
+
+
 def test_batches_suit_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     assert on(monkeypatch, [{"CPU": 2}]).batch_size < on(monkeypatch, [{"CPU": 2, "GPU": 1}]).batch_size
     assert on(monkeypatch, [{"CPU": 2}], batch_size=5).batch_size == 5

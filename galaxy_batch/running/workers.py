@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 from ray.autoscaler.sdk import request_resources
-from ray.data import ActorPoolStrategy
+from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from galaxy_batch.config import RuntimeConfig
 from galaxy_batch.engines import BATCH_SIZES, EngineName, choose_engine
@@ -22,6 +22,10 @@ logger = logging.getLogger(__name__)
 # thousand, actors reserve three quarters, and a task, which mostly waits for the store, asks for a quarter of one.
 _ACTOR_SHARE = 0.75
 _TASK_CPUS = 0.25
+# Ray Data starts all tasks that read before one that writes. Where few fit, one place is therefore kept for the latter,
+# or no part is written until everything is read; and two fit even beside the actor of a single CPU.
+_SMALL_TASK_CPUS = 0.12
+_FEW_TASKS = 4
 _CPUS_PER_ACTOR = {"openvino": 8, "torch": 1}  # torch loses time where its threads meet; OpenVINO runs a stream in each
 _LOOK_EVERY_S = 5.0  # at the nodes, to see whether there are more
 _SAY_EVERY_S = 30.0  # that there is no node yet
@@ -45,6 +49,10 @@ class Workers:
     """CPUs that Ray reserves for each actor."""
     actor_gpus: float
     """GPUs that Ray reserves for each actor."""
+    task_cpus: float = _TASK_CPUS
+    """CPUs that Ray reserves for each task that reads or writes."""
+    readers: int | None = None
+    """Tasks that read at a time, at most; as many as fit when None."""
 
     @property
     def device(self) -> str:
@@ -59,7 +67,12 @@ class Workers:
     @property
     def task_options(self) -> dict[str, Any]:
         """Arguments of `map_batches` for a stage that is a function: whole chunks, as Arrow tables."""
-        return {"batch_size": None, "batch_format": "pyarrow", "num_cpus": _TASK_CPUS}
+        return {"batch_size": None, "batch_format": "pyarrow", "num_cpus": self.task_cpus}
+
+    @property
+    def read_options(self) -> dict[str, Any]:
+        """The same for the stages before the model."""
+        return {**self.task_options, "compute": TaskPoolStrategy(self.readers)}
 
     @property
     def actor_options(self) -> dict[str, Any]:
@@ -141,13 +154,19 @@ def workers_on(nodes: Sequence[Mapping[str, float]], runtime: RuntimeConfig, chu
         wanted = sum(int(size // each) for size in sizes)
     actors = max(1, min(runtime.actors or wanted, chunks))
     share = min(room, cpus / actors)
+    actor_cpus = _reservable(share * _ACTOR_SHARE)
+    spare = sum(node["CPU"] for node in nodes) - actors * actor_cpus
+    task_cpus = _TASK_CPUS if spare >= 2 * _TASK_CPUS else _SMALL_TASK_CPUS
+    tasks = int(spare / task_cpus)
     return Workers(
         actors=actors,
         engine=engine,
         batch_size=runtime.batch_size or BATCH_SIZES[engine],
         threads=max(1, int(share)),
-        actor_cpus=_reservable(share * _ACTOR_SHARE),
+        actor_cpus=actor_cpus,
         actor_gpus=min(1.0, gpus / actors) if device == "cuda" else 0.0,
+        task_cpus=task_cpus,
+        readers=max(1, tasks - 1) if tasks < _FEW_TASKS else None,
     )
 
 

@@ -95,6 +95,10 @@ def test_a_job_waits_for_its_hosts_and_uses_one_that_comes_later(far: Experiment
     ended = finish(far, job)
     assert "the cluster has grown: 2 model workers in place of 1" in ended.stderr
     assert actors, "no model actor was ever on the second host"
+    asked = [request.path for request in far.store.proxy.requests]
+    written = next(number for number, path in enumerate(asked) if "/part-" in path)
+    read = [path for path in asked[:written] if "survey/images/" in path]
+    assert len(read) < len(far.ids) / 2, "a host of one CPU reads everything before it writes anything"
     if NAMESPACES:
         assert writers(far) == {first.ip, second.ip}
     far.check("a worker host is added mid-run", 1)
