@@ -113,23 +113,31 @@ def watch(job: Job, host: Host) -> set[int]:
     return seen
 
 
+@pytest.fixture
+def victim(cluster: Cluster) -> Iterator[Host]:
+    """One of two hosts beside the head; the one that is to suffer, and is gone when the test is."""
+    while len(cluster.hosts) < 3:
+        cluster.add_host()
+    found = cluster.hosts[-1]
+    yield found
+    found.close()
+    cluster.hosts.remove(found)
+
+
 @pytest.mark.skipif(not NAMESPACES, reason="no network namespaces can be made here")
 @pytest.mark.parametrize("moment", [3])
-def test_a_host_is_cut_off(far: Experiment, cluster: Cluster, moment: int) -> None:
+def test_a_host_is_cut_off(far: Experiment, cluster: Cluster, victim: Host, moment: int) -> None:
     """Its processes go on, and reach nobody; what they had is computed by the others."""
-    victim = two_hosts(cluster)
     job = submit(far, cluster)
     far.store.proxy.when("/part-", moment, victim.cut_off)
     finish(far, job)
     assert cluster.alive_nodes() == 2, "the head and one host"
     far.check("a worker host is cut off the network", 1)
-    bury(cluster, victim)
 
 
 @pytest.mark.parametrize(("what", "moment"), [("", 5), ("raylet/raylet", 8)])
-def test_a_host_is_killed(far: Experiment, cluster: Cluster, what: str, moment: int) -> None:
+def test_a_host_is_killed(far: Experiment, cluster: Cluster, victim: Host, what: str, moment: int) -> None:
     """All its processes at once, or its raylet alone."""
-    victim = two_hosts(cluster)
     killed: list[int] = []
     job = submit(far, cluster)
     far.store.proxy.when("/part-", moment, lambda: killed.append(victim.kill(what)))
@@ -137,16 +145,3 @@ def test_a_host_is_killed(far: Experiment, cluster: Cluster, what: str, moment: 
     assert killed
     assert killed[0] >= 1
     far.check(f"kill -9 of {'the raylet' if what else 'all processes'} of a worker host", 1)
-    bury(cluster, victim)
-
-
-def two_hosts(cluster: Cluster) -> Host:
-    """Have two hosts beside the head; the one that is to suffer."""
-    while len(cluster.hosts) < 3:
-        cluster.add_host()
-    return cluster.hosts[-1]
-
-
-def bury(cluster: Cluster, host: Host) -> None:
-    host.close()
-    cluster.hosts.remove(host)
