@@ -170,7 +170,7 @@ class Cluster:
             "RAY_health_check_period_ms": "2000",  # a dead host is missed after some ten seconds
             "RAY_health_check_timeout_ms": "5000",
             "RAY_health_check_failure_threshold": "3",
-            "RAY_grpc_client_keepalive_time_ms": "5000",  # or a caller waits minutes for the answer of a host that is gone
+            "RAY_grpc_client_keepalive_time_ms": "5000",  # else a host that is gone is waited for for minutes
             "RAY_grpc_client_keepalive_timeout_ms": "5000",
             "RAY_num_workers_soft_limit": "8",  # on one CPU Ray ends a task's process after the task: slow
             **environment,
