@@ -45,7 +45,7 @@ def far(experiment: Experiment, cluster: Cluster) -> Iterator[Experiment]:
     experiment.store = S3(near.direct, cluster.proxy, near.bucket)  # type: ignore[attr-defined]
     proxy = experiment.store.proxy
     proxy.forget()
-    proxy.slow_s = 1.2  # so that the job lasts long enough for things to happen
+    proxy.slow_s = 0.5  # so that the job lasts long enough for things to happen
     proxy.fail("survey/images/", "slow", ALWAYS)
     proxy.fail("/part-", "slow", ALWAYS, method="PUT")
     yield experiment
@@ -81,7 +81,7 @@ def writers(experiment: Experiment) -> set[str]:
 
 def test_a_job_waits_for_its_hosts_and_uses_one_that_comes_later(far: Experiment, cluster: Cluster) -> None:
     """It is submitted to a head alone. The first host begins; the second comes mid-run, and computes chunks too."""
-    far.store.proxy.slow_s = 2.5
+    far.store.proxy.slow_s = 1.2
     job = submit(far, cluster, "runtime.grow_after_s=2", "runtime.progress_every_s=1")
     while "waiting for a node with a CPU" not in job.stderr():
         assert job.process.poll() is None, job.stderr()
