@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import random
+import select
 import socket
 import struct
 import subprocess
@@ -222,7 +223,8 @@ class _Handler(BaseHTTPRequestHandler):
         proxy: Proxy = self.server.proxy  # type: ignore[attr-defined]
         body = self._body()
         with proxy.answering(self) as answer, contextlib.suppress(ConnectionError, TimeoutError):
-            self._act(done=False)
+            if self._act(done=False) and self._client_is_gone():
+                return
             if isinstance(answer, bytes):
                 self._send(200, {"Content-Type": "application/xml"}, answer)
             elif answer == "silence":
@@ -243,10 +245,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _serve  # noqa: N815
 
-    def _act(self, done: bool) -> None:
-        for moment in self.moments:  # type: ignore[attr-defined]
-            if moment.done == done:
-                moment.act()
+    def _act(self, done: bool) -> bool:
+        """Whether anything was to be done at this moment."""
+        due = [moment for moment in self.moments if moment.done == done]  # type: ignore[attr-defined]
+        for moment in due:
+            moment.act()
+        return bool(due)
+
+    def _client_is_gone(self) -> bool:
+        """Whether it died just now: then the server does not hear of what it asked for."""
+        readable, _, _ = select.select([self.connection], [], [], 0.5)
+        with contextlib.suppress(ConnectionError):
+            return bool(readable) and not self.connection.recv(1, socket.MSG_PEEK)
+        return True
 
     def _pass_on(self, proxy: Proxy, body: bytes, answer: str) -> None:
         if answer == "slow":

@@ -14,7 +14,7 @@ import pytest
 
 from galaxy_batch.synthetic import ONE_OF_EACH_DEFECT, write_survey
 from tests.conftest import SavedModel
-from tests.faults.experiment import RECORDS, Experiment, table_of
+from tests.faults.experiment import RECORDS, Experiment, Record, table_of
 from tests.s3_server import S3, Proxy, S3Process
 
 GALAXIES = 200
@@ -84,6 +84,17 @@ def experiment(
     finally:
         found.close()
         store.proxy.forget()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One of several processes (`-n 2`) hands over its lines of the table."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["faults"] = [vars(record) for record in RECORDS]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    RECORDS.extend(Record(**entry) for entry in getattr(node, "workeroutput", {}).get("faults", []))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

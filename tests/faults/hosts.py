@@ -223,8 +223,9 @@ class Cluster:
         return self.hosts[-1]
 
     def alive_nodes(self) -> int:
-        nodes = self.ask("/nodes?view=summary")["data"]["summary"]
-        return sum(node["raylet"].get("state") == "ALIVE" for node in nodes)
+        """As the head knows them; the dashboard's own list keeps for alive what does not report any more."""
+        nodes = self.ask("/api/v0/nodes")["data"]["result"]["result"]
+        return sum(node["state"] == "ALIVE" for node in nodes)
 
     def ask(self, path: str) -> Any:
         """What the head's dashboard answers."""

@@ -131,7 +131,10 @@ def test_a_host_is_cut_off(far: Experiment, cluster: Cluster, victim: Host, mome
     job = submit(far, cluster)
     far.store.proxy.when("/part-", moment, victim.cut_off)
     finish(far, job)
-    assert cluster.alive_nodes() == 2, "the head and one host"
+    deadline = time.monotonic() + 60
+    while cluster.alive_nodes() != 2:
+        assert time.monotonic() < deadline, "the head and one host are left"
+        time.sleep(1)
     far.check("a worker host is cut off the network", 1)
 
 
