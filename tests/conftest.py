@@ -24,6 +24,7 @@ REPOSITORY = Path(__file__).parent.parent
 torch.set_num_threads(1)  # the machine may be busy with Ray's workers, and threads that wait for each other are slow
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several processes (`-n 2`): one has the Ray that tests share, and they come first; a file stays together."""
     for item in items:
