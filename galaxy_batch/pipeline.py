@@ -54,6 +54,8 @@ def classify_release(plan: ReleasePlan) -> dict[str, Any]:
     started = time.monotonic()
     if plan.published is not None:
         logger.info("already published, nothing to do: %s", without_secrets(plan.layout.catalog))
+        for left in (plan.places.exchange_uri, plan.answers_uri):  # by a run that died right after it had published
+            remove_tree(left)
         summary = _summary(plan, plan.published, started, already_published=True)
         return {**summary, "report_uri": _report(plan, None)}
     run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"

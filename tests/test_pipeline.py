@@ -102,6 +102,12 @@ def test_a_finished_run_does_nothing_again(survey: SurveyFiles, saved_model: Sav
     }
     assert {**second, **work} == {**first, **work}
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    plan = plan_release(config)
+    left = Path(plan.places.exchange_uri) / "rows-000000.arrow"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"of a run that died when it had just published")
+    assert classify_release(plan)["already_published"]
+    assert not left.parent.exists()
 
 
 def test_a_stopped_run_continues(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
