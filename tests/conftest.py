@@ -24,21 +24,15 @@ REPOSITORY = Path(__file__).parent.parent
 torch.set_num_threads(1)  # the machine may be busy with Ray's workers, and threads that wait for each other are slow
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes (`-n 2`): one has the Ray that tests share, and they come first; a file stays together."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("ray" if _shares_ray(item) else item.path.stem))
-    items.sort(key=lambda item: not _shares_ray(item))
-
-
-def _shares_ray(item: pytest.Item) -> bool:
-    return "ray_started" in getattr(item, "fixturenames", ())
+    """Files that need Ray come first: with several processes (`-n 2`) the short ones fill the gaps that these leave."""
+    with_ray = {item.path for item in items if "ray_started" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in with_ray)
 
 
 @pytest.fixture(scope="session")
 def ray_started() -> Iterator[None]:
-    """One Ray with two CPUs for the whole session."""
+    """One Ray with two CPUs for all tests of a process."""
     with ray_session(RuntimeConfig(num_cpus=2)):
         yield
 
