@@ -84,11 +84,12 @@ class _Survey:
     def add(self, rows: pa.Table, keep_columns: tuple[str, ...]) -> None:
         self.kept = tuple(rows.schema.field(name) for name in keep_columns)
         self.id_types.add(rows["object_id"].type)
-        self.ids.add(id_hashes(rows["object_id"]))
+        ids = id_hashes(rows["object_id"])
+        self.ids.add(ids)
         self.with_position += len(rows) - rows["ra"].null_count
         for name in rows.column_names:
             self.digest.update(name.encode())
-            self.digest.update(column_hashes(rows[name]).tobytes())
+            self.digest.update((ids if name == "object_id" else column_hashes(rows[name])).tobytes())
 
 
 def open_manifest(config: ManifestConfig, chunk_rows: int) -> Manifest:
@@ -111,7 +112,7 @@ def open_manifest(config: ManifestConfig, chunk_rows: int) -> Manifest:
             raise InputError(
                 "manifest.id_column", config.id_column, "integers in one file and text in another: use one type"
             )
-        _check_unique(ids, chunks, config)
+        _check_unique(ids, files, config)
     return Manifest(
         rows=sum(chunk.rows for chunk in chunks),
         chunks=tuple(chunks),
@@ -202,14 +203,13 @@ def _expected_rows(files: Sequence[str]) -> int:
         return len(files) * int(parquet.metadata.num_rows)
 
 
-def _check_unique(hashes: Tally, chunks: Sequence[Chunk], config: ManifestConfig) -> None:
+def _check_unique(hashes: Tally, files: Sequence[str], config: ManifestConfig) -> None:
     """No id stands in two rows. Where hashes agree, the ids themselves are read again: texts may share a hash."""
-    repeated = np.concatenate([values[counts > 1] for values, counts, _ in hashes.counts()])[:_LOOKED_AT]
+    repeated = hashes.repeated()[:_LOOKED_AT]
     if not len(repeated):
         return
     found = Counter[int | str]()
-    for chunk in chunks:
-        ids = read_ids(pa.Table.from_pylist([chunk.as_item()]), config)
+    for ids in _all_ids(files, config):
         found.update(ids.filter(pa.array(np.isin(id_hashes(ids), repeated))).to_pylist())
     if doubled := [value for value, count in found.items() if count > 1]:
         count = f"{'at least ' if len(repeated) == _LOOKED_AT else ''}{len(doubled)}"
@@ -218,6 +218,17 @@ def _check_unique(hashes: Tally, chunks: Sequence[Chunk], config: ManifestConfig
         raise InputError(
             "manifest.id_column", config.id_column, f"{count} ids stand in more than one row: {shown}{more}"
         )
+
+
+def _all_ids(files: Sequence[str], config: ManifestConfig) -> Iterator[pa.ChunkedArray]:
+    name = config.id_column
+    for uri in files:
+        if not is_parquet(uri):
+            yield exact_ids(read_table(uri, [name])[name], name)
+            continue
+        with open_parquet(uri) as parquet:
+            for group in range(parquet.num_row_groups):
+                yield exact_ids(parquet.read_row_group(group, [name])[name], name)
 
 
 def _scan_parquet(uri: str, config: ManifestConfig, chunk_rows: int, first: int, survey: _Survey) -> list[Chunk]:

@@ -54,8 +54,7 @@ def classify_release(plan: ReleasePlan) -> dict[str, Any]:
     started = time.monotonic()
     if plan.published is not None:
         logger.info("already published, nothing to do: %s", without_secrets(plan.layout.catalog))
-        for left in (plan.places.exchange_uri, plan.answers_uri):  # by a run that died right after it had published
-            remove_tree(left)
+        _tidy(plan)
         summary = _summary(plan, plan.published, started, already_published=True)
         return {**summary, "report_uri": _report(plan, None)}
     run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
@@ -169,6 +168,15 @@ def _publish(plan: ReleasePlan, survey: Survey, run_id: str) -> dict[str, Any]:
     }
     max_rows = plan.config.publish.max_rows
     return publish(plan.places, survey, heading, about, plan.config.review, max_rows, spread_over_ray)
+
+
+def _tidy(plan: ReleasePlan) -> None:
+    """Remove what a run left that died right after it had published. The catalog stands whether or not that can be."""
+    try:
+        for left in (plan.places.exchange_uri, plan.answers_uri):
+            remove_tree(left)
+    except OSError as error:
+        logger.warning("an earlier run left files that cannot be removed: %s", without_secrets(str(error)))
 
 
 def _report(plan: ReleasePlan, run: dict[str, Any] | None) -> str | None:

@@ -65,6 +65,11 @@ class Tally:
                 marked = np.bincount(places, weights=entries["mark"], minlength=len(values)).astype(np.int64)
                 yield values, counts.astype(np.int64), marked
 
+    def repeated(self) -> npt.NDArray[np.uint64]:
+        """The values that came more than once, each once."""
+        none = np.empty(0, np.uint64)
+        return np.concatenate([none, *(values[counts > 1] for values, counts, _ in self.counts())])
+
     def _append(self, share: int, entries: npt.NDArray[np.void]) -> None:
         if len(entries):
             with self._path(share).open("ab") as file:

@@ -186,8 +186,7 @@ class _Walk:
 
     def of_the_ids(self) -> Iterator[str]:
         """Ids in more than one row; where hashes agree, the ids themselves are read again and compared."""
-        nothing = np.empty(0, np.uint64)
-        suspected = np.concatenate([nothing, *(values[counts > 1] for values, counts, _ in self.ids.counts())])
+        suspected = self.ids.repeated()
         if not len(suspected):
             return
         seen: Counter[object] = Counter()

@@ -173,6 +173,7 @@ class Proxy:
             handler.moments = self._due(path, handler.command)  # type: ignore[attr-defined]
             client = str(handler.client_address[0])
             asked = Request(handler.command, path, address.query, handler.headers["Range"], answer, client)
+            handler.asked = asked  # type: ignore[attr-defined]
             self.requests.append(asked)
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
@@ -181,6 +182,11 @@ class Proxy:
         finally:
             with self._lock:
                 self._at_once -= 1
+
+    def forgo(self, asked: Request) -> None:
+        """Note that the server never heard of a request: who asked is gone."""
+        with self._lock:
+            self.requests[self.requests.index(asked)] = dataclasses.replace(asked, answer="gone")
 
     def _sprinkled(self, path: str, method: str) -> str:
         for s in self._sprinkles:
@@ -224,6 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         with proxy.answering(self) as answer, contextlib.suppress(ConnectionError, TimeoutError):
             if self._act(done=False) and self._client_is_gone():
+                proxy.forgo(self.asked)  # type: ignore[attr-defined]
                 return
             if isinstance(answer, bytes):
                 self._send(200, {"Content-Type": "application/xml"}, answer)

@@ -38,11 +38,12 @@ assert found["galaxies_per_second"] > 0 and found["seconds_left"] > 0, found
 """
 
 
-def test_gauges_do_no_harm_where_nobody_exports_them(ray_started: None) -> None:
+def test_gauges_do_no_harm_where_nobody_exports_them(ray_started: None, caplog: pytest.LogCaptureFixture) -> None:
     progress = Progress(total=10, done=0, every_s=60)
     Dashboard("dr17").show(progress)  # nothing is done yet: infinite time left
     progress.add(10, 0, 0)
     Dashboard("dr17").show(progress)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 @pytest.mark.slow

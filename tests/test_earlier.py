@@ -64,7 +64,7 @@ def test_a_catalog_by_the_same_model_and_settings(catalog: Path, caplog: pytest.
 
 
 def test_settings_that_change_no_answer_may_differ(catalog: Path) -> None:
-    open_earlier(
+    found = open_earlier(
         config(
             catalog, classify={"precision": "fp32", "chunk_rows": 3}, max_failed_fraction=0.9,
             review={"min_confidence": 0.9, "min_repeats": 7, "audit_fraction": 0.5, "audit_seed": 4},
@@ -72,6 +72,7 @@ def test_settings_that_change_no_answer_may_differ(catalog: Path) -> None:
         ),
         MODEL_ID, pa.int64(),
     )  # fmt: skip
+    assert found.rows == 60
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ class Experiment:
         self.store.proxy.requests.append(_NEW_RUN)
         job = Job(
             ["-m", "jobs.build_catalog", str(self.config()), *words],
-            {**store, "RAY_num_workers_soft_limit": "8", **(environment or {})}, self.folder, f"run{len(self.jobs)}",
+            {**store, **(environment or {})}, self.folder, f"run{len(self.jobs)}",
         )  # fmt: skip
         self.jobs.append(job)
         return job

@@ -27,7 +27,7 @@ ALWAYS = 1e9
         ("503 SlowDown", ("503",), 0.1, ("GET", "PUT"), 2),
         ("truncated bodies", ("truncated",), 0.1, ("GET",), 3),
         ("connections reset, answers lost", ("reset", "lost"), 0.1, ("GET", "PUT"), 4),
-        ("stalls until the client gives up", ("silence",), 0.003, ("GET", "PUT"), 5),
+        ("stalls until the client gives up", ("silence",), 0.01, ("GET", "PUT"), 5),
     ],
 )
 def test_a_store_that_stumbles_loses_nothing(
