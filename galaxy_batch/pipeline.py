@@ -18,27 +18,27 @@ from typing import Any
 
 import ray
 
-from galaxy_batch.catalog import unpublish, write_json
-from galaxy_batch.cutouts import fetch_cutouts
+from galaxy_batch.catalog.files import CatalogFileHeader
+from galaxy_batch.catalog.layout import unpublish, write_json
+from galaxy_batch.catalog.parts import write_part
+from galaxy_batch.catalog.publish import publish
+from galaxy_batch.catalog.sort_parts import PartTotals, run_tasks, sort_parts
+from galaxy_batch.catalog.verify import verify_catalog
+from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.errors import GateError
-from galaxy_batch.manifest import Chunk, read_chunk
-from galaxy_batch.page.release_page import PAGE, write_release_page
-from galaxy_batch.parts import write_part
+from galaxy_batch.inputs.manifest import Chunk, read_chunk
 from galaxy_batch.plan import ReleasePlan, versions
-from galaxy_batch.publication import publish
-from galaxy_batch.publishing.catalog_files import Heading
-from galaxy_batch.publishing.sorting import Survey, sort_parts, spread_over_ray
-from galaxy_batch.reuse.answers import Answers, read_answers, recall_answers, reuse_counts
-from galaxy_batch.reuse.crossmatch import gather_answers
-from galaxy_batch.review import flag_for_review
+from galaxy_batch.release_page.page import PAGE, write_release_page
+from galaxy_batch.reuse.join import gather_answers
+from galaxy_batch.reuse.predictions import Answers, read_answers, recall_answers, reuse_counts
+from galaxy_batch.review.flags import flag_for_review
 from galaxy_batch.rows import Status
-from galaxy_batch.running.attempts import Attempts
-from galaxy_batch.running.dashboard import Dashboard
-from galaxy_batch.running.isolation import CarefulClassifier
-from galaxy_batch.running.progress import Progress, Stopwatch
-from galaxy_batch.running.workers import Growth, Workers, workers_for
+from galaxy_batch.runtime.attempts import Attempts
+from galaxy_batch.runtime.isolation import IsolatingClassifier
+from galaxy_batch.runtime.metrics import Dashboard
+from galaxy_batch.runtime.progress import Progress, Stopwatch
+from galaxy_batch.runtime.workers import Growth, Workers, workers_for
 from galaxy_batch.storage.files import join, list_names, remove_tree, without_secrets
-from galaxy_batch.verify import verify_catalog
 
 __all__ = ["classify_release"]
 
@@ -65,9 +65,7 @@ def classify_release(plan: ReleasePlan) -> dict[str, Any]:
         answers = None
         if plan.earlier is not None:
             with steps.measure("reuse"):
-                answers = gather_answers(
-                    plan.earlier, plan.manifest, plan.config.manifest, plan.answers_uri, spread_over_ray
-                )
+                answers = gather_answers(plan.earlier, plan.manifest, plan.config.manifest, plan.answers_uri, run_tasks)
         with steps.measure("classify"):
             rate = _compute_parts(plan, answers)
         with steps.measure("publish"):
@@ -115,7 +113,7 @@ def _compute_parts(plan: ReleasePlan, answers: Answers | None) -> float | None:
             progress.add(part["rows"], part["failed"], part["flagged"])
             dashboard.show(progress)
             del todo[part["chunk"]]
-            if growth.is_worth_it(len(todo)):
+            if growth.should_rescale(len(todo)):
                 workers = workers_for(runtime, len(todo))
                 break
         else:
@@ -139,7 +137,7 @@ def _written_parts(
         .map_batches(read_chunk, fn_kwargs={"config": config.manifest}, **read)
         .map_batches(fetch_cutouts, fn_kwargs={"max_bytes": config.classify.max_image_bytes}, **read)
         .map_batches(recall_answers, fn_kwargs={"answers": answers}, **read)
-        .map_batches(CarefulClassifier, fn_constructor_kwargs=careful, **workers.actor_options)
+        .map_batches(IsolatingClassifier, fn_constructor_kwargs=careful, **workers.actor_options)
         .map_batches(flag_for_review, fn_kwargs={"config": config.review, **plan.limits}, **task)
         .map_batches(write_part, fn_kwargs=_part_arguments(plan), **task)
         .iter_rows()
@@ -147,9 +145,9 @@ def _written_parts(
     return written
 
 
-def _publish(plan: ReleasePlan, survey: Survey, run_id: str) -> dict[str, Any]:
+def _publish(plan: ReleasePlan, survey: PartTotals, run_id: str) -> dict[str, Any]:
     """Parts become the catalog: REPEATED_IMAGE is known only now, and `manifest.json` is written last."""
-    heading = Heading(plan.schema, plan.config.release, plan.checkpoint.checkpoint_id)
+    heading = CatalogFileHeader(plan.schema, plan.config.release, plan.checkpoint.checkpoint_id)
     about = {
         "manifest_rows": plan.manifest.rows,
         "release": plan.config.release,
@@ -167,7 +165,7 @@ def _publish(plan: ReleasePlan, survey: Survey, run_id: str) -> dict[str, Any]:
         "reuse": _reuse(plan, survey),
     }
     max_rows = plan.config.publish.max_rows
-    return publish(plan.places, survey, heading, about, plan.config.review, max_rows, spread_over_ray)
+    return publish(plan.places, survey, heading, about, plan.config.review, max_rows, run_tasks)
 
 
 def _tidy(plan: ReleasePlan) -> None:
@@ -198,12 +196,12 @@ def _report(plan: ReleasePlan, run: dict[str, Any] | None) -> str | None:
         return None
 
 
-def _survey_parts(plan: ReleasePlan) -> Survey:
+def _survey_parts(plan: ReleasePlan) -> PartTotals:
     """One pass over all parts, of this run and of earlier ones: sorted and counted."""
-    return sort_parts(plan.places, [chunk.rows for chunk in plan.manifest.chunks], spread_over_ray)
+    return sort_parts(plan.places, [chunk.rows for chunk in plan.manifest.chunks], run_tasks)
 
 
-def _check_failures(plan: ReleasePlan, survey: Survey, started: float) -> None:
+def _check_failures(plan: ReleasePlan, survey: PartTotals, started: float) -> None:
     """Fail loudly when too many cutouts are bad; their rows are in the parts, and stay there."""
     failed = plan.manifest.rows - survey.statuses["ok"]
     limit = plan.config.max_failed_fraction
@@ -234,7 +232,7 @@ def _check_failures(plan: ReleasePlan, survey: Survey, started: float) -> None:
     raise GateError(message, {**_summary(plan, counts, started), "catalog_uri": None})
 
 
-def _reuse(plan: ReleasePlan, survey: Survey) -> dict[str, Any] | None:
+def _reuse(plan: ReleasePlan, survey: PartTotals) -> dict[str, Any] | None:
     return reuse_counts(survey.rows, survey.origins, read_answers(plan.answers_uri))
 
 

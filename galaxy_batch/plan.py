@@ -11,18 +11,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from galaxy_batch.catalog import Layout, fingerprint, read_manifest
-from galaxy_batch.checkpoint import Checkpoint, load_checkpoint
+from galaxy_batch.catalog.layout import Layout, fingerprint, read_manifest
+from galaxy_batch.catalog.parts import finished_parts
+from galaxy_batch.catalog.sort_parts import Places
 from galaxy_batch.config import CatalogConfig
-from galaxy_batch.engines import Precision
 from galaxy_batch.errors import InputError
-from galaxy_batch.manifest import Chunk, Manifest, open_manifest
-from galaxy_batch.parts import finished_parts
-from galaxy_batch.publishing.sorting import Places
-from galaxy_batch.reuse.answers import read_answers
-from galaxy_batch.reuse.earlier import Earlier, open_earlier, verify_earlier
+from galaxy_batch.inputs.manifest import Chunk, Manifest, open_manifest
+from galaxy_batch.model.checkpoint import Checkpoint, load_checkpoint
+from galaxy_batch.model.engines.choose import Precision
+from galaxy_batch.reuse.predictions import read_answers
+from galaxy_batch.reuse.previous import PreviousCatalog, open_previous, verify_earlier
 from galaxy_batch.rows import catalog_schema
-from galaxy_batch.running.workers import Workers
+from galaxy_batch.runtime.workers import Workers
 from galaxy_batch.storage.files import check_writable, without_secrets
 
 __all__ = ["ReleasePlan", "plan_release", "versions"]
@@ -43,7 +43,7 @@ class ReleasePlan:
     """Chunks without a part, or with one whose rows were not all reached."""
     published: dict[str, Any] | None
     """`manifest.json` of a catalog made from exactly this, if there is one: then there is nothing to do."""
-    earlier: Earlier | None = None
+    earlier: PreviousCatalog | None = None
     """The catalog of `reuse_from`; None when none is named, or nothing is to do."""
 
     @property
@@ -167,9 +167,9 @@ def _check_flags(config: CatalogConfig, checkpoint: Checkpoint, known: bool) -> 
         logger.info("no row will be UNSTABLE: one view is looked at, see classify.stability_views")
 
 
-def _verified_earlier(plan: ReleasePlan) -> Earlier:
+def _verified_earlier(plan: ReleasePlan) -> PreviousCatalog:
     """The catalog of `reuse_from`: verified here, unless the run that this one resumes has read it."""
-    earlier = open_earlier(plan.config, plan.checkpoint.checkpoint_id, plan.manifest.id_type)
+    earlier = open_previous(plan.config, plan.checkpoint.checkpoint_id, plan.manifest.id_type)
     gathered = read_answers(plan.answers_uri)
     if gathered is None or gathered.earlier_id != earlier.content_id:
         verify_earlier(earlier, versions())

@@ -15,10 +15,10 @@ __all__ = [
     "BLANK_FRACTION",
     "CATALOG_COLUMNS",
     "CHUNK",
-    "DOUBTS",
     "IMAGE_BYTES",
     "IMAGE_URI",
     "ORIGIN",
+    "UNCERTAINTY_COLUMNS",
     "Column",
     "Origin",
     "ReviewFlag",
@@ -30,7 +30,7 @@ __all__ = [
     "probability_columns",
 ]
 
-DOUBTS = ("unfamiliarity", "instability")
+UNCERTAINTY_COLUMNS = ("unfamiliarity", "instability")
 """Columns that say how far the model may be believed, as the network gives them."""
 
 # Columns that travel between stages and never reach the catalog.

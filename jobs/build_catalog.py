@@ -6,9 +6,9 @@ import sys
 from typing import Any
 
 from galaxy_batch.config import CatalogConfig
+from galaxy_batch.dry_run import rehearse_release
 from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
-from galaxy_batch.rehearsal import rehearse_release
 from galaxy_batch.settings import load_config
 from jobs.command import ray_session, run_job
 

@@ -16,7 +16,7 @@ from ray.util.annotations import RayDeprecationWarning
 
 from galaxy_batch.config import RuntimeConfig
 from galaxy_batch.errors import GateError, InputError
-from galaxy_batch.running.progress import CLEAR_LINE
+from galaxy_batch.runtime.progress import CLEAR_LINE
 
 __all__ = ["ray_session", "run_job"]
 

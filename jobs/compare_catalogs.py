@@ -5,13 +5,13 @@ import logging
 import sys
 from typing import Any
 
-from galaxy_batch.compare import CompareConfig, compare_catalogs
-from galaxy_batch.comparison.comparison import plain
+from galaxy_batch.compare.compare import CompareConfig, compare_catalogs
+from galaxy_batch.compare.page import write_comparison
+from galaxy_batch.compare.result import plain
 from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.settings import load_config
 from galaxy_batch.storage.files import check_writable, without_secrets
 from jobs.command import run_job
-from jobs.comparison_page import write_comparison
 
 logger = logging.getLogger("jobs.compare_catalogs")
 

@@ -15,10 +15,10 @@ from galaxy_batch.config import CatalogConfig, ManifestConfig, RuntimeConfig
 from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
 from galaxy_batch.settings import Range, Uri, parse_config, resolve_uri
-from galaxy_batch.synthetic import ONE_OF_EACH_DEFECT, SurveyFiles, write_images, write_tables
+from galaxy_batch.synthetic.survey import ONE_OF_EACH_DEFECT, SurveyFiles, write_images, write_tables
 from jobs.command import ray_session, run_job
-from train.recipe import FitConfig, NetworkConfig, Phase, SplitConfig, TrainConfig
-from train.study import train_model
+from train.config import FitConfig, NetworkConfig, Phase, SplitConfig, TrainConfig
+from train.run import train_model
 
 logger = logging.getLogger("jobs.demo")
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from galaxy_batch import export
+from galaxy_batch.export import export
 from galaxy_batch.settings import load_config
 from jobs.command import run_job
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from galaxy_batch.config import ManifestConfig, ReportConfig
-from galaxy_batch.page.release_page import write_release_page
+from galaxy_batch.release_page.page import write_release_page
 from galaxy_batch.settings import Uri, load_config
 from galaxy_batch.storage.files import join, without_secrets
 from jobs.command import run_job

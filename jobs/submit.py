@@ -41,15 +41,15 @@ from typing import Any
 
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from galaxy_batch.catalog import read_manifest
+from galaxy_batch.catalog.layout import read_manifest
+from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import GalaxyBatchError, InputError
 from galaxy_batch.plan import ReleasePlan, plan_release
 from galaxy_batch.settings import load_config
 from galaxy_batch.storage.files import without_secrets
-from galaxy_batch.verify import verify_catalog
+from jobs.cluster_client import LostConnectionError, Submission, connect, is_uploaded, submit_job
 from jobs.command import run_job
-from jobs.submission import LostConnectionError, Submission, connect, is_uploaded, submit_job
 
 FAILED, BAD_INPUT, GATE_FAILED, STOPPED, LOST, NO_CATALOG, LEFT_RUNNING = 1, 2, 3, 4, 5, 6, 130
 

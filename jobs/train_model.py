@@ -7,8 +7,8 @@ from typing import Any
 from galaxy_batch.config import RuntimeConfig
 from galaxy_batch.settings import load_config
 from jobs.command import ray_session, run_job
-from train.recipe import TrainConfig
-from train.study import train_model
+from train.config import TrainConfig
+from train.run import train_model
 
 
 def train(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -5,10 +5,10 @@ import logging
 import sys
 from typing import Any
 
+from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.errors import GateError
 from galaxy_batch.settings import resolve_uri
 from galaxy_batch.storage.files import without_secrets
-from galaxy_batch.verify import verify_catalog
 from jobs.command import run_job
 
 logger = logging.getLogger("jobs.verify_catalog")

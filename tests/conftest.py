@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import jobs  # noqa: F401 - sets what Ray reads when it is imported
-from galaxy_batch.checkpoint import Checkpoint, save_checkpoint
 from galaxy_batch.config import RuntimeConfig
-from galaxy_batch.model import RANDOM, ModelSpec, build_model
-from galaxy_batch.synthetic import ONE_OF_EACH_DEFECT, SurveyFiles, write_survey
+from galaxy_batch.model.checkpoint import Checkpoint, save_checkpoint
+from galaxy_batch.model.network import RANDOM, ModelSpec, build_model
+from galaxy_batch.synthetic.survey import ONE_OF_EACH_DEFECT, SurveyFiles, write_survey
 from jobs.command import ray_session
-from tests.s3_server import s3, s3_process  # noqa: F401 - fixtures
+from tests.support.s3_server import s3, s3_process  # noqa: F401 - fixtures
 
 REPOSITORY = Path(__file__).parent.parent
 

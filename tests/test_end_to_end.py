@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.rows import ReviewFlag
-from galaxy_batch.verify import verify_catalog
-from tests.skies import read_catalog
-from tests.test_jobs import run, summary_of
+from tests.jobs.test_jobs import run, summary_of
+from tests.support.skies import read_catalog
 
 
 def test_the_demo_tells_the_whole_story(tmp_path: Path) -> None:

@@ -13,19 +13,19 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from galaxy_batch.catalog import unpublish
-from galaxy_batch.checkpoint import load_checkpoint, save_checkpoint
+from galaxy_batch.catalog.layout import unpublish
+from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.config import CatalogConfig, ReportConfig
 from galaxy_batch.errors import GateError, InputError
+from galaxy_batch.model.checkpoint import load_checkpoint, save_checkpoint
 from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.settings import parse_config
-from galaxy_batch.synthetic import SurveyFiles
-from galaxy_batch.verify import verify_catalog
+from galaxy_batch.synthetic.survey import SurveyFiles
 from tests.conftest import SavedModel, save_random_model
-from tests.skies import read_catalog
-from train.familiarity import measure_familiarity
+from tests.support.skies import read_catalog
+from train.evaluate.familiarity import measure_familiarity
 
 pytestmark = pytest.mark.usefixtures("ray_started")
 

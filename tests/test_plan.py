@@ -4,7 +4,7 @@ import pytest
 
 from galaxy_batch.errors import InputError
 from galaxy_batch.plan import plan_release
-from galaxy_batch.synthetic import SurveyFiles
+from galaxy_batch.synthetic.survey import SurveyFiles
 from tests.conftest import SavedModel
 from tests.test_pipeline import config_for
 

@@ -22,8 +22,8 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 
 from galaxy_batch.rows import ReviewFlag
-from tests.s3_server import S3
-from tests.skies import even_positions, publish_rows, read_catalog, sky_rows
+from tests.support.s3_server import S3
+from tests.support.skies import even_positions, publish_rows, read_catalog, sky_rows
 from tests.test_readme import blocks, section
 
 COUNT = 3000

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from galaxy_batch.running.footprint import watch
+from jobs.benchmark.memory import watch
 from tests.conftest import REPOSITORY
 
 ROWS = int(os.environ.get("GALAXY_BATCH_SCALE_ROWS", "3000000"))
@@ -23,7 +23,7 @@ def test_millions_of_rows_are_published_in_bounded_memory(
     """More rows do not take more memory: a task's limit here is three runs of a million rows, and what Python is."""
     positions = sky / "catalogs" / "dr7objid_radec.csv"
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.scale", str(tmp_path), str(ROWS), str(positions)],
+        [sys.executable, "-m", "tests.support.scale", str(tmp_path), str(ROWS), str(positions)],
         cwd=REPOSITORY, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     with watch(process.pid) as footprint:

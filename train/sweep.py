@@ -12,19 +12,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from galaxy_batch.checkpoint import load_checkpoint
-from galaxy_batch.comparison.intervals import wilson_interval
 from galaxy_batch.errors import InputError
-from galaxy_batch.page.pages import Album, cards, page, paragraph, percent, range_of, table
+from galaxy_batch.model.checkpoint import load_checkpoint
+from galaxy_batch.report.html import Album, cards, page, paragraph, percent, range_of, table
 from galaxy_batch.settings import Range
+from galaxy_batch.stats import wilson_interval
 from galaxy_batch.storage.files import join, without_secrets, write_atomically
-from train.evaluation import Evaluation, evaluate
-from train.fit import predict_logits
-from train.galaxies import load_part, read_galaxies
-from train.plots import threshold_curves
-from train.recipe import TrainConfig
-from train.splits import split_galaxies
-from train.study import train_model
+from train.config import TrainConfig
+from train.data.galaxies import load_part, read_galaxies
+from train.data.splits import split_galaxies
+from train.evaluate.evaluation import Evaluation, evaluate
+from train.fit.fit import predict_logits
+from train.report.plots import threshold_curves
+from train.run import train_model
 
 __all__ = ["SweepConfig", "ThresholdResult", "recommend", "sweep_threshold"]
 

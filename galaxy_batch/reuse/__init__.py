@@ -1,1 +1,1 @@
-"""Answers of an earlier catalog that need not be computed again."""
+"""Predictions of a previous catalog that need not be computed again."""

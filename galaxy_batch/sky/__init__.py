@@ -1,1 +1,1 @@
-"""Geometry of the sphere: pixels, cones, neighbours."""
+"""Positions on the sky: HEALPix, cones, matching."""

@@ -1,1 +1,1 @@
-"""Files at any fsspec URI, however slow, throttled or far away their store is."""
+"""Files at any URI: bounded reads, retries, drivers, sorting and counting on disk."""

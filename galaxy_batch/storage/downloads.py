@@ -10,7 +10,7 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from galaxy_batch.storage.drivers import CONCURRENT_READS, asking_once
+from galaxy_batch.storage.drivers import CONCURRENT_READS, filesystem_without_retries
 from galaxy_batch.storage.retries import http_status, is_transient, retried_async
 
 __all__ = ["OBJECT_S", "TRY_S", "NotAFileError", "is_empty", "read_heads"]
@@ -65,7 +65,7 @@ def _store(uri: str) -> str:
 
 
 def _heads_of_one_store(uris: Sequence[str], limit: int) -> list[bytes | Exception]:
-    fs, first = asking_once(uris[0])
+    fs, first = filesystem_without_retries(uris[0])
     paths = [first, *(fs._strip_protocol(uri) for uri in uris[1:])]
     if isinstance(fs, LocalFileSystem):
         return [_local_head(path, limit) for path in paths]

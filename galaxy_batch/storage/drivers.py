@@ -11,7 +11,7 @@ import fsspec
 
 from galaxy_batch.errors import InputError
 
-__all__ = ["CONCURRENT_READS", "asking_once", "filesystem"]
+__all__ = ["CONCURRENT_READS", "filesystem", "filesystem_without_retries"]
 
 CONCURRENT_READS = 32
 """Files that are read from one store at a time by one task; from a driver that cannot wait for several, one."""
@@ -30,7 +30,7 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     return _driver(uri, s3_tries=2)  # boto's five tries, and s3fs's second for a body that broke off
 
 
-def asking_once(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
+def filesystem_without_retries(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """As `filesystem`, for callers that do the retries: no driver's own multiply them, as far as it lets us.
 
     By itself s3fs tries five times, within that five times again, and boto five times in each: 125 requests for one

@@ -18,7 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from galaxy_batch.errors import without_secrets
 from galaxy_batch.storage.downloads import NotAFileError, is_empty, read_heads
-from galaxy_batch.storage.drivers import asking_once, filesystem
+from galaxy_batch.storage.drivers import filesystem, filesystem_without_retries
 from galaxy_batch.storage.retries import retried
 
 __all__ = [
@@ -53,7 +53,7 @@ def read_bytes(uri: str) -> bytes:
         FileNotFoundError: there is none.
         PermissionError: the store refuses, or no credentials for it were found.
     """
-    fs, path = asking_once(uri)
+    fs, path = filesystem_without_retries(uri)
 
     def read() -> bytes:
         try:
@@ -126,7 +126,7 @@ def write_atomically(uri: str, content: bytes) -> None:
     which shows nothing until it is complete. On a local disk the bytes go to a temporary name, are flushed to the
     disk, and then renamed; so a machine that loses power leaves no half file either.
     """
-    fs, path = asking_once(uri)
+    fs, path = filesystem_without_retries(uri)
     if isinstance(fs, LocalFileSystem):
         _write_local(path, content)
     else:

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pytest
 
-from galaxy_batch.synthetic import ONE_OF_EACH_DEFECT, write_survey
+from galaxy_batch.synthetic.survey import ONE_OF_EACH_DEFECT, write_survey
 from tests.conftest import SavedModel
 from tests.faults.experiment import RECORDS, Experiment, Record, table_of
-from tests.s3_server import S3, Proxy, S3Process
+from tests.support.s3_server import S3, Proxy, S3Process
 
 GALAXIES = 200
 

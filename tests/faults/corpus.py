@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from astropy.io import fits
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
-from galaxy_batch.survey.bands import pack_bands
+from galaxy_batch.cutouts.bands import pack_bands
 
 __all__ = ["IMAGES", "PLACES", "Kind", "Place", "galaxy", "seeds", "write_place"]
 

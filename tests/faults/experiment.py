@@ -19,11 +19,11 @@ from typing import Any
 import psutil
 import pyarrow as pa
 
-from galaxy_batch.catalog import read_manifest
-from galaxy_batch.verify import verify_catalog
+from galaxy_batch.catalog.layout import read_manifest
+from galaxy_batch.catalog.verify import verify_catalog
 from tests.conftest import REPOSITORY
-from tests.s3_server import S3, Request
-from tests.skies import read_catalog
+from tests.support.s3_server import S3, Request
+from tests.support.skies import read_catalog
 
 __all__ = ["CHUNK_ROWS", "CONFIG", "RECORDS", "Ended", "Experiment", "Job", "Record", "table_of"]
 
@@ -216,7 +216,7 @@ class Experiment:
 
     @property
     def model_id(self) -> str:
-        from galaxy_batch.checkpoint import load_checkpoint
+        from galaxy_batch.model.checkpoint import load_checkpoint
 
         return load_checkpoint(self.checkpoint_uri)[0].checkpoint_id
 

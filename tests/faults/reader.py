@@ -115,7 +115,7 @@ def _serve(take: BinaryIO, give: BinaryIO, read: Callable[[bytes], tuple[str, st
 def _main() -> None:
     import torch
 
-    from galaxy_batch.pixels import blank_fraction, decode, resize
+    from galaxy_batch.cutouts.decode import blank_fraction, decode, resize
     from galaxy_batch.rows import UnusableCutout
 
     torch.set_num_threads(1)

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pytest
 
+from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.rows import ReviewFlag
-from galaxy_batch.synthetic import write_survey
-from galaxy_batch.verify import verify_catalog
+from galaxy_batch.synthetic.survey import write_survey
 from tests.conftest import REPOSITORY, SavedModel
 from tests.faults.killers import WITH_KILLER, killer_cutout
-from tests.skies import read_catalog
+from tests.support.skies import read_catalog
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(550)]
 

@@ -14,18 +14,18 @@ import pytest
 import torch
 from _pytest.mark import ParameterSet
 
+from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.config import ClassifyConfig, ManifestConfig
-from galaxy_batch.cutouts import fetch_cutouts
-from galaxy_batch.manifest import read_objects
-from galaxy_batch.pixels import decode
+from galaxy_batch.cutouts.decode import decode
+from galaxy_batch.cutouts.fetch import fetch_cutouts
+from galaxy_batch.inputs.manifest import read_objects
 from galaxy_batch.rows import UnusableCutout
 from galaxy_batch.storage import downloads, retries
-from galaxy_batch.verify import verify_catalog
 from tests.conftest import REPOSITORY, SavedModel
 from tests.faults.corpus import IMAGES, PLACES, Kind, galaxy, rotated, write_place
 from tests.faults.reader import Reader
 from tests.faults.servers import ANSWERS, server_process
-from tests.skies import read_catalog
+from tests.support.skies import read_catalog
 
 MOST_BYTES = 1000 << 20  # what unpacks to three bands of 25 megapixels as doubles takes 600, and their picture 75
 MAX_BYTES = ClassifyConfig().max_image_bytes

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from galaxy_batch.catalog import read_manifest
-from galaxy_batch.synthetic import SurveyFiles
-from galaxy_batch.verify import verify_catalog
+from galaxy_batch.catalog.layout import read_manifest
+from galaxy_batch.catalog.verify import verify_catalog
+from galaxy_batch.synthetic.survey import SurveyFiles
+from tests.catalog.test_publish import contents, prepared, rows
 from tests.conftest import REPOSITORY, SavedModel
 from tests.faults.experiment import CONFIG, RECORDS, Job, Record
-from tests.skies import publish_rows, read_catalog
-from tests.test_publication import contents, prepared, rows
+from tests.support.skies import publish_rows, read_catalog
 
 __all__ = ["rows"]
 
@@ -29,9 +29,9 @@ PUBLISHER = """
 import sys
 from pathlib import Path
 import pyarrow.parquet as pq
-from galaxy_batch.publishing.sorting import Places, sort_parts
-from tests.skies import in_turn
-from tests.test_publication import finish
+from galaxy_batch.catalog.sort_parts import Places, sort_parts
+from tests.support.skies import in_turn
+from tests.catalog.test_publish import finish
 folder = Path(sys.argv[1])
 rows = pq.read_table(folder / "rows.parquet")
 places = Places(str(folder / "parts"), str(folder / "exchange"), str(folder / "catalog"))

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.test_jobs import run, summary_of
-from tests.test_packing import TOML, shard_files, times
+from tests.jobs.test_jobs import run, summary_of
+from tests.packing.test_pack import TOML, shard_files, times
 
 
 @pytest.mark.faults

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from galaxy_batch.catalog import read_manifest
+from galaxy_batch.catalog.layout import read_manifest
 from tests.conftest import REPOSITORY
 from tests.faults.experiment import CHUNK_ROWS, Experiment
 

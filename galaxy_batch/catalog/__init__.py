@@ -1,0 +1,1 @@
+"""The catalog: layout, manifest, parts, sorting, publication and verification."""

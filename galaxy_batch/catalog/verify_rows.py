@@ -1,0 +1,157 @@
+"""What must hold for each row of a published catalog, whatever the other rows say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from galaxy_batch.config import ReviewConfig
+from galaxy_batch.review.flags import audit_sample
+from galaxy_batch.rows import ReviewFlag, Status, probability_columns
+from galaxy_batch.sky.healpix import pixels_at, separation_arcsec
+
+__all__ = ["CatalogContract", "broken_rules"]
+
+Mask = npt.NDArray[np.bool_]
+
+_ALWAYS = ("object_id", "review_flags", "needs_review", "status", "release", "model_id")  # never null
+_WITHOUT_BYTES = (Status.MISSING, Status.UNREACHABLE, Status.REFUSED)
+_SUM_TOLERANCE = 1e-4
+_MAX_INSTABILITY = 0.5 + 1e-6  # of numbers between 0 and 1
+_PIXEL_TOLERANCE_ARCSEC = 1e-3  # another library, or processor, may round a position into the neighbouring pixel
+
+
+@dataclass(frozen=True)
+class CatalogContract:
+    """What a catalog's manifest says that each row keeps."""
+
+    classes: tuple[str, ...]
+    min_confidence: float
+    release: str
+    model_id: str
+    audit: ReviewConfig
+    """The share and the seed of the audit, and `min_repeats`."""
+    max_unfamiliarity: float | None = None
+    """None: no row is UNFAMILIAR."""
+    max_instability: float | None = None
+    """None: no row is UNSTABLE."""
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any]) -> "CatalogContract":
+        """The promise in a manifest's content. Raises KeyError, TypeError or ValueError where it has none."""
+        review = manifest["config"]["review"]
+        limits = {name: manifest[name] for name in ("max_unfamiliarity", "max_instability")}
+        return cls(
+            classes=tuple(str(name) for name in manifest["classes"]),
+            min_confidence=float(manifest["min_confidence"]),
+            release=str(manifest["release"]),
+            model_id=str(manifest["model_id"]),
+            audit=ReviewConfig(
+                min_repeats=int(review["min_repeats"]),
+                audit_fraction=float(review["audit_fraction"]),
+                audit_seed=int(review["audit_seed"]),
+            ),
+            **{name: None if limit is None else float(limit) for name, limit in limits.items()},
+        )
+
+
+def broken_rules(rows: pa.Table, promise: CatalogContract) -> dict[str, Mask]:
+    """The rules that some rows break, in words that follow "rows with", and which rows these are, ``(N,)`` each."""
+    nulls = {f"a null in {name}": rows[name].is_null().to_numpy() for name in _ALWAYS if rows[name].null_count}
+    if nulls:
+        return nulls  # the other rules could not be judged
+    rules = _about_classes(rows, promise) | _about_flags(rows, promise) | _about_positions(rows)
+    rules |= {
+        f"another {name} than {value}": pc.not_equal(rows[name], value).to_numpy()
+        for name, value in (("release", promise.release), ("model_id", promise.model_id))
+    }
+    return {rule: broken for rule, broken in rules.items() if broken.any()}
+
+
+def _about_classes(rows: pa.Table, promise: CatalogContract) -> dict[str, Mask]:
+    names = probability_columns(promise.classes)
+    probabilities = np.stack([rows[name].to_numpy() for name in names], axis=1)
+    confidence = rows["confidence"].to_numpy()
+    label = pc.fill_null(pc.index_in(rows["predicted_class"], pa.array(promise.classes, pa.string())), -1).to_numpy()
+    unknown = (label < 0) & rows["predicted_class"].is_valid().to_numpy()
+    seen = ~np.isnan(probabilities).any(axis=1)
+    best = np.where(seen, np.nan_to_num(probabilities).argmax(axis=1), -1)
+    ok = pc.equal(rows["status"], str(Status.OK)).to_numpy()
+    bytes_missing = pc.is_in(rows["status"], pa.array([str(status) for status in _WITHOUT_BYTES])).to_numpy()
+    hashed = rows["image_hash"].is_valid().to_numpy()
+    with np.errstate(invalid="ignore"):
+        return {
+            "probabilities outside 0…1": ((probabilities < 0) | (probabilities > 1)).any(axis=1),
+            "probabilities that do not sum to 1": seen & (np.abs(probabilities.sum(axis=1) - 1) > _SUM_TOLERANCE),
+            "some probabilities and not all": ~seen & ~np.isnan(probabilities).all(axis=1),
+            "a class that the model does not have": unknown,
+            "a class that is not the most probable one": label != best,
+            "a confidence that is not the probability of the class": np.where(
+                seen, confidence != probabilities.max(axis=1), ~np.isnan(confidence)
+            ),
+            "a class without status ok, or the reverse": seen != ok,
+            "an unknown status": ~pc.is_in(rows["status"], pa.array([str(status) for status in Status])).to_numpy(),
+            "an error text with status ok, or none without": rows["error"].is_null().to_numpy() != ok,
+            "an image_hash at odds with status": (ok & ~hashed) | (bytes_missing & hashed),
+            "an unfamiliarity below 0, or without an image": _impossible(rows["unfamiliarity"], ok, np.inf),
+            "an instability outside 0…0.5, or without an image": _impossible(rows["instability"], ok, _MAX_INSTABILITY),
+        }
+
+
+def _impossible(values: pa.ChunkedArray, ok: Mask, highest: float) -> Mask:
+    there, numbers = values.is_valid().to_numpy(), pc.fill_null(values, 0).to_numpy()
+    return np.asarray(there & (~ok | ~((numbers >= 0) & (numbers <= highest))))
+
+
+def _above(values: pa.ChunkedArray, limit: float | None) -> Mask:
+    numbers = pc.fill_null(values, -1).to_numpy().astype(np.float64)
+    return np.asarray(numbers > (np.inf if limit is None else limit))
+
+
+def _about_flags(rows: pa.Table, promise: CatalogContract) -> dict[str, Mask]:
+    flags = rows["review_flags"].to_numpy()
+
+    def raised(flag: ReviewFlag) -> Mask:
+        return np.asarray((flags & flag) != 0)
+
+    confidence = rows["confidence"].to_numpy().astype(np.float64)
+    ok = pc.equal(rows["status"], str(Status.OK)).to_numpy()
+    with np.errstate(invalid="ignore"):
+        low = confidence < promise.min_confidence
+    return {
+        "unknown bits in review_flags": (flags & ~np.int32(sum(ReviewFlag))) != 0,
+        "needs_review at odds with review_flags": rows["needs_review"].to_numpy() != (flags != 0),
+        "LOW_CONFIDENCE at odds with confidence": raised(ReviewFlag.LOW_CONFIDENCE) != low,
+        "UNREADABLE at odds with status": raised(ReviewFlag.UNREADABLE) == ok,
+        "UNFAMILIAR at odds with unfamiliarity": raised(ReviewFlag.UNFAMILIAR)
+        != _above(rows["unfamiliarity"], promise.max_unfamiliarity),
+        "UNSTABLE at odds with instability": raised(ReviewFlag.UNSTABLE)
+        != _above(rows["instability"], promise.max_instability),
+        "BLANK without an image": raised(ReviewFlag.BLANK) & ~ok,
+        "REPEATED_IMAGE without an image": raised(ReviewFlag.REPEATED_IMAGE) & rows["image_hash"].is_null().to_numpy(),
+        "NO_POSITION at odds with ra": raised(ReviewFlag.NO_POSITION) != rows["ra"].is_null().to_numpy(),
+        "AUDIT at odds with the seeded draw": raised(ReviewFlag.AUDIT)
+        != audit_sample(rows["object_id"], promise.audit),
+    }
+
+
+def _about_positions(rows: pa.Table) -> dict[str, Mask]:
+    missing = rows["ra"].is_null().to_numpy()
+    ra, dec = rows["ra"].to_numpy(), rows["dec"].to_numpy()
+    with np.errstate(invalid="ignore"):
+        usable = (ra >= 0) & (ra < 360) & (dec >= -90) & (dec <= 90)
+    pixels = rows["_healpix_29"].fill_null(-1).to_numpy()
+    away = np.zeros(len(rows), np.bool_)
+    away[usable] = pixels_at(ra[usable], dec[usable]) != pixels[usable]
+    on_sky = away & (pixels >= 0) & (pixels < 12 << 58)
+    away[on_sky] = separation_arcsec(pixels[on_sky], ra[on_sky], dec[on_sky]) > _PIXEL_TOLERANCE_ARCSEC
+    return {
+        "ra or dec out of range": ~missing & ~usable,
+        "dec without ra, or the reverse": rows["dec"].is_null().to_numpy() != missing,
+        "_healpix_29 without a position, or the reverse": rows["_healpix_29"].is_null().to_numpy() != missing,
+        "a _healpix_29 that is not the pixel of ra, dec": away,
+    }

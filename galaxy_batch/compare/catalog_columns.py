@@ -1,0 +1,151 @@
+"""One side of a comparison: the columns of a published catalog that are compared, in memory."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from galaxy_batch.catalog.layout import MANIFEST, read_manifest
+from galaxy_batch.errors import InputError, without_secrets
+from galaxy_batch.rows import probability_columns
+from galaxy_batch.storage.files import filesystem, join, open_parquet
+
+__all__ = ["CatalogColumns", "open_side", "read_side"]
+
+logger = logging.getLogger(__name__)
+
+_NEEDED = ("rows", "release", "model_id", "classes", "files", "schema")
+
+
+@dataclass(frozen=True)
+class CatalogColumns:
+    """The rows of a catalog, those without a position included; ``(N,)`` each."""
+
+    uri: str
+    release: str
+    model_id: str
+    classes: tuple[str, ...]
+    """Of its own checkpoint, in order."""
+    ids: pa.ChunkedArray
+    """int64 or string."""
+    label: npt.NDArray[np.int8]
+    """Position of the class among those of the comparison; −1 without a class."""
+    confidence: npt.NDArray[np.float32]
+    """nan without a class."""
+    probabilities: dict[str, npt.NDArray[np.float32]]
+    """By class; nan without one."""
+    flags: npt.NDArray[np.int32]
+    ra: npt.NDArray[np.float64]
+    """Degrees; nan without a position."""
+    dec: npt.NDArray[np.float64]
+    """Degrees; nan without a position."""
+    pixel: npt.NDArray[np.int64]
+    """Nested, order 29; −1 without a position."""
+    columns: dict[str, npt.NDArray[np.float64]]
+    """Further columns, by name; nan where they are null."""
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+def open_side(field: str, uri: str) -> dict[str, Any]:
+    """The content of a catalog's `manifest.json`.
+
+    Args:
+        field: which setting names the catalog.
+        uri: the catalog's folder.
+
+    Raises:
+        InputError: no catalog is published there.
+    """
+    filesystem(uri)
+    manifest = read_manifest(uri)
+    if manifest is None:
+        raise InputError(field, uri, f"no catalog: a published one has a {MANIFEST} in its folder")
+    missing = [name for name in _NEEDED if name not in manifest]
+    if missing:
+        raise InputError(field, uri, f"{MANIFEST} lacks {', '.join(missing)}: verify the catalog")
+    return manifest
+
+
+def read_side(
+    field: str, uri: str, manifest: dict[str, Any], classes: Sequence[str], columns: Sequence[str] = ()
+) -> CatalogColumns:
+    """Read the columns that are compared, a file at a time, and no others.
+
+    Held are 40 bytes a row, 4 for each class, 8 for each further column, and the ids: 8 bytes, or a text's length.
+
+    Args:
+        field: which setting names the catalog.
+        uri: the catalog's folder.
+        manifest: what `open_side` gave.
+        classes: of the comparison: those of both catalogs.
+        columns: further columns, of numbers.
+
+    Raises:
+        InputError: a column or a file is missing, or is not what it must be.
+    """
+    own = tuple(str(name) for name in manifest["classes"])
+    lacking = [name for name in columns if name not in manifest["schema"]]
+    if lacking:
+        raise InputError("bin_columns", lacking[0], f"not a column of {without_secrets(uri)}; see keep_columns")
+    names = ["object_id", "predicted_class", "confidence", *probability_columns(own), "review_flags", "ra", "dec"]
+    names = list(dict.fromkeys([*names, "_healpix_29", *columns]))
+    pieces: list[dict[str, Any]] = []
+    for entry in manifest["files"]:
+        try:
+            with open_parquet(join(uri, entry["path"])) as parquet:
+                pieces.append(_plain(parquet.read(columns=names), own, classes, columns))
+        except FileNotFoundError:
+            raise InputError(field, uri, f"{entry['path']} is missing: verify the catalog") from None
+        except (pa.ArrowException, KeyError) as error:
+            raise InputError(field, uri, f"{entry['path']} cannot be read: {error}") from None
+    if not pieces:
+        raise InputError(field, uri, f"{MANIFEST} lists no files: verify the catalog")
+    merged = {name: _joined([piece.pop(name) for piece in pieces]) for name in list(pieces[0])}
+    logger.info("%s: %d rows of release %s", without_secrets(uri), len(merged["label"]), manifest["release"])
+    return CatalogColumns(
+        uri=uri,
+        release=str(manifest["release"]),
+        model_id=str(manifest["model_id"]),
+        classes=own,
+        probabilities={name: merged.pop(f"p_{name}") for name in own},
+        columns={name: merged.pop(f"column {name}") for name in columns},
+        **merged,
+    )
+
+
+def _plain(table: pa.Table, own: Sequence[str], classes: Sequence[str], columns: Sequence[str]) -> dict[str, Any]:
+    """The columns of one file as arrays of numbers; only the ids stay Arrow's."""
+    for name in columns:
+        kind = table.schema.field(name).type
+        if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
+            raise InputError("bin_columns", name, f"must be a column of numbers, not of {kind}")
+    label = pc.fill_null(pc.index_in(table["predicted_class"], value_set=pa.array(classes, pa.string())), -1)
+    return {
+        "ids": table["object_id"],
+        "label": label.to_numpy().astype(np.int8),
+        "confidence": _floats(table["confidence"], pa.float32()),
+        **{f"p_{name}": _floats(table[f"p_{name}"], pa.float32()) for name in own},
+        "flags": table["review_flags"].to_numpy().astype(np.int32),
+        "ra": _floats(table["ra"], pa.float64()),
+        "dec": _floats(table["dec"], pa.float64()),
+        "pixel": pc.fill_null(table["_healpix_29"], -1).to_numpy(),
+        **{f"column {name}": _floats(table[name], pa.float64()) for name in columns},
+    }
+
+
+def _floats(column: pa.ChunkedArray, kind: pa.DataType) -> npt.NDArray[Any]:
+    return np.asarray(column.cast(kind, safe=False).to_numpy(), kind.to_pandas_dtype())
+
+
+def _joined(pieces: list[Any]) -> Any:
+    """One column out of its pieces."""
+    if isinstance(pieces[0], pa.ChunkedArray):
+        return pa.chunked_array([chunk for piece in pieces for chunk in piece.chunks], type=pieces[0].type)
+    return np.concatenate(pieces)

@@ -1,0 +1,211 @@
+"""Two catalogs of the same sky, side by side: what changed, and whether that is more than it may be.
+
+Both are published catalogs. That each keeps its own promises is for `verify_catalog` to say.
+
+What grows with the catalogs, for each row of each: 40 bytes, 4 for each class, 8 for each column of bins, and the id
+(8 bytes, or the text's length); 16 bytes for each pair of rows; and while they are matched, a hash table of the ids
+(some 40 bytes a row), or two trees of the sky (some 100 bytes a row). Nothing is held as Python objects row by row. Ten
+million rows against ten million, with one column of bins, took 3.9 GB by id and 5.0 GB by position.
+"""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from galaxy_batch.compare.catalog_columns import CatalogColumns, open_side, read_side
+from galaxy_batch.compare.class_mix import Labels, Mix, Pairs, bin_mix, class_mix, sky_mix
+from galaxy_batch.compare.drift import Shift, find_shift
+from galaxy_batch.compare.gates import Gates, Measured, judge
+from galaxy_batch.compare.matching import match_by_id, match_by_position
+from galaxy_batch.compare.result import Comparison, Flip, Matching, Rates, SideSummary
+from galaxy_batch.errors import without_secrets
+from galaxy_batch.rows import ReviewFlag
+from galaxy_batch.settings import Range, Uri
+from galaxy_batch.stats import wilson_interval
+
+__all__ = ["CompareConfig", "compare_catalogs"]
+
+logger = logging.getLogger(__name__)
+
+_ERRORS = 3.0  # standard errors that a change in one of many bins must exceed
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Which catalogs, how their objects are matched, and how much they may differ."""
+
+    old_uri: Annotated[str, Uri]
+    """Folder of the catalog that is compared with."""
+    new_uri: Annotated[str, Uri]
+    """Folder of the catalog that is looked at."""
+    output_uri: Annotated[str, Uri]
+    """Folder that gets `index.html` and `comparison.json`."""
+    match: Literal["object_id", "position"] = "object_id"
+    """What makes two rows the same object: their ids, or that each is the other's nearest on the sky."""
+    radius_arcsec: Annotated[float, Range(1e-6, 3600)] = 1.0
+    """Largest separation of a match by position."""
+    bin_columns: tuple[str, ...] = ()
+    """Columns of numbers in both catalogs (a magnitude, a size, a redshift) by which class shares are compared."""
+    bins: Annotated[int, Range(2, 50)] = 8
+    """Bins of such a column, each with as many old rows."""
+    min_cell_rows: Annotated[int, Range(10)] = 200
+    """Rows that a cell of the sky must have in both catalogs, to be compared."""
+    examples: Annotated[int, Range(0, 1000)] = 25
+    """Objects with another class that are listed, those with the most confidence on both sides first."""
+    gates: Gates = field(default_factory=Gates)
+    """What must not be exceeded."""
+
+
+def compare_catalogs(config: CompareConfig) -> Comparison:
+    """Read both catalogs, match their objects, and measure what changed.
+
+    Raises:
+        InputError: one of the catalogs is not there, lacks a column, or cannot be matched in this way.
+    """
+    manifests = open_side("old_uri", config.old_uri), open_side("new_uri", config.new_uri)
+    classes = tuple(dict.fromkeys(str(name) for manifest in manifests for name in manifest["classes"]))
+    old = read_side("old_uri", config.old_uri, manifests[0], classes, config.bin_columns)
+    new = read_side("new_uri", config.new_uri, manifests[1], classes, config.bin_columns)
+    by_id = config.match == "object_id"
+    pairs, matching = match_by_id(old, new) if by_id else match_by_position(old, new, config.radius_arcsec)
+    logger.info("%d objects in both, %d only old, %d only new", matching.matched, matching.only_old, matching.only_new)
+    return _compared(config, classes, old, new, pairs, matching)
+
+
+def _compared(
+    config: CompareConfig,
+    classes: tuple[str, ...],
+    old: CatalogColumns,
+    new: CatalogColumns,
+    pairs: Pairs,
+    matching: Matching,
+) -> Comparison:
+    labels, number = (old.label, new.label), len(classes)
+    transitions = _transitions(old.label[pairs[0]], new.label[pairs[1]], number)
+    with_both = transitions[:number, :number]
+    compared, flipped = int(with_both.sum()), int(with_both.sum() - np.trace(with_both))
+    everyone = np.zeros(len(old), np.int64), np.zeros(len(new), np.int64)
+    found = Comparison(
+        old=_summary(old),
+        new=_summary(new),
+        matching=matching,
+        classes=classes,
+        compared=compared,
+        flipped=flipped,
+        flip_rate=flipped / compared if compared else math.nan,
+        flip_interval=wilson_interval(flipped, compared),
+        transitions=transitions,
+        flips=_examples(old, new, pairs, classes, config.examples),
+        mix=class_mix("all", ["all"], labels, everyone, pairs, number),
+        bin_mixes=[
+            bin_mix(name, (old.columns[name], new.columns[name]), config.bins, labels, pairs, number)
+            for name in config.bin_columns
+        ],
+        sky=sky_mix((old.pixel, new.pixel), config.min_cell_rows, labels, pairs, number),
+        shifts=_shifts(old, new, pairs),
+        failed=_rates("no class", old.label < 0, new.label < 0),
+        flagged=_rates("any flag", old.flags != 0, new.flags != 0),
+        flags=[_rates(str(flag.name), (old.flags & flag) != 0, (new.flags & flag) != 0) for flag in ReviewFlag],
+        gates=[],
+    )
+    return dataclasses.replace(found, gates=judge(config.gates, _measured(found)))
+
+
+def _summary(side: CatalogColumns) -> SideSummary:
+    return SideSummary(without_secrets(side.uri), side.release, side.model_id, len(side), int((side.label >= 0).sum()))
+
+
+def _transitions(before: Labels, after: Labels, classes: int) -> npt.NDArray[np.int64]:
+    """Pairs by old (rows) and new class; the last of both is no class."""
+    rows, columns = (np.where(label < 0, classes, label).astype(np.int64) for label in (before, after))
+    side = classes + 1
+    return np.bincount(rows * side + columns, minlength=side**2).reshape(side, side)
+
+
+def _shifts(old: CatalogColumns, new: CatalogColumns, pairs: Pairs) -> dict[str, Shift]:
+    values = {"confidence": (old.confidence, new.confidence)}
+    for name in old.classes:
+        if name in new.classes:
+            values[f"p_{name}"] = old.probabilities[name], new.probabilities[name]
+    return {
+        name: find_shift(before, after, (before[pairs[0]], after[pairs[1]])) for name, (before, after) in values.items()
+    }
+
+
+def _rates(name: str, old: npt.NDArray[np.bool_], new: npt.NDArray[np.bool_]) -> Rates:
+    before, after = int(old.sum()), int(new.sum())
+    return Rates(
+        name,
+        before,
+        after,
+        old_rate=before / len(old) if len(old) else math.nan,
+        new_rate=after / len(new) if len(new) else math.nan,
+        old_interval=wilson_interval(before, len(old)),
+        new_interval=wilson_interval(after, len(new)),
+    )
+
+
+def _examples(
+    old: CatalogColumns, new: CatalogColumns, pairs: Pairs, classes: tuple[str, ...], wanted: int
+) -> list[Flip]:
+    """The flips with the most confidence on both sides, that is with the greatest lesser confidence, first."""
+    before, after = old.label[pairs[0]], new.label[pairs[1]]
+    flipped = np.flatnonzero((before >= 0) & (after >= 0) & (before != after))
+    rows, partners = pairs[0][flipped], pairs[1][flipped]
+    lesser = np.minimum(old.confidence[rows], new.confidence[partners])
+    best = np.argsort(-lesser, kind="stable")[:wanted]
+    return [_flip(old, new, row, partner, classes) for row, partner in zip(rows[best], partners[best], strict=True)]
+
+
+def _flip(old: CatalogColumns, new: CatalogColumns, row: np.int64, partner: np.int64, classes: tuple[str, ...]) -> Flip:
+    placed = bool(old.pixel[row] >= 0)
+    return Flip(
+        old_id=str(old.ids[int(row)].as_py()),
+        new_id=str(new.ids[int(partner)].as_py()),
+        ra=float(old.ra[row]) if placed else None,
+        dec=float(old.dec[row]) if placed else None,
+        old_class=classes[old.label[row]],
+        old_confidence=float(old.confidence[row]),
+        new_class=classes[new.label[partner]],
+        new_confidence=float(new.confidence[partner]),
+    )
+
+
+def _measured(found: Comparison) -> dict[str, Measured]:
+    """The number that each gate looks at."""
+    matching, change = found.matching, np.abs(found.mix.difference[0])
+    known = not np.isnan(change).any()
+    largest = int(change.argmax()) if known else 0
+    by_position = matching.by == "position"
+    return {
+        "max_flip_rate": Measured(found.flip_rate, "" if found.compared else "no object has a class in both"),
+        "max_psi": _largest({name: shift.psi for name, shift in found.shifts.items()}),
+        "max_ks": _largest({name: shift.ks for name, shift in found.shifts.items()}),
+        "max_failed_rate_increase": Measured(found.failed.increase),
+        "max_flagged_rate_increase": Measured(found.flagged.increase),
+        "max_class_share_change": Measured(float(change[largest]), found.classes[largest] if known else ""),
+        "max_bin_share_change": _worst_bin([*found.bin_mixes, found.sky]),
+        "max_only_old_fraction": Measured(matching.only_old / found.old.rows if found.old.rows else math.nan),
+        "max_only_new_fraction": Measured(matching.only_new / found.new.rows if found.new.rows else math.nan),
+        "max_ambiguous_fraction": Measured(matching.ambiguous / found.old.rows if by_position else None),
+    }
+
+
+def _largest(values: dict[str, float]) -> Measured:
+    """The largest number; nan is larger than any."""
+    name = max(values, key=lambda name: math.inf if math.isnan(values[name]) else values[name])
+    return Measured(values[name], name)
+
+
+def _worst_bin(mixes: Sequence[Mix]) -> Measured:
+    seen = [mix for mix in mixes if mix.groups]
+    if not seen:
+        return Measured(None)
+    (change, group), of = max(((mix.worst(_ERRORS), mix.of) for mix in seen), key=lambda found: found[0][0])
+    return Measured(change, f"{of} {group}" if group else "")

@@ -1,0 +1,101 @@
+"""Cutouts: from where they are stored to encoded bytes. Nothing here decodes, so that who reads need not load torch."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from galaxy_batch.cutouts.bands import BANDS, pack_bands
+from galaxy_batch.errors import InputError
+from galaxy_batch.rows import IMAGE_BYTES, IMAGE_URI, Status
+from galaxy_batch.storage.files import NotAFileError, read_heads
+
+__all__ = ["fetch_cutouts", "hash_image"]
+
+
+@dataclass(frozen=True)
+class _Fetched:
+    content: bytes | None
+    status: Status
+    error: str | None
+
+
+def fetch_cutouts(rows: pa.Table, max_bytes: int) -> pa.Table:
+    """Get the encoded bytes of every cutout of a chunk. A row in is a row out.
+
+    Args:
+        rows: a chunk of the manifest.
+        max_bytes: a cutout with more encoded bytes is `too_large`, and not read further.
+
+    Reads `_image_uri`, or `_image_bytes` where the manifest holds the bytes. Where a row has a location per band, its
+    bytes are `pack_bands` of the three files, and the first band that failed decides its status.
+    Adds `_image_bytes`, `status`, `error`, `image_hash`. Drops `_image_uri`.
+    """
+    if IMAGE_URI in rows.column_names:
+        uris = rows[IMAGE_URI].to_pylist()
+        by_band = pa.types.is_list(rows.schema.field(IMAGE_URI).type)
+        fetched = _fetch_bands(uris, max_bytes) if by_band else _fetch_uris(uris, max_bytes)
+        if IMAGE_BYTES in rows.column_names:  # some rows carry bytes, the others a location
+            carried = rows[IMAGE_BYTES].to_pylist()
+            fetched = [f if c is None else _sized(c, max_bytes) for f, c in zip(fetched, carried, strict=True)]
+    else:
+        fetched = [_sized(content, max_bytes) for content in rows[IMAGE_BYTES].to_pylist()]
+    rows = rows.drop_columns([name for name in (IMAGE_URI, IMAGE_BYTES) if name in rows.column_names])
+    hashes = [None if f.content is None else hash_image(f.content) for f in fetched]
+    return (
+        rows.append_column("image_hash", pa.array(hashes, pa.int64()))
+        .append_column("status", pa.array([str(f.status) for f in fetched], pa.string()))
+        .append_column("error", pa.array([f.error for f in fetched], pa.string()))
+        .append_column(IMAGE_BYTES, pa.array([f.content for f in fetched], pa.large_binary()))
+    )
+
+
+def hash_image(content: bytes) -> int:
+    """64-bit BLAKE2b hash of encoded bytes, as a signed integer (RFC 7693)."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big", signed=True)
+
+
+def _sized(content: bytes | None, max_bytes: int) -> _Fetched:
+    if content is None:
+        return _Fetched(None, Status.MISSING, "no image in the manifest")
+    if len(content) > max_bytes:
+        return _Fetched(None, Status.TOO_LARGE, f"more than {max_bytes} bytes")
+    return _Fetched(content, Status.OK, None)
+
+
+def _fetch_uris(uris: Sequence[str | None], max_bytes: int) -> list[_Fetched]:
+    wanted = [uri for uri in uris if uri is not None]
+    answers = iter(read_heads(wanted, max_bytes + 1))
+    return [
+        _Fetched(None, Status.REFUSED, "no location, or one with '..' or control characters in it")
+        if uri is None
+        else _judge(next(answers), max_bytes)
+        for uri in uris
+    ]
+
+
+def _fetch_bands(uris: Sequence[Sequence[str | None] | None], max_bytes: int) -> list[_Fetched]:
+    """All bands of all rows at once; the bands of a row as one zip."""
+    flat = [uri for bands in uris for uri in bands or [None] * len(BANDS)]
+    fetched = _fetch_uris(flat, max_bytes)
+    return [_joined(fetched[start : start + len(BANDS)], max_bytes) for start in range(0, len(flat), len(BANDS))]
+
+
+def _joined(bands: list[_Fetched], max_bytes: int) -> _Fetched:
+    for name, band in zip(BANDS, bands, strict=True):
+        if band.status != Status.OK:
+            return _Fetched(None, band.status, f"{name} band: {band.error}")
+    return _sized(pack_bands([band.content or b"" for band in bands]), max_bytes)
+
+
+def _judge(answer: bytes | Exception, max_bytes: int) -> _Fetched:
+    if isinstance(answer, (FileNotFoundError, IsADirectoryError, NotADirectoryError)):
+        return _Fetched(None, Status.MISSING, "no such file")
+    if isinstance(answer, NotAFileError):
+        return _Fetched(None, Status.REFUSED, "not a file but a device, a pipe or a socket")
+    if isinstance(answer, InputError):
+        return _Fetched(None, Status.UNREACHABLE, answer.remedy)
+    if isinstance(answer, Exception):
+        return _Fetched(None, Status.UNREACHABLE, type(answer).__name__)  # the message may hold a signed URL
+    return _sized(answer, max_bytes)

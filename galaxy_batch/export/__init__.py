@@ -1,0 +1,1 @@
+"""Export of rows of a catalog as FITS, VOTable, CSV or Parquet."""

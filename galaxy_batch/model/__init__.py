@@ -1,0 +1,1 @@
+"""The network, its checkpoint, and the classifier that runs it."""

@@ -1,0 +1,141 @@
+"""A trained model in one safetensors file that describes itself, and that cannot run code."""
+
+import dataclasses
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.torch
+import torch
+
+from galaxy_batch.errors import InputError
+from galaxy_batch.model.familiarity import Familiarity
+from galaxy_batch.model.network import ModelSpec, MorphologyModel
+from galaxy_batch.storage.files import read_bytes, write_atomically
+
+__all__ = ["Checkpoint", "agreement", "load_checkpoint", "save_checkpoint"]
+
+_KEY = "galaxy_batch"  # one key: safetensors keeps no order of several, and equal checkpoints must be equal bytes
+_FORMAT = 1
+_FAMILIARITY = "familiarity."  # before the names of its tensors; the others are the backbone's
+_SAME_CLASS, _DIFFERENCE = 0.999, 0.01  # what bf16 may change: one class in a thousand, a probability by a hundredth
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that inference needs to know about a trained model, beside its tensors."""
+
+    spec: ModelSpec
+    """Architecture, classes and preprocessing."""
+    temperature: float
+    """Logits are divided by this before the softmax, so that confidence is a probability."""
+    min_confidence: float
+    """Review threshold: predictions under it are flagged LOW_CONFIDENCE."""
+    label_rule: Mapping[str, Any]
+    """How votes became labels: columns, threshold, classes."""
+    accuracy: float
+    """Share of correct predictions on held-out galaxies with a clear label."""
+    ece: float
+    """Expected calibration error on the same galaxies."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Provenance: config, counts, library versions."""
+    checkpoint_id: str = ""
+    """First 16 hex digits of the file's SHA-256; set when the checkpoint is read or written."""
+    bf16_agreement: Mapping[str, float] = field(default_factory=dict)
+    """`agreement` on the same galaxies of bf16 with fp32. Empty where nobody looked."""
+    max_unfamiliarity: float | None = None
+    """Cutouts above it are flagged UNFAMILIAR: 1 is an average training galaxy. None in a checkpoint without
+    statistics of the training galaxies."""
+    max_instability: float | None = None
+    """Cutouts above it are flagged UNSTABLE, where there are several views. None where nobody looked."""
+
+    @property
+    def bf16_agrees(self) -> bool:
+        """Whether bf16 gives the same catalog, for all that a reader would notice."""
+        seen = self.bf16_agreement
+        return bool(seen) and seen["same_class"] >= _SAME_CLASS and seen["difference_p99"] <= _DIFFERENCE
+
+
+def agreement(probabilities: npt.NDArray[np.floating], reference: npt.NDArray[np.floating]) -> dict[str, float]:
+    """How near one way to compute the same galaxies' class probabilities ``(N, classes)`` comes to another.
+
+    Gives `same_class`, the share with the same class, and `difference_p99`, the 99th percentile of the largest
+    difference of a probability.
+    """
+    differences = np.abs(probabilities - reference).max(axis=1)
+    return {
+        "same_class": float((probabilities.argmax(axis=1) == reference.argmax(axis=1)).mean()),
+        "difference_p99": float(np.quantile(differences, 0.99)),
+    }
+
+
+def save_checkpoint(uri: str, checkpoint: Checkpoint, model: MorphologyModel) -> Checkpoint:
+    """Write one `.safetensors` file, and return the checkpoint with its content id.
+
+    The same tensors and description always make the same bytes, hence the same id.
+    """
+    description = dataclasses.asdict(dataclasses.replace(checkpoint, checkpoint_id=""))
+    del description["checkpoint_id"]
+    text = json.dumps({"format": _FORMAT, **description}, sort_keys=True)
+    state = dict(model.backbone.state_dict())
+    if model.familiarity is not None:
+        state |= {_FAMILIARITY + name: tensor for name, tensor in model.familiarity.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.items())}
+    content = safetensors.torch.save(tensors, metadata={_KEY: text})
+    write_atomically(uri, content)
+    return dataclasses.replace(checkpoint, checkpoint_id=_content_id(content))
+
+
+def load_checkpoint(uri: str) -> tuple[Checkpoint, MorphologyModel]:
+    """Read a checkpoint and build its model, in eval mode, on the CPU.
+
+    Raises:
+        InputError: there is no such file, or it is not a checkpoint of this project, or its layers do not fit.
+    """
+    try:
+        content = read_bytes(uri)
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError("checkpoint_uri", uri, "no such file; jobs.train_model makes one") from None
+    except PermissionError as error:
+        raise InputError("checkpoint_uri", uri, f"may not be read: {error}") from None
+    checkpoint = _describe(uri, content)
+    model = MorphologyModel(checkpoint.spec)
+    try:
+        tensors: dict[str, torch.Tensor] = safetensors.torch.load(content)
+        statistics = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_FAMILIARITY)}
+        model.backbone.load_state_dict(tensors)
+        if statistics:
+            model.familiarity = Familiarity(**{n.removeprefix(_FAMILIARITY): t for n, t in statistics.items()})
+    except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError("checkpoint_uri", uri, f"the tensors do not fit the description: {error}") from None
+    return checkpoint, model.eval()
+
+
+def _describe(uri: str, content: bytes) -> Checkpoint:
+    try:
+        (length,) = struct.unpack("<Q", content[:8])
+        header = json.loads(content[8 : 8 + length])
+        description = json.loads(header["__metadata__"][_KEY])
+        found = description.pop("format")
+        spec = description.pop("spec")
+        if found != _FORMAT:
+            raise InputError("checkpoint_uri", uri, f"format {found}; this version reads format {_FORMAT}")
+        for name in ("classes", "mean", "std"):
+            spec[name] = tuple(spec[name])
+        return Checkpoint(spec=ModelSpec(**spec), checkpoint_id=_content_id(content), **description)
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            "checkpoint_uri", uri, "not a galaxy_batch checkpoint (.safetensors); jobs.train_model makes one"
+        ) from None
+
+
+def _content_id(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""What computes the network, one module for each kind of hardware."""

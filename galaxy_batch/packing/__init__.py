@@ -1,0 +1,1 @@
+"""Many small cutout files into few large Parquet shards."""

@@ -1,1 +1,0 @@
-"""The page of a release, and what pages are made of."""

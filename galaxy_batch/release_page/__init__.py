@@ -1,0 +1,1 @@
+"""The page of a release: counts, sky maps, example galaxies."""

@@ -1,0 +1,1 @@
+"""What all pages are made of: HTML, figures and sky maps."""

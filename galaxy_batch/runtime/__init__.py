@@ -1,0 +1,1 @@
+"""A running job: workers, isolation of crashing cutouts, progress and metrics."""

@@ -1,0 +1,1 @@
+"""A simulated survey for demonstrations and tests."""

@@ -1,1 +1,0 @@
-"""What one file of a catalog, and one row, must be."""

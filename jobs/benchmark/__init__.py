@@ -1,0 +1,1 @@
+"""The benchmark: rates of each stage, of the whole job, and its memory."""

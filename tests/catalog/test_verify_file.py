@@ -1,0 +1,121 @@
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from galaxy_batch.catalog.hats import tile_path
+from galaxy_batch.catalog.verify_file import Inspection, header_problems, inspect, schema_problem
+from tests.catalog.test_verify_rows import PROMISE
+from tests.support.skies import publish_rows, schema_of, sky_rows
+
+ROWS = 900
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, pa.Table]:
+    """The file of a pixel, from a catalog."""
+    rng = np.random.default_rng(0)
+    positions = rng.uniform(10, 12, ROWS), rng.uniform(10, 12, ROWS)
+    catalog = publish_rows(tmp_path_factory.mktemp("sky"), sky_rows(ROWS, seed=1, positions=positions))
+    (file,) = catalog.glob("dataset/**/*.parquet")
+    return str(file.relative_to(catalog)), pq.read_table(file, partitioning=None)
+
+
+def looked_at(path: str, table: pa.Table, group_rows: int = ROWS) -> Inspection:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, row_group_size=group_rows)
+    schema = {column.name: str(column.type) for column in schema_of(table)}
+    return inspect(sink.getvalue(), path, schema, PROMISE)
+
+
+@pytest.mark.parametrize("group_rows", [1, 7, ROWS])
+def test_row_groups_add_up(table: tuple[str, pa.Table], group_rows: int) -> None:
+    path, rows = table
+    found = looked_at(path, rows.slice(0, 100), group_rows)
+    assert found.problems == []
+    assert (found.rows, found.failed) == (100, rows["predicted_class"].slice(0, 100).null_count)
+    assert sum(map(len, found.ids)) == 100
+    assert sum(found.counts["status"].values()) == 100
+    assert len(found.sky) == 100
+    assert sum(len(hashes) for hashes, _ in found.images) == 100 - rows["image_hash"].slice(0, 100).null_count
+
+
+@pytest.mark.parametrize("group_rows", [1, 7, 50, ROWS])
+def test_the_order_is_looked_at_across_row_groups(table: tuple[str, pa.Table], group_rows: int) -> None:
+    path, rows = table
+    order = np.arange(100)
+    order[[49, 50]] = 50, 49
+    found = looked_at(path, rows.take(pa.array(order)), group_rows)
+    (problem,) = found.problems
+    assert problem.startswith("1 rows with a place out of the order of _healpix_29, object_id (the first: object_id ")
+    assert problem.endswith(f"{rows['object_id'][49]})")
+
+
+def test_rows_at_one_place_are_ordered_by_id(table: tuple[str, pa.Table]) -> None:
+    path, rows = table
+    place = rows.slice(0, 1)
+    ids = pa.array([5, 9, 7])
+    same = pa.concat_tables([place] * 3).set_column(0, rows.schema.field(0), ids)
+    assert any("1 rows with a place out of the order" in problem for problem in looked_at(path, same).problems)
+
+
+def test_a_file_knows_its_pixel_from_its_path(table: tuple[str, pa.Table]) -> None:
+    path, rows = table
+    elsewhere = looked_at(tile_path(0, 11), rows)
+    assert any(f"{ROWS} rows with a place outside the file's pixel" in problem for problem in elsewhere.problems)
+    beside = looked_at("without_position/part-000000.parquet", rows)
+    assert any(f"{ROWS} rows with a place outside" in problem for problem in beside.problems)
+    assert looked_at(path, rows).problems == []
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" * 100, bytes(5000)])
+def test_what_is_no_parquet_is_said(content: bytes) -> None:
+    (problem,) = inspect(content, tile_path(0, 0), {}, PROMISE).problems
+    assert problem.startswith("cannot be read as Parquet")
+
+
+CHANGES: dict[str, tuple[Callable[[pa.Schema], pa.Schema], str | None]] = {
+    "none": (lambda s: s, None),
+    "metadata": (lambda s: s.with_metadata({"x": "y"}), None),
+    "dropped": (lambda s: s.remove(0), "in object_id"),
+    "added": (lambda s: s.append(pa.field("z", pa.int8())), "in z"),
+    "type": (lambda s: s.set(0, pa.field("object_id", pa.string())), "in object_id"),
+    "order": (lambda s: pa.schema(list(s)[::-1]), "in the order of its columns"),
+    "twice": (lambda s: s.append(s.field(0)), "in the order of its columns"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_schemas_are_compared_by_names_types_and_order(table: tuple[str, pa.Table], change: str) -> None:
+    schema = schema_of(table[1])
+    changed, message = CHANGES[change]
+    problem = schema_problem(changed(schema), {column.name: str(column.type) for column in schema})
+    assert (problem is None) if message is None else message in str(problem)
+
+
+def test_headers_are_compared_with_the_columns(table: tuple[str, pa.Table]) -> None:
+    schema = table[1].schema
+    assert list(header_problems(schema)) == []
+    assert list(header_problems(schema.remove(0))) == [
+        "its VOTable header does not describe the columns as they are: object_id"
+    ]
+    assert list(header_problems(pa.schema(list(schema)[::-1], schema.metadata))) == [
+        "its VOTable header has the columns in another order"
+    ]
+    assert list(header_problems(schema.append(pa.field("z", pa.int8())))) == [
+        "its VOTable header does not describe the columns as they are: z"
+    ]
+    assert list(header_problems(schema.with_metadata(None))) == ["has no VOTable header"]
+
+
+def test_files_of_published_catalogs_are_many_row_groups_long(table: tuple[str, pa.Table], tmp_path: Path) -> None:
+    from galaxy_batch.catalog.files import CatalogFileHeader, write_catalog_file
+
+    path, rows = table
+    many = pa.concat_tables([rows] * 80).combine_chunks()
+    entry = write_catalog_file(many, path, CatalogFileHeader(schema_of(rows), "r", "m"), str(tmp_path))
+    assert pq.read_metadata(tmp_path / entry["path"]).num_row_groups == 2

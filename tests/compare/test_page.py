@@ -1,0 +1,116 @@
+import json
+import re
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from astropy_healpix import healpix_to_lonlat
+
+from galaxy_batch.compare.figures import _cells, _project
+from galaxy_batch.errors import GateError, InputError
+from jobs.command import run_job
+from jobs.compare_catalogs import compare
+from tests.compare.test_compare import failing, flipped, with_magnitudes
+from tests.conftest import REPOSITORY
+from tests.support.skies import publish_rows, sky_rows
+
+CONFIG = REPOSITORY / "jobs" / "configs" / "compare_releases.toml"
+
+
+@pytest.fixture(scope="module")
+def rows() -> pa.Table:
+    return with_magnitudes(sky_rows(3000, seed=8, lost=0.02))
+
+
+@pytest.fixture(scope="module")
+def old(rows: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return publish_rows(tmp_path_factory.mktemp("old"), rows)
+
+
+@pytest.fixture(scope="module")
+def new(rows: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return publish_rows(tmp_path_factory.mktemp("new"), flipped(rows, np.arange(3000) % 10 == 0))
+
+
+def settings(**values: object) -> list[str]:
+    return [f"{key}={value}" for key, value in values.items()]
+
+
+def arguments(old: Path, new: Path, output: Path, *more: str) -> Namespace:
+    return Namespace(config=str(CONFIG), set=[*settings(old_uri=old, new_uri=new, output_uri=output), *more])
+
+
+def test_a_page_and_json_that_agree(old: Path, new: Path, tmp_path: Path) -> None:
+    more = ('bin_columns=["r"]', "min_cell_rows=30", "gates.max_flip_rate=0.2")
+    summary = compare(arguments(old, new, tmp_path, *more))
+    assert summary["gates_crossed"] == []
+    content = json.loads(Path(summary["comparison_uri"]).read_text())
+    assert content["flip_rate"] == summary["flip_rate"] == content["flipped"] / content["compared"]
+    assert 0.09 < summary["flip_rate"] < 0.11
+    html = Path(summary["report_uri"]).read_text()
+    assert f"{content['flipped']:,} of {content['compared']:,} objects" in html
+    for flip in content["flips"]:
+        assert flip["old_id"] in html
+    assert html.count('src="data:image/png;base64,') == 4
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', html), "the page needs nothing but itself"
+    assert "No gate is crossed" in html
+    assert content["bin_mixes"][0]["groups"][0].replace(" ", "\N{NO-BREAK SPACE}") in html
+
+
+def test_a_crossed_gate_fails_after_the_page_is_written(old: Path, new: Path, tmp_path: Path) -> None:
+    with pytest.raises(GateError, match="gates crossed: max_flip_rate") as caught:
+        compare(arguments(old, new, tmp_path))
+    assert caught.value.summary["gates_crossed"] == ["max_flip_rate"]
+    assert "Crossed: max_flip_rate." in Path(caught.value.summary["report_uri"]).read_text()
+
+
+def test_nothing_in_common_still_makes_a_page(old: Path, tmp_path: Path) -> None:
+    other = publish_rows(tmp_path / "other", sky_rows(40, seed=9, first=9000, lost=1.0))
+    with pytest.raises(GateError) as caught:
+        compare(arguments(old, other, tmp_path / "out"))
+    assert caught.value.summary["flip_rate"] is None
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text())["flip_rate"] is None
+    assert "no object has a class in both" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_rows_that_all_failed_still_make_a_page(old: Path, rows: pa.Table, tmp_path: Path) -> None:
+    dark = publish_rows(tmp_path / "dark", failing(rows, np.ones(3000, np.bool_)))
+    with pytest.raises(GateError) as caught:
+        compare(arguments(old, dark, tmp_path / "out", 'bin_columns=["r"]'))
+    assert {"max_failed_rate_increase", "max_psi", "max_class_share_change"} <= set(
+        caught.value.summary["gates_crossed"]
+    )
+    assert (tmp_path / "out" / "index.html").is_file()
+
+
+def test_the_job_exits_with_3_and_a_summary_line(
+    old: Path, new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    words = [w for s in settings(old_uri=old, new_uri=new, output_uri=tmp_path) for w in ("--set", s)]
+    monkeypatch.setattr("sys.argv", ["compare_catalogs", str(CONFIG), *words])
+    assert run_job("…", compare) == 3
+    assert "gate crossed: max_flip_rate: 0.09" in caplog.text
+    assert "Traceback" not in caplog.text
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {"old_uri", "new_uri", "matched", "flip_rate", "gates_crossed", "report_uri"} <= summary.keys()
+    assert (summary["matched"], summary["gates_crossed"]) == (3000, ["max_flip_rate"])
+
+
+def test_an_output_that_cannot_be_written_is_named_first(old: Path) -> None:
+    with pytest.raises(InputError, match="output_uri"):
+        compare(arguments(old, old, Path("/proc/nowhere")))
+
+
+def test_the_map_shows_each_cell_where_it_is_and_as_large_as_it_is() -> None:
+    cells = _cells(2)
+    sizes = np.bincount(cells[cells < 192], minlength=192)
+    assert sizes.min() > 0.95 * sizes.mean()
+    assert sizes.max() < 1.05 * sizes.mean()
+    lon, lat = healpix_to_lonlat(np.arange(192), 4, order="nested")
+    x, y = _project(lon.to_value("deg"), lat.to_value("deg"))
+    rows, columns = np.rint((y + 1) / 2 * 449).astype(int), np.rint((x + 2) / 4 * 899).astype(int)
+    inside = x**2 / 4 + y**2 < 0.99  # a cell across the edge has its centre on either side
+    assert (cells[rows, columns] == np.arange(192))[inside].all()

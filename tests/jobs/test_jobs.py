@@ -1,0 +1,175 @@
+"""The jobs as a user runs them: processes, exit codes, the summary line."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from galaxy_batch.synthetic.survey import SurveyFiles
+from tests.conftest import REPOSITORY, CallJob, SavedModel
+from tests.support.skies import read_catalog
+
+CATALOG = """
+release = "made-up"
+output_uri = "{output}"
+checkpoint_uri = "{checkpoint}"
+max_failed_fraction = 0.5
+[manifest]
+uri = "{manifest}"
+ra_column = "ra"
+dec_column = "dec"
+uri_template = "images/{{object_id}}.jpg"
+[classify]
+chunk_rows = 8
+[runtime]
+num_cpus = 1
+engine = "torch"
+"""
+
+
+def run(job: str, *arguments: str, timeout: float = 150) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"jobs.{job}", *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def summary_of(process: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(process.stdout.strip().splitlines()[-1])
+    return found
+
+
+@pytest.fixture
+def config(tmp_path: Path, survey: SurveyFiles, saved_model: SavedModel) -> Path:
+    file = tmp_path / "catalog.toml"
+    file.write_text(CATALOG.format(output=tmp_path / "out", checkpoint=saved_model.uri, manifest=survey.manifest))
+    return file
+
+
+def test_build_catalog_on_one_cpu_and_again(config: Path) -> None:
+    first = run("build_catalog", str(config))
+    assert first.returncode == 0, first.stderr
+    summary = summary_of(first)
+    assert {"catalog_uri", "rows", "failed", "flagged", "seconds"} <= summary.keys()
+    assert (summary["rows"], summary["failed"]) == (40, 4)
+    assert len(read_catalog(summary["catalog_uri"])) == 40
+    assert "40 of 40 galaxies (100%)" in first.stderr
+    again = run("build_catalog", str(config))
+    assert again.returncode == 0, again.stderr
+    assert "nothing to do" in again.stderr
+    assert summary_of(again)["already_published"]
+
+
+def test_too_many_failures_exit_with_3_and_a_summary(config: Path) -> None:
+    process = run("build_catalog", str(config), "--set", "max_failed_fraction=0.01")
+    assert process.returncode == 3, process.stderr
+    assert "4 of 40 cutouts have no class" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert summary_of(process)["catalog_uri"] is None
+    assert Path(summary_of(process)["parts_uri"]).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["classify.chunk_rows=many"], "must be of type int"),
+        (["review.audit_fraction=2"], "must be between 0 and 1"),
+        (["manifest.id_column=nope"], "no such column"),
+        (["manifest.uri=/nowhere.csv"], "no such file"),
+        (["checkpoint_uri=pyproject.toml"], "not a galaxy_batch checkpoint"),
+        (["checkpoint_uri=/nowhere.safetensors"], "no such file"),
+        (["output_uri=/proc/nowhere"], "cannot be written"),
+        (["output_uri=nosuchscheme://x"], "no driver for this scheme"),
+    ],
+)
+def test_bad_input_exits_with_2_before_ray_starts(
+    config: Path, call_job: CallJob, overrides: list[str], message: str
+) -> None:
+    ended = call_job("build_catalog", str(config), *(word for o in overrides for word in ("--set", o)))
+    assert ended.code == 2, ended.said
+    assert message in ended.said
+    assert "Traceback" not in ended.said
+    assert ended.stdout == ""
+
+
+def test_a_refusal_as_a_user_sees_it(config: Path) -> None:
+    process = run("build_catalog", str(config), "--set", "relase=x", timeout=60)
+    assert process.returncode == 2, process.stderr
+    assert "relase = 'x': unknown key; did you mean release?" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert "ray" not in process.stderr.lower().replace(str(REPOSITORY).lower(), "")
+    assert process.stdout == ""
+
+
+def test_duplicate_ids_are_named(config: Path, survey: SurveyFiles, tmp_path: Path, call_job: CallJob) -> None:
+    lines = survey.manifest.read_text().splitlines()
+    (tmp_path / "doubled.csv").write_text("\n".join([*lines, lines[1]]) + "\n")
+    ended = call_job("build_catalog", str(config), "--set", f"manifest.uri={tmp_path / 'doubled.csv'}")
+    assert ended.code == 2
+    assert f"1 ids stand in more than one row: {lines[1].split(',')[0]}" in ended.said
+
+
+@pytest.mark.parametrize("job", ["build_catalog", "train_model", "pack_cutouts", "export_catalog", "compare_catalogs"])
+def test_no_config_no_run(job: str, call_job: CallJob) -> None:
+    ended = call_job(job, "nowhere.toml")
+    assert (ended.code, "no such file" in ended.said) == (2, True), ended.said
+    assert call_job(job).code == 2
+
+
+def test_nothing_outlives_a_job_even_one_that_is_killed(config: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs.build_catalog", str(config)],
+        cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    started, deadline = list[psutil.Process](), time.monotonic() + 60
+    while not any(is_raylet(found) for found in started):
+        assert process.poll() is None, "Ray was never seen running"
+        assert time.monotonic() < deadline, "Ray was never seen running"
+        time.sleep(0.2)
+        started = psutil.Process(process.pid).children(recursive=True)
+    time.sleep(2)
+    started = list({*started, *psutil.Process(process.pid).children(recursive=True)})
+    process.kill()
+    process.wait(30)
+    assert psutil.wait_procs(started, timeout=120)[1] == []  # Ray looks for its parent now and then
+
+
+def is_raylet(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.name() == "raylet"
+    return False
+
+
+@pytest.mark.slow
+def test_a_benchmark_counts_what_was_published(tmp_path: Path, survey: SurveyFiles, saved_model: SavedModel) -> None:
+    file = tmp_path / "benchmark.toml"
+    file.write_text(
+        f'output_uri = "{tmp_path / "out"}"\ncheckpoint_uri = "{saved_model.uri}"\nrows = 90\nruns = 1\nseconds = 0.2\n'
+        f'chunk_rows = 30\n[manifest]\nuri = "{survey.manifest}"\nuri_template = "images/{{object_id}}.jpg"\n'
+        '[runtime]\nnum_cpus = 1\nengine = "torch"\n'
+    )
+    process = run("benchmark", str(file))
+    assert process.returncode == 0, process.stderr
+    summary = summary_of(process)
+    assert summary == json.loads((tmp_path / "out" / "benchmark.json").read_text())
+    (job,) = summary["whole_job"]
+    assert job["rows"] == 90
+    assert job["failed"] == 8  # the 4 without a usable cutout, twice; the ten that stand there three times are good
+    assert 0 < job["rate_per_s"] < job["steady_rate_per_s"]
+    assert job["share_of_lowest_ceiling"] > 0
+    assert {"driver", "actor"} <= job["peak_bytes"].keys()
+    assert {"start", "classify", "publish", "verify", "report"} == job["step_seconds"].keys()
+    table = (tmp_path / "out" / "benchmark.md").read_text()
+    for name in summary["ceilings_per_s"]:
+        assert f"| {name} |" in table
+    assert (tmp_path / "out" / "benchmark.png").read_bytes().startswith(b"\x89PNG")

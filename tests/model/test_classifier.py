@@ -1,0 +1,169 @@
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import torch
+from PIL import Image
+
+from galaxy_batch.config import ClassifyConfig, ManifestConfig
+from galaxy_batch.cutouts.decode import resize
+from galaxy_batch.cutouts.fetch import fetch_cutouts
+from galaxy_batch.inputs.manifest import read_objects
+from galaxy_batch.model.checkpoint import load_checkpoint, save_checkpoint
+from galaxy_batch.model.classifier import Classifier
+from galaxy_batch.model.engines.choose import Answer, Engine
+from galaxy_batch.synthetic.rendering import render
+from galaxy_batch.synthetic.survey import DEFECTS, SurveyFiles
+from tests.conftest import SavedModel
+from train.data.cutouts import load_cutouts
+from train.evaluate.calibration import softmax
+from train.evaluate.familiarity import measure_familiarity
+from train.fit.fit import predict_logits
+
+
+def classifier(model: SavedModel, batch_size: int = 4, threads: int = 2) -> Classifier:
+    return Classifier(model.uri, ClassifyConfig(), batch_size, "torch", "fp32", threads)
+
+
+def fetched(contents: list[bytes | None]) -> pa.Table:
+    return fetch_cutouts(
+        pa.table({"object_id": range(len(contents)), "_image_bytes": pa.array(contents, pa.large_binary())}), 10**7
+    )
+
+
+def test_rows_with_and_without_an_image(saved_model: SavedModel) -> None:
+    good = [render(i, seed=1) for i in range(6)]
+    rows = classifier(saved_model)(fetched([good[0], b"", *good[1:4], None, DEFECTS["truncated"](good[4]), good[5]]))
+    assert rows["object_id"].to_pylist() == list(range(8))
+    assert rows["status"].to_pylist() == ["ok", "unreadable", "ok", "ok", "ok", "missing", "unreadable", "ok"]
+    seen = np.array([s == "ok" for s in rows["status"].to_pylist()])
+    for name in ("predicted_class", "confidence", "p_smooth", "p_featured", "_blank_fraction"):
+        assert rows[name].is_valid().to_pylist() == seen.tolist()
+    assert rows["error"].is_null().to_pylist() == seen.tolist()
+    p = np.stack([rows["p_smooth"].to_numpy(), rows["p_featured"].to_numpy()], axis=1)[seen]
+    assert np.allclose(p.sum(axis=1), 1, atol=1e-6)
+    assert [["smooth", "featured"][i] for i in p.argmax(axis=1)] == rows["predicted_class"].drop_null().to_pylist()
+    assert np.array_equal(p.max(axis=1), rows["confidence"].to_numpy()[seen])
+    assert "_image_bytes" not in rows.column_names
+
+
+def test_the_batch_size_changes_nothing(saved_model: SavedModel) -> None:
+    rows = fetched([render(i, seed=2) for i in range(7)])
+    one, many = classifier(saved_model, 1, 1)(rows), classifier(saved_model, 64)(rows)
+    assert np.allclose(one["p_smooth"].to_numpy(), many["p_smooth"].to_numpy(), atol=1e-5)
+
+
+def test_rows_that_bring_their_answer_are_not_computed(saved_model: SavedModel) -> None:
+    good = [render(i, seed=2) for i in range(5)]
+    alone = classifier(saved_model, 1)(fetched(good))
+    rows = fetched(good)
+    same = pa.array([False, True, False, True, True])
+    brought = {"p_smooth": [0.25, 0.75, 0.5], "p_featured": [0.75, 0.25, 0.5], "_blank_fraction": [0, 1, 0]}
+    for name, values in brought.items():
+        column = pa.array([None, values[0], None, *values[1:]], pa.float32())
+        rows = rows.append_column(name, column)
+    place = rows.column_names.index("_image_bytes")
+    rows = rows.set_column(place, "_image_bytes", pc.if_else(same, None, rows["_image_bytes"]))
+    found = classifier(saved_model, 1)(rows)
+    assert sorted(found.column_names) == sorted(alone.column_names)
+    assert found["status"].to_pylist() == ["ok"] * 5
+    assert found.filter(same)["p_smooth"].to_pylist() == brought["p_smooth"]
+    assert found.filter(same)["_blank_fraction"].to_pylist() == brought["_blank_fraction"]
+    assert found.filter(same)["predicted_class"].to_pylist() == ["featured", "smooth", "smooth"]
+    assert found.filter(same)["confidence"].to_pylist() == [0.75, 0.75, 0.5]
+    others = pc.invert(same)
+    for name in alone.column_names:
+        assert found.filter(others)[name].equals(alone.filter(others)[name]), name
+
+
+def test_a_chunk_without_any_image(saved_model: SavedModel) -> None:
+    rows = classifier(saved_model)(fetched([None, b"text"]))
+    assert rows["predicted_class"].null_count == 2
+    assert rows["predicted_class"].type == pa.dictionary(pa.int32(), pa.string())
+
+
+def test_how_strange_a_cutout_is_and_how_far_its_views_differ(saved_model: SavedModel, tmp_path: Path) -> None:
+    checkpoint, model = load_checkpoint(saved_model.uri)
+    contents = pa.array([render(i, seed=4) for i in range(60)], pa.large_binary())
+    galaxies = load_cutouts(pa.table({"_image_bytes": contents}), 64, 0.75, threads=1).pixels
+    model.familiarity = measure_familiarity(model, galaxies, torch.device("cpu"), 0)
+    uri = str(tmp_path / "model.safetensors")
+    save_checkpoint(uri, checkpoint, model)
+    actor = Classifier(uri, ClassifyConfig(stability_views=4), 4, "torch", "fp32", 1)
+    noise = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(noise, "PNG")
+    rows = actor(fetched([render(99, seed=4), b"", noise.getvalue(), None]))
+    for name in ("unfamiliarity", "instability"):
+        assert rows[name].type == pa.float32()
+        assert rows[name].is_valid().to_pylist() == [True, False, True, False]
+    ordinary, strange = rows["unfamiliarity"].drop_null().to_pylist()
+    assert 0 < 3 * ordinary < strange
+    plain = classifier(saved_model)(fetched([render(99, seed=4)]))
+    assert plain["p_smooth"][0].as_py() == pytest.approx(rows["p_smooth"][0].as_py(), abs=1e-6)
+    assert plain["unfamiliarity"].null_count == plain["instability"].null_count == 1
+
+
+class ResizingEngine:
+    """What a GPU's engine does, on a CPU: the cutouts come at their own size, all of a batch with one side."""
+
+    in_flight, resizes = 2, True
+
+    def __init__(self, inner: Engine, size_px: int) -> None:
+        self.inner, self.size_px, self.batch_size = inner, size_px, inner.batch_size
+        self.sides: list[set[int]] = []
+
+    def load(self, cutouts: list[torch.Tensor]) -> Any:
+        self.sides.append({cutout.shape[-1] for cutout in cutouts})
+        return self.inner.load([resize(cutout, self.size_px, 1.0) for cutout in cutouts])
+
+    def compute(self, loaded: Any) -> Answer:
+        return self.inner.compute(loaded)
+
+
+def test_an_engine_that_resizes_gets_cutouts_of_one_side(saved_model: SavedModel) -> None:
+    small = io.BytesIO()
+    Image.open(io.BytesIO(render(7, seed=1))).resize((101, 120)).save(small, "PNG")
+    rows = fetched([*[render(i, seed=1) for i in range(6)], small.getvalue(), b"", render(8, seed=1)])
+    actor = classifier(saved_model)
+    expected = actor(rows)
+    engine = ResizingEngine(actor.engine, saved_model.checkpoint.spec.size_px)
+    actor.engine = engine
+    found = actor(rows)
+    assert engine.sides[0] == {round(0.75 * 424)}
+    assert all(len(sides) == 1 for sides in engine.sides)
+    assert {76} in engine.sides
+    assert found.drop_columns(["confidence", "p_smooth", "p_featured"]).equals(
+        expected.drop_columns(["confidence", "p_smooth", "p_featured"])
+    )
+    assert np.allclose(found["p_smooth"].drop_null().to_numpy(), expected["p_smooth"].drop_null().to_numpy(), atol=1e-6)
+
+
+def test_training_and_inference_see_the_same(saved_model: SavedModel, survey: SurveyFiles) -> None:
+    config = ManifestConfig(uri=str(survey.manifest), uri_template="images/{object_id}.jpg")
+    check_training_equals_inference(saved_model, config, slice(0, 28))
+
+
+def test_training_and_inference_see_the_same_of_real_galaxies(saved_model: SavedModel, sky: Path) -> None:
+    config = ManifestConfig(
+        uri=str(sky / "sdss_dr7" / "objects.csv"), id_column="dr7objid", uri_template="images/{dr7objid}.jpeg"
+    )
+    check_training_equals_inference(saved_model, config, slice(100, 164))
+
+
+def check_training_equals_inference(saved_model: SavedModel, config: ManifestConfig, part: slice) -> None:
+    """The training path (cutouts -> logits) against the catalog's (actor): the very same numbers."""
+    objects = read_objects(config).slice(part.start, part.stop - part.start)
+    checkpoint, model = load_checkpoint(saved_model.uri)
+    cutouts = load_cutouts(objects, checkpoint.spec.size_px, checkpoint.spec.crop_fraction, threads=2)
+    logits = predict_logits(model, cutouts.pixels, torch.device("cpu")).double().numpy()
+    actor = classifier(saved_model, batch_size=64)
+    rows = actor(fetch_cutouts(objects, 10**7))
+    assert len(cutouts.rows) == len(objects)
+    answers = actor.engine.compute(actor.engine.load(list(cutouts.pixels))).result()
+    assert np.array_equal(answers[:, :2], logits.astype(np.float32))
+    published = np.stack([rows["p_smooth"].to_numpy(), rows["p_featured"].to_numpy()], axis=1)
+    assert np.allclose(published, softmax(logits, checkpoint.temperature), atol=1e-6)

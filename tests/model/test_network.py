@@ -1,0 +1,128 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+
+from galaxy_batch.errors import InputError
+from galaxy_batch.model.network import PRETRAINED, RANDOM, ModelSpec, build_model, normalise, read_weights, symmetry
+
+SPEC = ModelSpec("test_efficientnet", ("smooth", "featured"), 64, 1.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+def test_normalise_is_the_formula() -> None:
+    pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
+    assert normalise(pixels, (0.5, 0.4, 0.0), (0.5, 0.1, 2.0)).flatten().tolist() == pytest.approx([-1.0, -2.0, 0.5])
+
+
+def test_the_model_gives_one_logit_per_class() -> None:
+    logits = build_model(SPEC, RANDOM)(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))
+    assert logits.shape == (2, 2)
+
+
+@pytest.mark.parametrize("views", [2, 4, 8])
+@torch.inference_mode()
+def test_views_are_averaged_as_probabilities(views: int) -> None:
+    torch.manual_seed(0)
+    one = build_model(SPEC, RANDOM)
+    several = build_model(dataclasses.replace(SPEC, views=views), RANDOM)
+    several.load_state_dict(one.state_dict())
+    pixels = torch.randint(0, 255, (3, 3, 64, 64), dtype=torch.uint8)
+    turned = [symmetry(pixels, number) for number in range(0, 8, 8 // views)]
+    mean = torch.stack([one(image).softmax(1) for image in turned]).mean(0)
+    assert torch.allclose(several(pixels).softmax(1), mean, atol=1e-5)
+    if views == 8:
+        assert torch.allclose(several(symmetry(pixels, 5)), several(pixels), atol=1e-4)
+
+
+@pytest.mark.parametrize(("views", "stability_views"), [(1, 1), (1, 4), (2, 1), (8, 4)])
+@torch.inference_mode()
+def test_an_answer_is_the_logits_and_how_far_the_views_differ(views: int, stability_views: int) -> None:
+    torch.manual_seed(0)
+    model = build_model(dataclasses.replace(SPEC, views=views, classes=("a", "b", "c")), RANDOM)
+    torch.nn.init.normal_(model.backbone.get_classifier().weight)
+    model.stability_views = stability_views
+    pixels = torch.randint(0, 255, (3, 3, 64, 64), dtype=torch.uint8)
+    found = model.answer(pixels)
+    assert torch.equal(found[:, :3], model(pixels))
+    assert found[:, 3].isnan().all()
+    looked_at = views if views > 1 else stability_views
+    one = build_model(dataclasses.replace(SPEC, classes=("a", "b", "c")), RANDOM)
+    one.load_state_dict(model.state_dict())
+    seen = torch.stack([one(symmetry(pixels, n)).softmax(1) for n in range(0, 8, 8 // looked_at)])
+    wanted = seen.std(0, unbiased=False).amax(1) if looked_at > 1 else torch.full((3,), torch.nan)
+    assert torch.allclose(found[:, 4], wanted, atol=1e-5, equal_nan=True)
+    assert looked_at == 1 or found[:, 4].min() > 1e-3
+
+
+def test_a_new_head_starts_small() -> None:
+    state = build_model(SPEC, RANDOM).backbone.state_dict()
+    assert 0.005 < state["classifier.weight"].std() < 0.02
+    assert not state["classifier.bias"].any()
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+def test_weights_from_a_file_reach_the_backbone_but_not_a_head_of_another_shape(tmp_path: Path, ending: str) -> None:
+    torch.manual_seed(1)
+    source = timm.create_model("test_efficientnet", num_classes=1000).state_dict()
+    path = tmp_path / f"w.{ending}"
+    safetensors.torch.save_file(source, path) if ending == "safetensors" else torch.save({"state_dict": source}, path)
+    state = build_model(SPEC, str(path)).backbone.state_dict()
+    assert torch.equal(state["conv_stem.weight"], source["conv_stem.weight"])
+    assert state["classifier.weight"].shape == (2, 256)
+
+
+def test_weights_that_do_not_fit_name_the_layers(tmp_path: Path) -> None:
+    source = timm.create_model("test_efficientnet").state_dict()
+    del source["bn1.weight"]
+    source["conv_stem.weight"] = source["conv_stem.weight"][:3]
+    source["strange.layer"] = torch.zeros(1)
+    torch.save(source, tmp_path / "w.pth")
+    with pytest.raises(InputError) as caught:
+        build_model(SPEC, str(tmp_path / "w.pth"))
+    for part in ("bn1.weight (missing)", "conv_stem.weight (file (3, ", "strange.layer (not in the model)"):
+        assert part in str(caught.value)
+
+
+def test_a_weights_file_cannot_run_code(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (tmp_path / "ran",))  # type: ignore[return-value]
+
+    torch.save({"w": Trap()}, tmp_path / "w.pth")
+    with pytest.raises(InputError, match="not a plain PyTorch state dict"):
+        read_weights(str(tmp_path / "w.pth"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_files_that_are_no_weights(tmp_path: Path) -> None:
+    (tmp_path / "w.safetensors").write_bytes(b"x" * 100)
+    (tmp_path / "w.pth").write_bytes(b"x" * 100)
+    torch.save([1, 2], tmp_path / "list.pth")
+    for name in ("w.safetensors", "w.pth", "list.pth", "none.pth"):
+        with pytest.raises(InputError, match="weights"):
+            read_weights(str(tmp_path / name))
+
+
+def test_an_unknown_architecture_is_explained() -> None:
+    with pytest.raises(InputError, match="timm has no such model"):
+        build_model(ModelSpec("efficientnet_b99", ("a", "b"), 64, 1.0, (0.5,) * 3, (0.5,) * 3), RANDOM)
+
+
+def test_a_hub_that_does_not_answer_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: object, **__: object) -> None:
+        raise ConnectionError("no route")
+
+    spec = ModelSpec("efficientnet_b0", ("a", "b"), 64, 1.0, (0.5,) * 3, (0.5,) * 3)
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", closed)
+    with pytest.raises(InputError, match="give the URI of a weights file"):
+        build_model(spec, PRETRAINED)
+
+
+def test_real_pretrained_weights_fit(sky: Path) -> None:
+    spec = ModelSpec("tf_efficientnet_lite0", ("smooth", "featured"), 224, 1.0, (0.5,) * 3, (0.5,) * 3)
+    file = sky / "weights" / "tf_efficientnet_lite0_imagenet_timm.pth"
+    state = build_model(spec, str(file)).backbone.state_dict()
+    assert torch.equal(state["conv_head.weight"], read_weights(str(file))["conv_head.weight"])

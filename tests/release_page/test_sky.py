@@ -1,0 +1,31 @@
+import re
+from pathlib import Path
+
+import numpy as np
+
+from galaxy_batch.release_page.counts import SKY_ORDER, ReleaseCounts
+from galaxy_batch.release_page.sky import sky_section
+from tests.release_page.test_page import page_of
+from tests.support.skies import publish_rows, sky_rows
+
+
+def test_shares_that_differ_only_by_chance_are_said_to() -> None:
+    rng, counts = np.random.default_rng(2), ReleaseCounts(("smooth", "featured"), 0, 0)
+    cells = rng.integers(0, 12 * 4**SKY_ORDER, 60_000)
+    np.add.at(counts.sky, cells, 1)
+    counts.sky_judged[:] = counts.sky
+    counts.rows = len(cells)
+    for slope, low, high in ((0.0, 0.9, 1.1), (0.4, 1.5, 9.0)):
+        share = 0.5 + slope * (cells / cells.max() - 0.5)
+        counts.sky_mapped[:] = 0
+        np.add.at(counts.sky_mapped, cells[rng.random(len(cells)) < share], 1)
+        (spread,) = re.findall(r"scatter ([\d.]+) times", sky_section(counts))
+        assert low < float(spread) < high
+
+
+def test_all_in_one_place_at_a_pole(tmp_path: Path) -> None:
+    rows = sky_rows(40, positions=(np.full(40, 10.0), np.full(40, 90.0)))
+    html, shown = page_of(publish_rows(tmp_path, rows))
+    assert "Lambert" in shown.text
+    assert "too few cells to tell" in shown.text
+    assert html.count("<svg ") == 5

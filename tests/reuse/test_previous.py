@@ -1,0 +1,140 @@
+"""Which earlier catalogs may be taken from, and what is said of the others."""
+
+import dataclasses
+import json
+import logging
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from galaxy_batch.config import CatalogConfig
+from galaxy_batch.errors import InputError
+from galaxy_batch.reuse.previous import answer_settings, open_previous, verify_earlier
+from galaxy_batch.settings import parse_config
+from tests.support.skies import MODEL_ID, publish_rows, sky_rows
+
+VERSIONS = {name: version(name) for name in ("galaxy-batch", "torch", "timm", "pillow")}
+
+
+def config(reuse_from: Path | str, **settings: Any) -> CatalogConfig:
+    values = {
+        "release": "two", "output_uri": "out", "checkpoint_uri": "model.safetensors", "reuse_from": str(reuse_from),
+        "manifest": {"uri": "objects.csv", "uri_template": "{object_id}.jpg"}, "classify": {"precision": "fp32"},
+    }  # fmt: skip
+    return parse_config(CatalogConfig, {**values, **settings})
+
+
+def rewrite(catalog: Path, **entries: Any) -> None:
+    file = catalog / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **entries}))
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Path:
+    """A catalog that says of itself what the pipeline's do."""
+    made = publish_rows(tmp_path / "earlier", sky_rows(60, seed=3))
+    settings = dataclasses.asdict(config("x"))
+    settings["review"] |= {"audit_fraction": 0.05}
+    rewrite(made, config=settings, versions=VERSIONS)
+    return made
+
+
+def problem(reuse_from: Path | str, model_id: str = MODEL_ID, ids: pa.DataType = pa.int64(), **settings: Any) -> str:  # noqa: B008
+    with pytest.raises(InputError) as caught:
+        open_previous(config(reuse_from, **settings), model_id, ids)
+    assert caught.value.field == "reuse_from"
+    return str(caught.value)
+
+
+def test_a_catalog_by_the_same_model_and_settings(catalog: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = open_previous(config(catalog), MODEL_ID, pa.int64())
+    assert (found.rows, found.classes, len(found.files)) == (
+        60,
+        ("smooth", "featured"),
+        len(list(catalog.rglob("*.parquet"))),
+    )
+    with caplog.at_level(logging.WARNING):
+        verify_earlier(found, VERSIONS)
+        assert not caplog.records
+        verify_earlier(found, {**VERSIONS, "torch": "9.9"})
+    assert "reuse_from was made with torch 2." in caplog.text
+
+
+def test_settings_that_change_no_answer_may_differ(catalog: Path) -> None:
+    found = open_previous(
+        config(
+            catalog, classify={"precision": "fp32", "chunk_rows": 3}, max_failed_fraction=0.9,
+            review={"min_confidence": 0.9, "min_repeats": 7, "audit_fraction": 0.5, "audit_seed": 4},
+            runtime={"actors": 1}, publish={"max_rows": 7},
+        ),
+        MODEL_ID, pa.int64(),
+    )  # fmt: skip
+    assert found.rows == 60
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"classify": {"precision": "bf16"}}, "classify.precision = fp32 there, bf16 here"),
+        (
+            {"classify": {"precision": "fp32", "max_image_bytes": 5000}},
+            "classify.max_image_bytes = 20971520 there, 5000",
+        ),
+        ({"classify": {"precision": "fp32", "max_image_pixels": 5000}}, "classify.max_image_pixels"),
+        ({"classify": {"precision": "fp32", "rgb": {"q": 7.0}}}, "classify.rgb.q = 6.0 there, 7.0 here"),
+        ({"classify": {"precision": "fp32", "rgb": {"planes": [2, 1, 0]}}}, "classify.rgb.planes"),
+        ({"review": {"max_blank_fraction": 0.8}}, "review.max_blank_fraction = 0.9 there, 0.8 here"),
+    ],
+)
+def test_settings_that_change_an_answer_are_named(catalog: Path, settings: dict[str, Any], named: str) -> None:
+    said = problem(catalog, **settings)
+    assert named in said
+    assert said.count(" there, ") == 1
+    assert "leave reuse_from out" in said
+
+
+def test_every_setting_of_classify_but_one_counts() -> None:
+    names = answer_settings(dataclasses.asdict(config("x")))
+    fields = {f"classify.{f.name}" for f in dataclasses.fields(config("x").classify)}
+    assert fields - {name.rpartition(".")[0] if ".rgb." in name else name for name in names} == {"classify.chunk_rows"}
+
+
+def test_another_model_is_explained(catalog: Path) -> None:
+    said = problem(catalog, model_id="fedcba9876543210")
+    assert f"was made with model {MODEL_ID}, checkpoint_uri is fedcba9876543210" in said
+    assert "leave reuse_from out" in said
+
+
+def test_other_ids_are_explained(catalog: Path) -> None:
+    assert "has ids of type int64, the manifest has string: none match" in problem(catalog, ids=pa.string())
+
+
+def test_what_is_no_catalog_is_explained(catalog: Path, tmp_path: Path) -> None:
+    assert "no catalog is published there; give the folder that holds its manifest.json" in problem(tmp_path)
+    assert "no catalog is published there" in problem("memory://nowhere/at?token=secret")
+    assert "secret" not in problem("memory://nowhere/at?token=secret")
+    rewrite(catalog, format=1)
+    assert "its format is 1, this version reads format 2" in problem(catalog)
+    (catalog / "manifest.json").write_text("{")
+    assert "manifest.json is damaged" in problem(catalog)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "gone", "stray", "counts"])
+def test_a_catalog_that_does_not_verify_is_not_taken_from(catalog: Path, damage: str) -> None:
+    file = sorted(catalog.rglob("Npix=*.parquet"))[0]
+    if damage == "flipped":
+        content = bytearray(file.read_bytes())
+        content[60] ^= 4
+        file.write_bytes(content)
+    elif damage == "gone":
+        file.unlink()
+    elif damage == "stray":
+        (catalog / "dataset" / "more.parquet").write_bytes(b"")
+    else:
+        rewrite(catalog, rows=61)
+    earlier = open_previous(config(catalog), MODEL_ID, pa.int64())
+    with pytest.raises(InputError, match=r"reuse_from = .* does not verify, so nothing is taken from it"):
+        verify_earlier(earlier, VERSIONS)

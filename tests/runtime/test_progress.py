@@ -1,0 +1,88 @@
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+
+from galaxy_batch.runtime import progress
+from galaxy_batch.runtime.progress import CLEAR_LINE, Progress, Stopwatch
+from tests.conftest import REPOSITORY
+
+
+def test_a_line_every_so_often_and_at_the_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    counter = Progress(total=4000, done=1000, every_s=5)
+    with caplog.at_level(logging.INFO):
+        for seconds in (2, 4, 10):
+            clock[0] = seconds
+            counter.add(1000, failed=1, flagged=20)
+    assert [record.message for record in caplog.records] == [
+        "4,000 of 4,000 galaxies (100%), 250.0 per second, 0s left; this run: 3 failed, 60 flagged"
+    ]
+
+
+def test_a_terminal_has_one_line_that_changes() -> None:
+    """In a process of its own, whose stderr is a real terminal."""
+    script = """
+import logging
+from galaxy_batch.runtime.progress import Progress
+logging.basicConfig(level=logging.INFO)
+counter = Progress(total=300, done=0, every_s=0.1)
+counter.logged -= 1
+counter.add(100, 1, 2)
+counter.add(200, 0, 0)
+"""
+    ours, theirs = os.openpty()
+    process = subprocess.run([sys.executable, "-c", script], stderr=theirs, cwd=REPOSITORY, check=False, timeout=60)
+    os.close(theirs)
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert process.returncode == 0, shown
+    first, second, third = shown.split(CLEAR_LINE)
+    assert first == ""
+    assert second.startswith("100 of 300 galaxies (33%)")
+    assert "\n" not in second
+    assert third.startswith("300 of 300 galaxies (100%)")
+    assert third.endswith("1 failed, 2 flagged\r\n")
+
+
+def test_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    counter = Progress(total=100_000, done=0, every_s=5)
+    assert "unknown time left" in str(counter)
+    clock[0] = 10
+    counter.add(100, 0, 0)
+    assert "10.0 per second, 2h46m left" in str(counter)
+    assert all(character.isprintable() for character in str(counter))
+
+
+def test_start_up_is_not_part_of_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    counter = Progress(total=1000, done=0, every_s=5, at_once=2)
+    for seconds, known in ((30, None), (31, None), (36, 20.0), (41, 20.0)):
+        clock[0] = seconds
+        counter.add(100, 0, 0)
+        assert counter.steady_rate == known
+    assert "20.0 per second, 30s left" in str(counter)
+
+
+def test_steps_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    steps = Stopwatch()
+
+    def fail_after(seconds: float) -> None:
+        with steps.measure("publish"):
+            clock[0] += seconds
+            raise ValueError("broken")
+
+    for seconds in (2, 3):
+        with pytest.raises(ValueError, match="broken"):
+            fail_after(seconds)
+    assert steps.seconds == {"publish": 5.0}

@@ -1,0 +1,85 @@
+import os
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from galaxy_batch.storage.sorted_runs import all_at_once, groups_of, read_between, write_run
+
+
+def run_of(keys: list[int], folder: Path) -> tuple[str, pa.Table]:
+    rows = pa.table({"key": pa.array(keys, pa.int64()), "text": [f"row {n}" for n in range(len(keys))]})
+    write_run(rows, "key", str(folder / "run.arrow"))
+    return str(folder / "run.arrow"), rows
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), count=st.integers(0, 5000), spread=st.sampled_from([1, 3, 50, 2**62]))
+def test_a_range_of_a_run_is_what_a_search_of_all_of_it_finds(
+    seed: int, count: int, spread: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    rng = np.random.default_rng(seed)
+    keys = np.sort(rng.integers(-spread, spread, count, endpoint=True))
+    uri, rows = run_of(keys.tolist(), tmp_path_factory.mktemp("run"))
+    for _ in range(5):
+        low, last = np.sort(rng.integers(-spread, spread, 2, endpoint=True)).tolist()
+        found = read_between(uri, "key", low, last)
+        assert found.equals(rows.filter(pa.array((keys >= low) & (keys <= last))))
+
+
+def test_the_ends_of_the_integers_are_reached(tmp_path: Path) -> None:
+    uri, rows = run_of([-(2**63), 0, 2**63 - 1], tmp_path)
+    assert read_between(uri, "key", -(2**63), 2**63 - 1).equals(rows)
+    assert read_between(uri, "key", 2**63 - 1, 2**63 - 1)["text"].to_pylist() == ["row 2"]
+
+
+def test_a_reader_fetches_little_more_than_its_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri, _ = run_of(list(range(200_000)), tmp_path)
+    fetched: list[int] = []
+    get_batch = pa.RecordBatchFileReader.get_batch
+
+    def counting(reader: pa.RecordBatchFileReader, number: int) -> pa.RecordBatch:
+        batch = get_batch(reader, number)
+        fetched.append(len(batch))
+        return batch
+
+    class Counting(pa.RecordBatchFileReader):
+        get_batch = counting
+
+    monkeypatch.setattr(pa.ipc, "open_file", Counting)
+    assert len(read_between(uri, "key", 70_000, 75_000)) == 5001
+    assert 5001 <= sum(fetched) <= 5001 + 2 * 1024
+
+
+def test_runs_lie_at_any_uri() -> None:
+    rows = pa.table({"key": pa.array([1, 2, 3])})
+    write_run(rows, "key", "memory://exchange/run.arrow")
+    assert read_between("memory://exchange/run.arrow", "key", 2, 9)["key"].to_pylist() == [2, 3]
+
+
+def test_a_run_is_the_same_again(tmp_path: Path) -> None:
+    uri, rows = run_of(list(range(5000)), tmp_path)
+    first = Path(uri).read_bytes()
+    write_run(rows, "key", uri)
+    assert Path(uri).read_bytes() == first
+    assert os.listdir(tmp_path) == ["run.arrow"]
+
+
+@given(sizes=st.lists(st.integers(1, 20), max_size=50), most=st.integers(1, 40))
+def test_groups_are_neighbours_and_no_larger_than_they_may(sizes: list[int], most: int) -> None:
+    groups = groups_of(sizes, most)
+    assert [position for group in groups for position in group] == list(range(len(sizes)))
+    for group in groups:
+        assert sum(sizes[position] for position in group) <= most or len(group) == 1
+    for one, other in pairwise(groups):  # no two could have been one
+        assert sum(sizes[position] for position in one) + sizes[other.start] > most
+
+
+def test_answers_come_in_the_order_of_the_questions() -> None:
+    assert all_at_once(lambda n: n * n, list(range(50))) == [n * n for n in range(50)]
+    with pytest.raises(ZeroDivisionError):
+        all_at_once(lambda n: 1 // n, [1, 0])

@@ -1,0 +1,151 @@
+"""Made-up skies of many rows, and catalogs of them: without images, a model, or Ray."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from galaxy_batch.catalog.files import CatalogFileHeader
+from galaxy_batch.catalog.layout import fingerprint
+from galaxy_batch.catalog.parts import write_part
+from galaxy_batch.catalog.publish import publish
+from galaxy_batch.catalog.sort_parts import Places, sort_parts
+from galaxy_batch.config import ReviewConfig
+from galaxy_batch.review.flags import flag_for_review
+from galaxy_batch.rows import catalog_schema
+from galaxy_batch.sky.healpix import pixels_at
+
+RELEASE, MODEL_ID = "made-up", "0123456789abcdef"
+CLASSES = ("smooth", "featured")
+REVIEW = ReviewConfig(audit_fraction=0.05)
+MIN_CONFIDENCE = 0.6
+LIMITS = {"min_confidence": MIN_CONFIDENCE, "max_unfamiliarity": 2.0, "max_instability": 0.2}
+
+
+def even_positions(count: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Degrees, evenly over the whole sphere, both poles and both sides of the meridian RA 0 among them."""
+    ra, dec = rng.uniform(0, 360, count), np.degrees(np.arcsin(rng.uniform(-1, 1, count)))
+    corners = [(0, 90), (0, -90), (0, 0), (359.999_999, 0), (0.000_001, 0), (45, 89.999), (225, 89.999), (0, 1e-9)]
+    for place, (corner_ra, corner_dec) in enumerate(corners[:count]):
+        ra[place], dec[place] = corner_ra, corner_dec
+    return ra, dec
+
+
+def sky_rows(
+    count: int,
+    seed: int = 0,
+    positions: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = None,
+    lost: float = 0.0,
+    text_ids: bool = False,
+    first: int = 0,
+) -> pa.Table:
+    """Rows as a model would have them: one in fifty without an image, one in forty with the same placeholder.
+
+    Args:
+        count: rows.
+        seed: another seed is another sky.
+        positions: right ascensions and declinations; even over the sphere when not given.
+        lost: share of the rows without a position.
+        text_ids: ids like `J1237…` in place of integers.
+        first: number of the first row among those with the same seed, so that ids differ.
+    """
+    rng = np.random.default_rng((seed, first))
+    ra, dec = positions or even_positions(count, rng)
+    nowhere = rng.random(count) < lost
+    numbers = 1_237_648_720_693_755_918 + (first + np.arange(count, dtype=np.int64)) * 7919
+    ids = pa.array([f"J{number}" for number in numbers.tolist()]) if text_ids else pa.array(numbers)
+    failed = rng.random(count) < 0.02
+    p_smooth = rng.beta(0.5, 0.5, count).astype(np.float32)
+    probabilities = np.stack([p_smooth, np.float32(1) - p_smooth], axis=1)
+    hashes = rng.integers(-(2**63), 2**63 - 1, count)
+    hashes[rng.random(count) < 0.025] = 42
+    rows = pa.table(
+        {
+            "object_id": ids,
+            "ra": pa.array(ra, mask=nowhere),
+            "dec": pa.array(dec, mask=nowhere),
+            "predicted_class": pa.array(np.array(CLASSES)[probabilities.argmax(axis=1)], mask=failed),
+            "confidence": pa.array(probabilities.max(axis=1), mask=failed),
+            "p_smooth": pa.array(probabilities[:, 0], mask=failed),
+            "p_featured": pa.array(probabilities[:, 1], mask=failed),
+            "unfamiliarity": pa.array(rng.lognormal(0, 0.4, count).astype(np.float32), mask=failed),
+            "instability": pa.array(rng.beta(1, 8, count).astype(np.float32) / 2, mask=failed),
+            "status": pa.array(np.where(failed, "missing", "ok")),
+            "error": pa.array(np.full(count, "no such file"), mask=~failed),
+            "image_hash": pa.array(hashes, mask=failed),
+            "_healpix_29": pa.array(pixels_at(ra, dec), mask=nowhere),
+            "_blank_fraction": pa.array(np.full(count, 0.1, np.float32), mask=failed),
+        }
+    )
+    return flag_for_review(rows, REVIEW, **LIMITS)
+
+
+def schema_of(rows: pa.Table) -> pa.Schema:
+    """The schema of a catalog of such rows; columns that are none of a catalog's own are kept ones."""
+    id_type = rows.schema.field("object_id").type
+    own = catalog_schema(id_type, CLASSES).names
+    return catalog_schema(id_type, CLASSES, [column for column in rows.schema if column.name not in own])
+
+
+def write_parts(folder: Path | str, rows: pa.Table, part_rows: int, first: int = 0) -> list[int]:
+    """Cut rows into parts as the pipeline would write them; the rows of each."""
+    sizes = []
+    for number, start in enumerate(range(0, len(rows), part_rows), start=first):
+        part = rows.slice(start, part_rows)
+        part = part.append_column("_chunk", pa.array(np.full(len(part), number, np.int32)))
+        write_part(part, str(folder), schema_of(rows), RELEASE, MODEL_ID)
+        sizes.append(len(part))
+    return sizes
+
+
+def in_turn(
+    task: Callable[..., pa.Table], items: Sequence[Mapping[str, Any]], keywords: Mapping[str, Any]
+) -> Iterable[dict[str, Any]]:
+    """What Ray does, one task after the other, in this process."""
+    for item in items:
+        yield from task(pa.Table.from_pylist([item]), **keywords).to_pylist()
+
+
+def about(rows: int, schema: pa.Schema) -> dict[str, Any]:
+    """What the pipeline writes into a manifest."""
+    review = {"min_repeats": REVIEW.min_repeats, "audit_fraction": REVIEW.audit_fraction, "audit_seed": 0}
+    return {
+        "manifest_rows": rows,
+        "release": RELEASE,
+        "model_id": MODEL_ID,
+        "fingerprint": fingerprint("survey", MODEL_ID, {}),
+        "run_id": "20260101T000000Z-00000000",
+        "survey": "objects.csv",
+        "classes": list(CLASSES),
+        **LIMITS,
+        "schema": CatalogFileHeader(schema, RELEASE, MODEL_ID).columns,
+        "config": {"review": review},
+    }
+
+
+def read_catalog(folder: str | Path) -> pa.Table:
+    """All rows of a catalog, with and without a position, in the order of their ids."""
+    tables = [pq.read_table(file, partitioning=None) for file in sorted(Path(folder).rglob("*.parquet"))]
+    return pa.concat_tables(table.replace_schema_metadata(None) for table in tables).sort_by("object_id")
+
+
+def publish_rows(
+    folder: Path,
+    rows: pa.Table,
+    part_rows: int = 1000,
+    max_rows: int = 1000,
+    run_rows: int = 3000,
+    spread: Any = in_turn,
+) -> Path:
+    """A published catalog of the rows; its folder."""
+    sizes = write_parts(folder / "parts", rows, part_rows)
+    places = Places(str(folder / "parts"), str(folder / "exchange"), str(folder / "catalog"))
+    survey = sort_parts(places, sizes, spread, run_rows)
+    schema = schema_of(rows)
+    heading = CatalogFileHeader(schema, RELEASE, MODEL_ID)
+    publish(places, survey, heading, about(len(rows), schema), REVIEW, max_rows, spread)
+    return folder / "catalog"

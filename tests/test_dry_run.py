@@ -1,0 +1,166 @@
+"""A dry run finds out what would go wrong, and leaves nothing behind."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+
+from galaxy_batch.catalog.layout import write_json
+from galaxy_batch.catalog.parts import part_uri
+from galaxy_batch.config import CatalogConfig, DryRunConfig
+from galaxy_batch.dry_run import rehearse_release, sample_positions
+from galaxy_batch.errors import InputError
+from galaxy_batch.inputs.manifest import Chunk, Manifest
+from galaxy_batch.plan import plan_release
+from galaxy_batch.settings import load_config
+from galaxy_batch.synthetic.survey import SurveyFiles
+from tests.conftest import SavedModel
+from tests.jobs.test_jobs import CATALOG, run, summary_of
+from tests.support.s3_server import S3
+from tests.test_pipeline import config_for
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("sizes", [[7], [1, 1, 1], [100, 3, 900, 1], [64] * 40])
+@pytest.mark.parametrize("sample", [1, 2, 32, 5000])
+def test_a_sample_is_spread_evenly_and_has_no_row_twice(sizes: list[int], sample: int) -> None:
+    manifest = Manifest(sum(sizes), tuple(Chunk(n, rows) for n, rows in enumerate(sizes)), "", pa.int64(), (), 0)
+    found = sample_positions(manifest, sample)
+    starts = np.cumsum([0, *sizes])
+    rows = [int(starts[chunk] + place) for chunk, places in found.items() for place in places]
+    assert all((places >= 0).all() and (places < sizes[chunk]).all() for chunk, places in found.items())
+    assert len(rows) == len(set(rows)) == min(sample, sum(sizes))
+    gaps = np.diff([-1, *sorted(rows), sum(sizes)])
+    assert gaps.max() <= sum(sizes) / len(rows) + 1.5
+
+
+def test_a_sample_is_classified_and_nothing_stays(
+    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"dry_run": {"sample": 20}, "runtime": {"engine": "torch", "num_cpus": 2}}
+    plan = plan_release(config_for(survey, saved_model, tmp_path / "a" / "out", **settings))
+    with caplog.at_level("INFO"):
+        summary = rehearse_release(plan)
+    assert files_below(tmp_path) == []
+    assert summary["dry_run"] is True
+    assert (summary["rows"], summary["chunks"], summary["chunks_done"], summary["chunks_todo"]) == (40, 6, 0, 6)
+    sample = summary["sample"]
+    assert sample["rows"] == 20
+    assert sum(sample["status_counts"].values()) == 20
+    assert sample["failed"] == 20 - sample["status_counts"]["ok"] == 20 - sum(sample["class_counts"].values())
+    assert 0 < sample["failed"] <= sample["flagged"]
+    rate = min(2 * sample["classified_per_s"], 2 * sample["read_per_s"])  # two actors; 0.5 CPUs left for two readers
+    assert summary["estimated_seconds"] >= round(40 / rate, 1) - 0.2
+    assert any("2 model actors" in line for line in summary["assumes"])
+    assert any("2 tasks that read" in line for line in summary["assumes"])
+    assert any("this machine alone, 2 CPUs" in line for line in summary["assumes"])
+    for line in summary["assumes"]:
+        assert line in caplog.text
+    json.dumps(summary)
+
+
+def test_finished_chunks_count_and_a_published_catalog_needs_nothing(
+    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
+) -> None:
+    config = config_for(survey, saved_model, tmp_path)
+    plan = plan_release(config)
+    for chunk in (0, 3):
+        write_json(part_uri(plan.parts_uri, chunk), {})
+    left = files_below(tmp_path)
+    summary = rehearse_release(plan_release(config))
+    assert (summary["chunks_done"], summary["chunks_todo"], summary["rows_todo"]) == (2, 4, 40 - 14)
+    for chunk in (1, 2, 4, 5):
+        write_json(part_uri(plan.parts_uri, chunk), {})
+    nothing = rehearse_release(plan_release(config))
+    assert (nothing["chunks_todo"], nothing["sample"], nothing["estimated_seconds"]) == (0, None, 0)
+    assert len(files_below(tmp_path)) == len(left) + 4
+    done = rehearse_release(dataclasses.replace(plan, published={"rows": 40}))
+    assert (done["already_published"], done["chunks_done"], done["rows_todo"]) == (True, 6, 0)
+
+
+def test_too_many_without_a_class_are_bad_input(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
+    strict = config_for(survey, saved_model, tmp_path, max_failed_fraction=0.05, dry_run={"sample": 40})
+    wanted = r"manifest.uri_template = 'images/{object_id}.jpg': 4 of 40 sampled cutouts have no class \(3 unreadable, "
+    with pytest.raises(InputError, match=wanted + r"1 missing\), more than max_failed_fraction = 0.05; the first is"):
+        rehearse_release(plan_release(strict))
+    elsewhere = dataclasses.replace(strict.manifest, uri_template="pictures/{object_id}.jpg")
+    with pytest.raises(InputError, match=r"\(40 missing\).*pictures/\d+\.jpg: no such file\. See that the cutouts"):
+        rehearse_release(plan_release(dataclasses.replace(strict, manifest=elsewhere)))
+    nothing = plan_release(dataclasses.replace(strict, manifest=elsewhere, max_failed_fraction=1.0))
+    assert rehearse_release(nothing)["estimated_seconds"] is None
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_may_be_missing_only_where_the_cluster_has_others(
+    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"runtime": {"device": "cuda", "engine": "torch"}, "dry_run": {"sample": 3}}
+    plan = plan_release(config_for(survey, saved_model, tmp_path, **settings))
+    with pytest.raises(InputError, match=r"runtime\.device = 'cuda': this machine has no GPU"):
+        rehearse_release(plan)
+    summary = rehearse_release(plan, on_cluster=True)
+    assert summary["sample"]["engine"] == "torch"
+    assert "the cluster has others" in summary["assumes"][0]
+
+
+def test_the_command_asks_no_ray_and_writes_nothing(
+    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "catalog.toml"
+    config.write_text(CATALOG.format(output=tmp_path / "out", checkpoint=saved_model.uri, manifest=survey.manifest))
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # where no cluster answers
+    process = run("build_catalog", str(config), "--dry-run")
+    assert process.returncode == 0, process.stderr
+    summary = summary_of(process)
+    assert (summary["dry_run"], summary["rows"], summary["sample"]["rows"]) == (True, 40, 32)
+    assert summary["estimated_seconds"] > 0
+    assert "for 40 rows, assuming:" in process.stderr
+    assert "the cluster has others" in process.stderr
+    assert files_below(tmp_path) == ["catalog.toml"]
+
+
+def test_a_store_that_refuses_is_named(s3: S3, survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
+    objects = pd.read_csv(survey.manifest, dtype={"object_id": "int64"})
+    objects = objects[~objects["object_id"].isin(list(survey.defects))]
+    s3.put("objects.csv", objects.to_csv(index=False).encode())
+    for object_id in objects["object_id"]:
+        s3.put(f"images/{object_id}.jpg", (survey.images / f"{object_id}.jpg").read_bytes())
+    toml = tmp_path / "s3.toml"
+    toml.write_text(
+        CATALOG.format(output=f"{s3.uri}/out", checkpoint=saved_model.uri, manifest=f"{s3.uri}/objects.csv").replace(
+            "max_failed_fraction = 0.5", "max_failed_fraction = 0.05"
+        )
+    )
+    config = load_config(CatalogConfig, toml, ["dry_run.sample=8"])
+    stored = s3.names()
+
+    def refused(part: str, answer: str = "403", method: str | None = "GET", times: float = 99) -> str:
+        s3.proxy.fail(part, answer, times, method)
+        try:
+            with pytest.raises(InputError) as caught:
+                rehearse_release(plan_release(config))
+        finally:
+            s3.proxy.forget()
+        return str(caught.value)
+
+    summary = rehearse_release(plan_release(config))
+    assert (summary["rows"], summary["sample"]["status_counts"]) == (28, {"ok": 8})
+    assert s3.names() == stored
+    assert refused("/out/", method="PUT").startswith(f"output_uri = '{s3.uri}/out': cannot be written")
+    assert refused("objects.csv", method=None).startswith(f"manifest.uri = '{s3.uri}/objects.csv': ")
+    assert refused("/images/").count("8 of 8 sampled cutouts have no class (8 unreachable)") == 1
+    some = next(name for name in stored if name.startswith("images/"))
+    config = dataclasses.replace(config, max_failed_fraction=0.5, dry_run=DryRunConfig(sample=40))
+    assert "1 of 28 sampled cutouts have no class (1 unreachable), and keep_unreachable = false" in refused(some)
+    s3.put("out/elsewhere", b"")
+    assert rehearse_release(plan_release(config))["chunks_todo"] == 4

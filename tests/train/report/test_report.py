@@ -1,0 +1,196 @@
+import dataclasses
+import json
+import re
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+import torch
+
+from galaxy_batch.model.checkpoint import Checkpoint
+from galaxy_batch.model.network import RANDOM, ModelSpec, build_model
+from galaxy_batch.report.html import Album
+from galaxy_batch.settings import parse_config
+from galaxy_batch.storage.files import list_names, read_bytes
+from tests.support.html_pages import Page
+from train.config import TrainConfig
+from train.data.labels import AMBIGUOUS, Labels
+from train.evaluate.evaluation import evaluate
+from train.evaluate.grad_cam_metrics import AttentionFindings, AttentionGroup
+from train.evaluate.metrics import find
+from train.evaluate.results import PartResult, TrainingRun
+from train.fit.fit import Epoch
+from train.report.grad_cam_section import attention_verdict
+from train.report.held_out import confidence_section
+from train.report.report import write_report
+
+SIZE = 32
+SECTIONS = [
+    "The data",
+    "The fit",
+    "Held-out galaxies",
+    "Confidence means probability",
+    "When not to believe it",
+    "What it looked at",
+    "Worst mistakes",
+    "How it was made",
+]
+
+
+def part_of(galaxies: int, classes: int, wrong: int, seed: int, with_logits: bool = True) -> PartResult:
+    """Galaxies in turn of each class, the first ones predicted wrongly."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(galaxies) % classes
+    said = np.where(np.arange(galaxies) < wrong, (labels + 1) % classes, labels)
+    logits = generator.normal(0, 0.3, (galaxies, classes)) + 3 * np.eye(classes)[said]
+    return PartResult(
+        ids=tuple(f"{seed}-{row}<i>" for row in range(galaxies)),
+        pixels=torch.from_numpy(generator.integers(0, 255, (galaxies, 3, SIZE, SIZE)).astype(np.uint8)),
+        labels=labels,
+        votes=generator.dirichlet(np.ones(classes), galaxies),
+        logits=logits if with_logits else np.empty((0, classes)),
+    )
+
+
+def run_of(
+    classes: tuple[str, ...] = ("smooth", "featured"), galaxies: int = 24, wrong: int = 5, **changes: Any
+) -> TrainingRun:
+    torch.manual_seed(0)
+    spec = ModelSpec("test_efficientnet", classes, SIZE, 1.0, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    config = parse_config(
+        TrainConfig,
+        {"output_uri": "memory://out", "galaxies": {"uri": "s3://key:secret@host/v.csv?sig=abc", "image_column": "x"}},
+        (),
+    )
+    test = part_of(galaxies, len(classes), wrong, seed=1)
+    evaluation = evaluate(test.logits, test.labels, 1.5, 0.95)
+    checkpoint = Checkpoint(
+        spec, 1.5, 0.7, {"threshold": 0.6, "note": "<script>alert(1)</script>"}, evaluation.accuracy, evaluation.ece,
+        {"versions": {"torch": "1.2.3"}}, "feedbeef",
+    )  # fmt: skip
+    votes = np.random.default_rng(5).dirichlet(np.ones(len(classes)), 90)
+    run = TrainingRun(
+        config=config,
+        checkpoint=checkpoint,
+        model=build_model(spec, RANDOM),
+        labels=Labels(classes, np.where(votes.max(axis=1) >= 0.6, votes.argmax(axis=1), AMBIGUOUS), votes),
+        unusable={"missing": 2},
+        parts={
+            "train": part_of(20, len(classes), 0, seed=2, with_logits=False),
+            "calibration": part_of(16, len(classes), 3, seed=3),
+            "test": test,
+        },
+        epochs=(Epoch("head", 1, 0.7, 0.6, 0.65, 0.62, 3.0), Epoch("blocks", 1, 0.5, 0.7, 0.6, 0.66, 9.0)),
+        evaluation=evaluation,
+        seconds=12.0,
+    )
+    return dataclasses.replace(run, **changes)
+
+
+def report_of(run: TrainingRun, name: str) -> tuple[str, dict[str, Any], list[str]]:
+    uri = write_report(run, f"memory://report/{name}", attention_limit=12)
+    assert uri == f"memory://report/{name}/index.html"
+    folder = f"memory://report/{name}"
+    return read_bytes(uri).decode(), json.loads(read_bytes(f"{folder}/metrics.json")), list_names(folder)
+
+
+@pytest.fixture(scope="module")
+def written() -> tuple[str, dict[str, Any], list[str]]:
+    return report_of(run_of(), "plain")
+
+
+def test_one_page_holds_everything(written: tuple[str, dict[str, Any], list[str]]) -> None:
+    html, _, names = written
+    page = Page(html)
+    assert re.findall(r"<h2[^>]*>([^<]+)</h2>", html) == SECTIONS
+    assert all(source.startswith(("data:image/png;base64,", "#")) for source in page.sources)
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert page.tags.count("img") == page.tags.count("figcaption") == sum(name.endswith(".png") for name in names)
+    assert {"index.html", "metrics.json", "confusion_matrix.png", "attention_smooth.png"} <= set(names)
+
+
+def test_the_headline_is_what_the_metrics_say(written: tuple[str, dict[str, Any], list[str]]) -> None:
+    html, metrics, _ = written
+    text = Page(html).text
+    assert metrics["test"]["accuracy"] == 19 / 24
+    assert "79.2%" in text
+    low, high = metrics["test"]["accuracy_interval"]
+    assert f"{100 * low:.1f}–{100 * high:.1f}%" in text
+    low, high = metrics["test"]["ece_interval"]
+    assert low <= metrics["test"]["ece"] <= high
+    assert "Only 24 galaxies were held out" in text
+    assert metrics["checkpoint_id"] == "feedbeef"
+    assert "feedbeef" in text
+    assert metrics["unusable"] == {"missing": 2}
+    assert sum(metrics["split"]["test"].values()) == 24
+    assert metrics["test"]["review"]["kept"] + round(24 * metrics["test"]["review"]["reviewed_share"]) == 24
+    assert [target["accuracy"] for target in metrics["test"]["review_for_accuracy"]] == [0.95, 0.98]
+
+
+def test_what_comes_from_data_is_escaped_and_secrets_stay_out(
+    written: tuple[str, dict[str, Any], list[str]],
+) -> None:
+    html, metrics, _ = written
+    assert "<script>" not in html
+    assert "&lt;script&gt;alert(1)" in html
+    assert "secret" not in html
+    assert "sig=abc" not in html
+    assert "secret" not in json.dumps(metrics)
+
+
+def test_three_classes_one_never_predicted() -> None:
+    run = run_of(("smooth", "featured", "artifact"), galaxies=12, wrong=0)
+    test = run.parts["test"]
+    test.logits[:, 2] = -9
+    run = dataclasses.replace(run, evaluation=evaluate(test.logits, test.labels, 1.5, 0.95))
+    html, metrics, names = report_of(run, "three")
+    assert metrics["test"]["classes"]["artifact"]["precision"] is None
+    assert metrics["test"]["classes"]["artifact"]["recall"] == 0
+    assert "attention_artifact.png" in names
+    assert not re.search(r"\bnan\b", Page(html).text)
+
+
+def test_no_mistakes_few_galaxies_no_calibration_logits_no_epochs() -> None:
+    run = run_of(galaxies=10, wrong=0, epochs=())
+    run = dataclasses.replace(run, parts={**run.parts, "calibration": part_of(8, 2, 0, seed=4, with_logits=False)})
+    html, metrics, names = report_of(run, "perfect")
+    text = Page(html).text
+    assert "No prediction on the test galaxies is wrong" in text
+    assert "cannot be said" in text
+    assert "worst_mistakes.png" not in names
+    assert metrics["test"]["median_confidence"]["wrong"] is None
+    assert metrics["test"]["review_for_accuracy"][0]["foresight"] is None
+    assert not re.search(r"\bnan\b", text)
+
+
+def test_an_accuracy_out_of_reach_is_said_to_be() -> None:
+    run = run_of(galaxies=20, wrong=20)
+    assert all(target.hindsight is None for target in find(run).targets)
+    assert "not reached" in Page(confidence_section(run, find(run), Album())).text
+
+
+@pytest.mark.parametrize(
+    ("inside", "ratio", "words"),
+    [
+        ((-0.1, 0.1), (-1, 1), "do not demonstrably look elsewhere"),
+        ((0.1, 0.2), (0.1, 1), "look elsewhere, less at the galaxy"),
+        ((-0.2, -0.1), (-2, -1), "look elsewhere, more at the galaxy"),
+        ((-0.1, 0.1), (0.1, 1), "less concentrated on the galaxy for its size"),
+        ((0.1, 0.2), (-1, 1), "galaxies are smaller"),
+        ((0.1, 0.2), (-2, -1), "galaxies are smaller"),
+    ],
+)
+def test_the_verdict_follows_the_figures(inside: tuple[float, float], ratio: tuple[float, float], words: str) -> None:
+    groups = {"all": (AttentionGroup(200, 0.6, 0.3, 2.0), AttentionGroup(40, 0.5, 0.2, 1.9))}
+    verdict = attention_verdict(AttentionFindings(240, groups, sum(inside) / 2, inside, sum(ratio) / 2, ratio))
+    assert words in verdict
+    assert "0.60 for correct and 0.50 for wrong" in verdict
+    few = {"all": (AttentionGroup(200, 0.6, 0.3, 2.0), AttentionGroup(9, 0.5, 0.2, 1.9))}
+    assert "cannot be said" in attention_verdict(AttentionFindings(209, few, 0.1, inside, 0.1, ratio))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _clean_memory() -> Any:
+    yield
+    fsspec.filesystem("memory").rm("/report", recursive=True)

@@ -1,0 +1,76 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from galaxy_batch.errors import InputError
+from galaxy_batch.model.checkpoint import load_checkpoint
+from galaxy_batch.settings import parse_config
+from galaxy_batch.synthetic.survey import SurveyFiles, write_survey
+from train.config import TrainConfig
+from train.run import train_model
+
+
+@pytest.fixture(scope="module")
+def voted(tmp_path_factory: pytest.TempPathFactory) -> SurveyFiles:
+    return write_survey(tmp_path_factory.mktemp("voted"), galaxies=120, seed=21, defects={"missing": 1, "truncated": 2})
+
+
+def config_for(voted: SurveyFiles, output: Path, *overrides: str) -> TrainConfig:
+    values: dict[str, Any] = {
+        "output_uri": str(output),
+        "galaxies": {"uri": str(voted.votes), "id_column": "GalaxyID", "uri_template": "images/{GalaxyID}.jpg"},
+        "network": {"architecture": "test_efficientnet", "weights": "random", "size_px": 32},
+        "fit": {
+            "head": {"epochs": 1, "learning_rate": 1e-3},
+            "blocks": {"epochs": 1, "learning_rate": 1e-3, "blocks": 9},
+        },
+        "split": {"calibration_fraction": 0.25},
+    }
+    return parse_config(TrainConfig, values, overrides)
+
+
+def test_a_run_writes_a_checkpoint_that_describes_itself(voted: SurveyFiles, tmp_path: Path) -> None:
+    summary = train_model(config_for(voted, tmp_path))
+    checkpoint, model = load_checkpoint(summary["checkpoint_uri"])
+    assert model.familiarity is not None
+    assert checkpoint.spec.classes == ("smooth", "featured")
+    assert checkpoint.label_rule["threshold"] == 0.6
+    assert checkpoint.accuracy == summary["accuracy"]
+    assert checkpoint.ece == summary["ece"]
+    assert 0 < checkpoint.min_confidence <= 1
+    assert 0 < checkpoint.max_unfamiliarity < 1000
+    assert 0 <= checkpoint.max_instability <= 0.5, "from more views than the model's one, for who asks for it"
+    assert checkpoint.training["network"]["weights"] == "random"
+    metrics = json.loads((Path(summary["report_uri"]).parent / "metrics.json").read_text())
+    assert metrics["checkpoint_id"] == checkpoint.checkpoint_id
+    assert set(metrics["test"]["flagged"]) == {"LOW_CONFIDENCE", "UNFAMILIAR", "any of them"}
+    assert set(metrics["test"]["caught_by_review"]) >= {"reviewed", "confidence", "unfamiliarity"}
+    assert sum(metrics["galaxies"].values()) == 120
+    used = sum(sum(part.values()) for part in metrics["split"].values())
+    assert used + sum(metrics["unusable"].values()) == metrics["galaxies"]["smooth"] + metrics["galaxies"]["featured"]
+    assert str(tmp_path) not in json.dumps(checkpoint.training)
+
+
+def test_the_same_run_makes_the_same_checkpoint(voted: SurveyFiles, tmp_path: Path) -> None:
+    first = train_model(config_for(voted, tmp_path / "a"))
+    again = train_model(config_for(voted, tmp_path / "b"))
+    other = train_model(config_for(voted, tmp_path / "c", "fit.seed=5"))
+    assert first["checkpoint_id"] == again["checkpoint_id"] != other["checkpoint_id"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("labels.table=gz2", "no such column"),
+        ("labels.threshold=0.4", "must be between 0.5 and 1"),
+        ("network.weights=/nowhere.pth", "no such file"),
+        ("network.architecture=efficientnet_z9", "timm has no such model"),
+        ("network.std=[0,1,1]", "three numbers each"),
+        ("labels.threshold=1.0", "too few"),
+    ],
+)
+def test_each_mistake_is_named(voted: SurveyFiles, tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        train_model(config_for(voted, tmp_path, override))

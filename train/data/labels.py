@@ -1,0 +1,136 @@
+"""Votes of volunteers to labels at a threshold."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from galaxy_batch.errors import InputError
+from train.config import LabelConfig
+
+__all__ = ["AMBIGUOUS", "Labels", "Question", "label_votes", "question_of"]
+
+AMBIGUOUS = -1
+"""Label of a galaxy on which the volunteers did not agree."""
+
+_SUM_TOLERANCE = 0.01  # published fractions are rounded to three digits
+_SHOWN = 5  # galaxies named in an error
+
+_GZ2_ANSWERS = {"smooth": "a01_smooth", "featured": "a02_features_or_disk", "artifact": "a03_star_or_artifact"}
+_COUNTED_ANSWERS = {"smooth": "smooth", "featured": "featured-or-disk", "artifact": "artifact"}
+
+
+@dataclass(frozen=True)
+class Question:
+    """The columns of the question "smooth, or features?" in a table."""
+
+    classes: Mapping[str, str]
+    """Vote column of each class, in order."""
+    others: tuple[str, ...] = ()
+    """Vote columns of the answers that are no class."""
+    counts: bool = False
+    """Numbers of votes, not fractions."""
+    sums_to_one: bool = True
+    """False for debiased fractions, each of which is corrected by itself: in Willett et al. 2013, table 5, their
+    sum is between 0.67 and 1.46."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.classes.values(), *self.others)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """One label per galaxy, and the votes behind it."""
+
+    classes: tuple[str, ...]
+    label: npt.NDArray[np.int64]
+    """``(N,)``: position in `classes`, or AMBIGUOUS."""
+    votes: npt.NDArray[np.float64]
+    """``(N, classes)``: fraction of the volunteers for each class."""
+
+    def shares(self) -> npt.NDArray[np.float64]:
+        """``(N, classes)``: the votes among the classes alone, summing to 1; even where nobody chose any of them."""
+        total = self.votes.sum(axis=1, keepdims=True)
+        even = np.full_like(self.votes, 1 / len(self.classes))
+        shares: npt.NDArray[np.float64] = np.divide(self.votes, total, out=even, where=total > 0)
+        return shares
+
+    def counts(self) -> Mapping[str, int]:
+        """Galaxies of each class, and the ambiguous ones."""
+        counts = {name: int((self.label == number).sum()) for number, name in enumerate(self.classes)}
+        return {**counts, "ambiguous": int((self.label == AMBIGUOUS).sum())}
+
+
+def question_of(config: LabelConfig) -> Question:
+    """The vote columns that a config stands for."""
+    if config.table == "columns":
+        return Question(config.columns, config.other_columns, config.counts)
+    if config.table == "kaggle":
+        answers = {"smooth": "Class1.1", "featured": "Class1.2", "artifact": "Class1.3"}
+    elif config.table == "gz2":
+        answers = {k: f"t01_smooth_or_features_{v}_{config.votes}" for k, v in _GZ2_ANSWERS.items()}
+    else:
+        answers = {k: f"{config.question}_{v}" for k, v in _COUNTED_ANSWERS.items()}
+    classes = answers if config.artifact_class else {k: answers[k] for k in ("smooth", "featured")}
+    return Question(
+        classes,
+        others=() if config.artifact_class else (answers["artifact"],),
+        counts=config.table == "galaxy-datasets",
+        sums_to_one=not (config.table == "gz2" and config.votes == "debiased"),
+    )
+
+
+def label_votes(table: pa.Table, config: LabelConfig) -> Labels:
+    """Label each galaxy with the class that at least `threshold` of the volunteers chose.
+
+    Args:
+        table: one row per galaxy, with `object_id` and the vote columns.
+        config: whose columns, and the threshold.
+
+    Raises:
+        InputError: votes that cannot be right: missing, negative, over 1, not summing to about 1. Names galaxies.
+    """
+    question = question_of(config)
+    numbers = np.stack([_numbers(table, name) for name in question.columns], axis=1)
+    fractions = _fractions_of(numbers) if question.counts else numbers
+    _check(table, numbers, fractions, question)
+    votes = fractions[:, : len(question.classes)]
+    clear = votes.max(axis=1) >= config.threshold
+    return Labels(tuple(question.classes), np.where(clear, votes.argmax(axis=1), AMBIGUOUS), votes)
+
+
+def _numbers(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
+    try:
+        values: npt.NDArray[np.float64] = table[name].cast(pa.float64()).to_numpy()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise InputError("labels.columns", name, f"of type {table[name].type}: votes are numbers") from None
+    return values
+
+
+def _fractions_of(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Counts by their sum; zeros where nobody voted, which makes an ambiguous galaxy."""
+    total = counts.sum(axis=1, keepdims=True)
+    fractions: npt.NDArray[np.float64] = np.divide(counts, total, out=np.zeros_like(counts), where=total != 0)
+    return fractions
+
+
+def _check(
+    table: pa.Table, numbers: npt.NDArray[np.float64], fractions: npt.NDArray[np.float64], question: Question
+) -> None:
+    with np.errstate(invalid="ignore"):
+        right = ((fractions >= 0) & (fractions <= 1)).all(axis=1)
+        if question.sums_to_one and not question.counts:
+            right &= np.abs(fractions.sum(axis=1) - 1) <= _SUM_TOLERANCE
+    wrong = np.flatnonzero(~right)
+    if len(wrong):
+        ids = table["object_id"]
+        shown = "; ".join(f"{ids[int(r)]} has {np.round(numbers[r], 4).tolist()}" for r in wrong[:_SHOWN])
+        raise InputError(
+            "labels.columns",
+            list(question.columns),
+            f"{len(wrong)} galaxies have votes that are missing, negative, more than all, or do not sum to 1: {shown}",
+        )

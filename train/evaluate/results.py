@@ -1,0 +1,63 @@
+"""What a training run leaves behind for its report."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from galaxy_batch.model.checkpoint import Checkpoint
+from galaxy_batch.model.network import MorphologyModel
+from train.config import TrainConfig
+from train.data.labels import Labels
+from train.evaluate.evaluation import Evaluation
+from train.fit.fit import Epoch
+
+__all__ = ["PartResult", "TrainingRun"]
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """The galaxies of one part of the split (train, calibration or test) and what the model says of them."""
+
+    ids: tuple[str, ...]
+    """``(n,)``: object ids, as text."""
+    pixels: torch.Tensor
+    """``(n, 3, size_px, size_px)`` uint8: what the network sees."""
+    labels: npt.NDArray[np.int64]
+    """``(n,)``: position in the classes."""
+    votes: npt.NDArray[np.float64]
+    """``(n, classes)``: fraction of the volunteers for each class."""
+    logits: npt.NDArray[np.float64]
+    """``(n, classes)``, before the temperature; empty ``(0, classes)`` for galaxies that trained."""
+    unfamiliarity: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """``(n,)``, as in `MorphologyModel.answer`; empty where `logits` is."""
+    instability: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """``(n,)``, as in `MorphologyModel.answer`; empty where `logits` is."""
+    drawn_from: npt.NDArray[np.int64] | None = None
+    """``(all,)``: labels of the whole part, where the galaxies here are only a sample of it."""
+
+    @property
+    def all_labels(self) -> npt.NDArray[np.int64]:
+        """``(all,)``: labels of the whole part, whether or not all of it is here."""
+        return self.labels if self.drawn_from is None else self.drawn_from
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A finished training run."""
+
+    config: TrainConfig
+    checkpoint: Checkpoint
+    model: MorphologyModel
+    labels: Labels
+    """Of every galaxy of the label table, the ambiguous ones too."""
+    unusable: Mapping[str, int]
+    """Galaxies without a usable cutout, by status."""
+    parts: Mapping[str, PartResult]
+    """`train`, `calibration`, `test`."""
+    epochs: tuple[Epoch, ...]
+    evaluation: Evaluation
+    """Of the test galaxies."""
+    seconds: float

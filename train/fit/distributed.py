@@ -1,0 +1,203 @@
+"""The same fit on many workers, with Ray Train: when one dies, all start again from the last epoch.
+
+Each worker is a process that reads its own share of the training galaxies; gradients are averaged by
+DistributedDataParallel (NCCL between GPUs, Gloo between CPUs). The state after each epoch lies below the
+output, at any URI that all workers reach, and is removed when the fit is done. A job that died altogether and
+is run again goes on from there too, if it is the same training.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs
+import ray
+import ray.train
+import ray.train.torch
+import torch
+
+from galaxy_batch.config import RuntimeConfig
+from galaxy_batch.errors import InputError
+from galaxy_batch.model.network import MorphologyModel
+from galaxy_batch.runtime.workers import Workers, workers_for
+from galaxy_batch.storage.files import filesystem, join, remove_tree
+from train.config import TrainConfig
+from train.data.galaxies import Part, Rows, load_part, new_model, read_galaxies
+from train.data.labels import Labels
+from train.data.splits import split_galaxies
+from train.fit.fit import Epoch, fit
+from train.fit.phases import World
+
+__all__ = ["SharedFit", "fit_on_workers"]
+
+logger = logging.getLogger(__name__)
+
+_DEATHS = 3  # of workers, before the fit gives up; a preempted node does not count
+_STATE = "state.pt"
+
+
+@dataclasses.dataclass(frozen=True)
+class SharedFit:
+    """What the workers report when they are done."""
+
+    epochs: list[Epoch]
+    """Loss and accuracy are those of the first worker's galaxies."""
+    rows: Rows
+    """Of the galaxy table: the galaxies that trained, in its order."""
+    unusable: dict[str, int]
+    """How many galaxies could not train, by status."""
+
+
+def fit_on_workers(config: TrainConfig, model: MorphologyModel, galaxies: pa.Table, labels: Labels) -> SharedFit:
+    """Train the model in place on `config.workers` processes of the Ray that runs, one GPU each where it has GPUs.
+
+    Args:
+        config: of the whole run; the workers read galaxies and pixels by themselves.
+        model: as built from the config.
+        galaxies: the galaxy table.
+        labels: of the galaxy table.
+
+    Raises:
+        InputError: Ray has fewer GPUs than there are workers.
+        ray.train.TrainingFailedError: workers died more often than is put up with, or an error was raised in one.
+    """
+    workers = _reserve(config)
+    uri = join(config.output_uri, "training")
+    store, folder = filesystem(uri)
+    trainer = ray.train.torch.TorchTrainer(
+        _fit_share,
+        train_loop_config={
+            "config": dataclasses.replace(config, threads=config.threads or workers.threads),
+            "device": workers.device,
+        },
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=config.workers,
+            use_gpu=workers.device == "cuda",
+            resources_per_worker={"CPU": workers.actor_cpus},
+        ),
+        run_config=ray.train.RunConfig(
+            name=_run_name(config, model, galaxies, labels),
+            storage_path=folder,
+            storage_filesystem=pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(store)),
+            failure_config=ray.train.FailureConfig(max_failures=_DEATHS),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+        ),
+    )
+    logger.info("training on %d workers (%s), %g CPUs each", config.workers, workers.device, workers.actor_cpus)
+    with _own_interrupts():
+        result = trainer.fit()
+    epochs = []
+    store.invalidate_cache()  # others wrote
+    if result.checkpoint is not None:
+        state = _read_state(result.checkpoint)
+        model.load_state_dict(state["model"])
+        epochs = [Epoch(**epoch) for epoch in state["epochs"]]
+    model.requires_grad_(True).eval()
+    remove_tree(uri)
+    return SharedFit(epochs, **result.return_value)
+
+
+def _fit_share(arguments: dict[str, Any]) -> dict[str, Any]:
+    """What runs in each worker: its share of the galaxies, the whole fit."""
+    config: TrainConfig = arguments["config"]
+    context = ray.train.get_context()
+    world = World(context.get_world_rank(), context.get_world_size())
+    logging.getLogger().setLevel(logging.WARNING)  # Ray Train sets all to INFO, and tells of each report in full
+    logging.getLogger("train").setLevel(logging.WARNING if world.rank else logging.INFO)
+    torch.set_num_threads(config.threads or 1)
+    # Not Ray's device in any case: on a machine with GPUs it names one even for a worker that has none.
+    device = ray.train.torch.get_device() if arguments["device"] == "cuda" else torch.device("cpu")
+    galaxies, labels = read_galaxies(config)
+    split = split_galaxies(galaxies["object_id"], config.split)
+    share = load_part(config, galaxies, labels, split.train[world.rank :: world.size], learns=True)
+    calibration = load_part(config, galaxies, labels, split.calibration, learns=False)
+    model = new_model(config, labels).to(device)
+    fit(model, share.examples, calibration.examples, config.fit, device, world, _TrainStore(world))
+    return _together(share, world)
+
+
+class _TrainStore:
+    """Keeps the state of a fit with Ray Train: the first worker writes it, all wait until it is safe."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def restore(self) -> dict[str, Any] | None:
+        """The last state that is safe; None at the start."""
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            return None
+        state = _read_state(checkpoint)
+        last = Epoch(**state["epochs"][-1])
+        logger.info("going on after %s %d", last.phase, last.number)
+        return state
+
+    def save(self, state: dict[str, Any], epoch: Epoch) -> None:
+        """Keep the state after an epoch."""
+        checkpoint = None
+        with tempfile.TemporaryDirectory() as folder:
+            if self.world.rank == 0:
+                torch.save(state, Path(folder, _STATE))
+                checkpoint = ray.train.Checkpoint.from_directory(folder)
+            ray.train.report(dataclasses.asdict(epoch), checkpoint=checkpoint)
+        # `report` only queues what was uploaded, and a queue dies with its process: ask until it is on record.
+        ray.train.get_all_reported_checkpoints(consistency_mode=ray.train.CheckpointConsistencyMode.COMMITTED)
+
+
+def _read_state(checkpoint: ray.train.Checkpoint) -> dict[str, Any]:
+    with checkpoint.as_directory() as folder:
+        state: dict[str, Any] = torch.load(Path(folder, _STATE), map_location="cpu", weights_only=True)
+    return state
+
+
+def _together(share: Part, world: World) -> dict[str, Any]:
+    """Rows and unusable galaxies of all workers' shares: the fields of `SharedFit`."""
+    shares: list[Any] = [None] * world.size
+    torch.distributed.all_gather_object(shares, (share.rows, share.unusable))
+    unusable: dict[str, int] = {}
+    for _, counts in shares:
+        for status, count in counts.items():
+            unusable[status] = unusable.get(status, 0) + count
+    return {"rows": np.sort(np.concatenate([rows for rows, _ in shares])), "unusable": unusable}
+
+
+def _reserve(config: TrainConfig) -> Workers:
+    """What each worker gets of the cluster; some of each CPU stays free for Ray's own tasks."""
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    if config.device != "cpu" and gpus < config.workers and (gpus or config.device == "cuda"):
+        raise InputError("workers", config.workers, f'each takes a GPU, and Ray has {gpus}; or set device = "cpu"')
+    return workers_for(RuntimeConfig(actors=config.workers, device=config.device), config.workers)
+
+
+def _run_name(config: TrainConfig, model: MorphologyModel, galaxies: pa.Table, labels: Labels) -> str:
+    """Hash of all that makes this training: another one never goes on from its states."""
+    digest = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode())
+    digest.update(f"{version('ray')} {version('torch')}".encode())
+    digest.update("\n".join(map(str, galaxies["object_id"].to_pylist())).encode())
+    digest.update(labels.label.tobytes() + labels.votes.tobytes())
+    for tensor in model.state_dict().values():
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _own_interrupts() -> Iterator[None]:
+    """Ray Train takes Ctrl-C for itself and does not give it back."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)

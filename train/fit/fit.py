@@ -1,0 +1,152 @@
+"""The two-phase fit: first the linear head, then the last blocks too."""
+
+import logging
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+
+from galaxy_batch.model.network import MorphologyModel
+from train.config import FitConfig, Phase
+from train.fit.frozen_features import Examples, FrozenFeatures
+from train.fit.layers import Layers
+from train.fit.phases import FORWARD_BATCH, PhaseRun, World, answering_head
+
+__all__ = ["Epoch", "EpochStore", "NoStore", "fit", "predict_answers", "predict_logits"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass over the training galaxies came to."""
+
+    phase: str
+    """`head` or `blocks`."""
+    number: int
+    """From 1, within the phase."""
+    loss: float
+    accuracy: float
+    """On the training galaxies, as they were seen; the class with most votes counts as the right one."""
+    calibration_loss: float
+    calibration_accuracy: float
+    seconds: float
+
+
+class EpochStore(Protocol):
+    """Keeps the state of a fit after each epoch, so that a fit that died goes on from the last one."""
+
+    def restore(self) -> dict[str, Any] | None:
+        """The last state that was saved; None at the start."""
+
+    def save(self, state: dict[str, Any], epoch: Epoch) -> None:
+        """Keep the state after an epoch. Called on every worker; one of them need keep it."""
+
+
+class NoStore:
+    """Keeps nothing."""
+
+    def restore(self) -> None:
+        """There is never a state."""
+
+    def save(self, state: dict[str, Any], epoch: Epoch) -> None:
+        """Nothing is kept."""
+
+
+def fit(
+    model: MorphologyModel,
+    train: Examples,
+    calibration: Examples,
+    config: FitConfig,
+    device: torch.device,
+    world: World = World(),  # noqa: B008 - frozen
+    store: EpochStore = NoStore(),  # noqa: B008 - without state
+) -> list[Epoch]:
+    """Train the model in place, and give the course of both phases.
+
+    Args:
+        model: as built, on `device`; its head is trained from its random start.
+        train: the galaxies to learn from; each worker its own.
+        calibration: galaxies that are only watched, after each epoch.
+        config: phases and optimiser.
+        device: where to train.
+        world: this worker, when several train together (an initialised `torch.distributed` group is needed).
+        store: keeps the state after each epoch.
+    """
+    layers = Layers(model)
+    if config.batch_norm == "eval":
+        layers.fold_batch_norms()
+    features = FrozenFeatures(layers, train.pixels, config, device)
+    torch.manual_seed(config.seed + 1)
+    auxiliary = answering_head(layers.features, sum(config.auxiliary_sizes)).to(device)
+    galaxies = _most_galaxies(len(train.targets), world, device)
+    state = store.restore() or {"epochs": [], "model": None}
+    epochs = [Epoch(**epoch) for epoch in state["epochs"]]
+    if state["model"] is not None:
+        model.load_state_dict(state["model"])
+        auxiliary.load_state_dict(state["auxiliary"])
+    for name, phase in (("head", config.head), ("blocks", config.blocks)):
+        done = sum(epoch.phase == name for epoch in epochs)
+        if done >= phase.epochs or (name == "head" and any(e.phase == "blocks" for e in epochs)):
+            continue
+        layers.set_learning(phase.blocks, config.batch_norm == "train")
+        run = PhaseRun(layers, phase, auxiliary, config, device, world, galaxies)
+        if done:
+            run.load(state["run"])
+        for number in range(done + 1, phase.epochs + 1):
+            started = time.monotonic()
+            loss, accuracy = run.epoch(train, features, number)
+            if number == phase.epochs:
+                run.finish(train, features)
+            watched = _watch(run.current_model(), calibration, device)
+            layers.set_learning(phase.blocks, config.batch_norm == "train")
+            epochs.append(Epoch(name, number, loss, accuracy, *watched, round(time.monotonic() - started, 3)))
+            _log(epochs[-1], phase)
+            parts = {"model": model.state_dict(), "auxiliary": auxiliary.state_dict(), "run": run.state()}
+            store.save({"epochs": [asdict(epoch) for epoch in epochs], **parts}, epochs[-1])
+    model.requires_grad_(True).eval()
+    return epochs
+
+
+@torch.inference_mode()
+def predict_logits(model: MorphologyModel, pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Logits ``(N, classes)``, float32 on the CPU, of uint8 pixels ``(N, 3, size, size)``."""
+    model.eval()
+    batches = torch.split(pixels, FORWARD_BATCH)
+    return torch.cat([model(batch.to(device)).float().cpu() for batch in batches])
+
+
+@torch.inference_mode()
+def predict_answers(model: MorphologyModel, pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Logits, unfamiliarity, instability ``(N, classes + 2)``, as `MorphologyModel.answer` gives them, on the CPU."""
+    model.eval()
+    return torch.cat([model.answer(batch.to(device)).float().cpu() for batch in torch.split(pixels, FORWARD_BATCH)])
+
+
+def _most_galaxies(count: int, world: World, device: torch.device) -> int:
+    """The largest shard of all workers: each does as many steps, or the others would wait for it for ever."""
+    most = torch.tensor(count, device=device)
+    if world.size > 1:
+        torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
+    return int(most)
+
+
+def _watch(model: MorphologyModel, examples: Examples, device: torch.device) -> tuple[float, float]:
+    if not len(examples.targets):
+        return float("nan"), float("nan")
+    with torch.inference_mode():
+        layers = Layers(model.eval())
+        batches = torch.split(examples.pixels, FORWARD_BATCH)
+        logits = torch.cat([layers.head(layers.frozen(batch.to(device), 0)).float().cpu() for batch in batches])
+    right = (logits.argmax(1) == examples.targets.argmax(1)).float().mean()
+    return float(F.cross_entropy(logits, examples.targets)), float(right)
+
+
+def _log(epoch: Epoch, phase: Phase) -> None:
+    logger.info(
+        "%s %d/%d: loss %.4f, accuracy %.4f; calibration galaxies: loss %.4f, accuracy %.4f (%.0f s)",
+        epoch.phase, epoch.number, phase.epochs, epoch.loss, epoch.accuracy,
+        epoch.calibration_loss, epoch.calibration_accuracy, epoch.seconds,
+    )  # fmt: skip

@@ -1,0 +1,113 @@
+"""A backbone as a row of blocks, so that what is frozen can be computed once and kept."""
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+import torch
+from timm.models.efficientnet import EfficientNet
+from torch import nn
+
+from galaxy_batch.model.network import MorphologyModel, normalise
+
+__all__ = ["Layers"]
+
+
+class Layers:
+    """A model in order: stages (stem and blocks), pooling, linear head.
+
+    EfficientNets are taken apart block by block; of any other timm model the whole feature extractor is one block.
+    """
+
+    def __init__(self, model: MorphologyModel) -> None:
+        self.model = model
+        net = model.backbone
+        self.head: nn.Module = net.get_classifier()  # type: ignore[operator]
+        self.features: int = net.num_features  # type: ignore[assignment]
+        if isinstance(net, EfficientNet):
+            blocks: list[nn.Module] = list(net.blocks)
+            self.stages: list[nn.Module] = [nn.Sequential(net.conv_stem, net.bn1), *blocks]
+            self.pooling: nn.Module = nn.Sequential(net.conv_head, net.bn2, net.global_pool)
+        else:
+            self.stages, self.pooling = [_Features(net)], _Pooling(net)
+        self.folded = False
+
+    @torch.no_grad()
+    def fold_batch_norms(self) -> None:
+        """Move the frozen scale of each batch norm into the convolution before it; what the network computes stays.
+
+        A batch norm with fixed statistics is a scale and a shift of the convolution's output. Left apart, the same
+        step of the optimiser means something else in each channel, by that channel's scale. The scale is then one,
+        and does not learn; the shift does. Only for EfficientNets, where every
+        batch norm stands right behind its convolution.
+        """
+        if not isinstance(self.model.backbone, EfficientNet):
+            return
+        for parent in (module for stage in [*self.stages, self.pooling] for module in stage.modules()):
+            children = list(parent.children())
+            for conv, norm in pairwise(children):
+                if not isinstance(conv, nn.Conv2d) or not isinstance(norm, nn.modules.batchnorm._BatchNorm):
+                    continue
+                assert norm.running_mean is not None
+                assert norm.running_var is not None
+                scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+                conv.weight.mul_(scale.view(-1, 1, 1, 1))
+                norm.bias.sub_(norm.running_mean * scale)
+                norm.running_mean.zero_()
+                norm.running_var.fill_(1 - norm.eps)
+                norm.weight.fill_(1)
+                self.folded = True
+
+    def frozen(self, pixels: torch.Tensor, blocks: int) -> torch.Tensor:
+        """uint8 pixels ``(N, 3, h, w)`` through everything before the last `blocks` blocks; before the head for 0."""
+        values = normalise(pixels, self.model.spec.mean, self.model.spec.std)
+        return _run(values, [*self.stages, self.pooling] if not blocks else self.stages[: self._first(blocks)])
+
+    def pooled(self, activations: torch.Tensor, blocks: int) -> torch.Tensor:
+        """What `frozen` gave for so many blocks, through those blocks and the pooling: ``(N, features)``."""
+        return _run(activations, self.upper(blocks))
+
+    def upper(self, blocks: int) -> list[nn.Module]:
+        """The modules between `frozen` and the head: the last `blocks` blocks and the pooling; none for 0."""
+        return [*self.stages[self._first(blocks) :], self.pooling] if blocks else []
+
+    def set_learning(self, blocks: int, batch_norm_train: bool) -> None:
+        """Freeze all but the last `blocks` blocks and the head."""
+        self.model.requires_grad_(False).eval()
+        learning = [*self.upper(blocks), self.head]
+        for module in learning:
+            module.requires_grad_(True).train()
+            for inner in module.modules():
+                if isinstance(inner, nn.modules.batchnorm._BatchNorm) and not batch_norm_train:
+                    inner.eval()
+                    if self.folded:
+                        inner.weight.requires_grad_(False)
+
+    def _first(self, blocks: int) -> int:
+        """The first stage that learns; asked for every block or more, the stem learns too."""
+        return 0 if blocks >= len(self.stages) - 1 else len(self.stages) - blocks
+
+
+def _run(values: torch.Tensor, modules: Iterable[nn.Module]) -> torch.Tensor:
+    for module in modules:
+        values = module(values)
+    return values
+
+
+class _Features(nn.Module):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.net.forward_features(values)  # type: ignore[operator]
+        return features
+
+
+class _Pooling(nn.Module):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        pooled: torch.Tensor = self.net.forward_head(values, pre_logits=True)  # type: ignore[operator]
+        return pooled

@@ -1,0 +1,185 @@
+"""One phase of a fit: the part of the model that learns, its optimiser and schedule, and its averaged weights."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from galaxy_batch.model.network import MorphologyModel
+from train.config import FitConfig, Phase
+from train.fit.frozen_features import Examples, FrozenFeatures
+from train.fit.layers import Layers
+
+__all__ = ["FORWARD_BATCH", "PhaseRun", "World", "answering_head"]
+
+FORWARD_BATCH = 64
+"""Galaxies at a time where nothing is learned."""
+_WARM_UP = 0.1  # share of a cosine schedule in which the learning rate rises
+
+
+@dataclass(frozen=True)
+class World:
+    """Which worker this is, of how many that train one model together."""
+
+    rank: int = 0
+    size: int = 1
+
+
+class _NoAnswers(nn.Module):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features[:, :0]
+
+
+def answering_head(features: int, answers: int) -> nn.Module:
+    """The second head, which predicts the answers to the auxiliary questions; without any it gives ``(N, 0)``."""
+    return nn.Linear(features, answers) if answers else _NoAnswers()
+
+
+class _LearningPart(nn.Module):
+    """The blocks that learn, the head, and a second head for the auxiliary questions; one module, as DDP wants it."""
+
+    def __init__(self, layers: Layers, phase: Phase, auxiliary: nn.Module) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*layers.upper(phase.blocks))
+        self.head, self.auxiliary = layers.head, auxiliary
+
+    def forward(self, activations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = self.blocks(activations)
+        return self.head(features), self.auxiliary(features)
+
+
+class PhaseRun:
+    """Optimiser, schedule and averaged weights of one phase."""
+
+    def __init__(
+        self,
+        layers: Layers,
+        phase: Phase,
+        auxiliary: nn.Module,
+        config: FitConfig,
+        device: torch.device,
+        world: World,
+        galaxies: int,
+    ) -> None:
+        self.model, self.phase, self.config, self.device, self.world = layers.model, phase, config, device, world
+        part = _LearningPart(layers, phase, auxiliary)
+        self.part: nn.Module = DistributedDataParallel(part) if world.size > 1 else part
+        self.optimiser = torch.optim.AdamW(_parameter_groups(part, config.weight_decay), lr=phase.learning_rate)
+        self.galaxies, self.batch_size = galaxies, max(2, config.batch_size // world.size)
+        total = -(-galaxies // self.batch_size) * phase.epochs
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser, lambda step: 1.0 if config.schedule == "constant" else _cosine(step, total)
+        )
+        self.averaged: AveragedModel | None = None
+        if config.averaging and phase.blocks:
+            average = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]
+            self.averaged = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
+
+    def epoch(self, train: Examples, features: FrozenFeatures, number: int) -> tuple[float, float]:
+        """One pass over the galaxies: mean loss, and share of galaxies whose leading class was predicted."""
+        losses, right, seen = 0.0, 0, 0
+        order = np.random.default_rng((self.config.seed, self.phase.blocks, number, self.world.rank))
+        rows_in_order = np.resize(order.permutation(len(train.targets)), self.galaxies)
+        for rows in _batches(rows_in_order, self.batch_size):
+            activations = features.batch(rows, number - 1, self.phase)
+            targets, answers = train.targets[rows].to(self.device), train.answers[rows].to(self.device)
+            with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+                logits, others = self.part(activations)
+            loss = F.cross_entropy(logits.float(), targets)
+            loss = loss + self.config.auxiliary_weight * _answers_loss(
+                others.float(), answers, self.config.auxiliary_sizes
+            )
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step()
+            self.schedule.step()
+            if self.averaged is not None:
+                self.averaged.update_parameters(self.model)
+            losses += float(loss.detach()) * len(rows)
+            right += int((logits.argmax(1) == targets.argmax(1)).sum())
+            seen += len(rows)
+        return losses / seen, right / seen
+
+    def current_model(self) -> MorphologyModel:
+        """The model as it would be used now: with averaged weights where they are averaged."""
+        if self.averaged is None:
+            return self.model
+        averaged = self.averaged.module
+        assert isinstance(averaged, MorphologyModel)
+        return averaged
+
+    def finish(self, train: Examples, features: FrozenFeatures) -> None:
+        """Averaged weights become the model's own, with the batch statistics that belong to them."""
+        if self.averaged is None:
+            return
+        self.model.load_state_dict(self.current_model().state_dict())
+        if self.config.batch_norm == "train":
+            self._measure_batch_norms(train, features)
+            self.averaged.module.load_state_dict(self.model.state_dict())
+
+    @torch.no_grad()
+    def _measure_batch_norms(self, train: Examples, features: FrozenFeatures) -> None:
+        """Statistics over all training galaxies: those seen on the way are of other weights (Izmailov et al. 2018)."""
+        norms = [
+            module
+            for module in self.part.modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
+        ]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean over all batches
+        for rows in _batches(np.arange(len(train.targets)), FORWARD_BATCH):
+            self.part(features.batch(rows, 0, self.phase))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+    def state(self) -> dict[str, Any]:
+        """What is needed, beside the weights, to go on after this epoch."""
+        averaged = None if self.averaged is None else self.averaged.state_dict()
+        return {"optimiser": self.optimiser.state_dict(), "schedule": self.schedule.state_dict(), "averaged": averaged}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+
+
+def _parameter_groups(part: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    parameters = [p for p in part.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _batches(order: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Batches of an epoch; a last batch of one galaxy is left out, since batch norm cannot learn from it."""
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        if len(rows) > 1 or len(order) == 1:
+            yield rows
+
+
+def _answers_loss(logits: torch.Tensor, answers: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
+    """Cross entropy of each question's answers, weighted by the share of volunteers who reached the question."""
+    total = logits.new_zeros(())
+    questions = zip(logits.split(sizes, 1), answers.split(sizes, 1), strict=True)  # type: ignore[no-untyped-call]
+    for scores, fractions in questions:
+        total = total - (fractions * F.log_softmax(scores, dim=1)).sum(dim=1).mean()
+    return total
+
+
+def _cosine(step: int, total: int) -> float:
+    """Factor of the learning rate: a linear rise, then half a cosine down to zero (Loshchilov & Hutter 2017)."""
+    return min(1.0, (step + 1) / (total * _WARM_UP)) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
