@@ -111,7 +111,12 @@ def test_folders_import_only_what_the_table_allows() -> None:
 
 
 def test_the_readme_says_what_is_in_each_folder() -> None:
-    table = (REPOSITORY / "README.md").read_text().partition("| folder of `galaxy_batch` |")[2].partition("\n\n")[0]
+    table = (
+        (REPOSITORY / "galaxy_batch" / "README.md")
+        .read_text()
+        .partition("| folder of `galaxy_batch` |")[2]
+        .partition("\n\n")[0]
+    )
     named = {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
     assert named == {path.parts[1] for path in MODULES if path.parts[0] == "galaxy_batch" and len(path.parts) > 2}
 

@@ -1,10 +1,12 @@
-"""What the README shows works: its paths exist, its commands parse; its recipes run in test_recipes.py."""
+"""What the documents show works: paths exist, commands parse; the query recipes run in test_recipes.py."""
 
 import importlib.util
 import re
 import shlex
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from galaxy_batch.compare.compare import CompareConfig
 from galaxy_batch.config import CatalogConfig, PackConfig
@@ -16,36 +18,55 @@ from jobs.release_report import ReleaseReportConfig
 from tests.conftest import REPOSITORY
 from train.config import TrainConfig
 
-README = (REPOSITORY / "README.md").read_text()
+DOCUMENTS = {
+    path: (REPOSITORY / path).read_text()
+    for path in (
+        "README.md", "galaxy_batch/README.md", "jobs/README.md", "train/README.md", "cluster/README.md",
+        "tests/README.md",
+    )
+}  # fmt: skip
+README, PACKAGE_README = DOCUMENTS["README.md"], DOCUMENTS["galaxy_batch/README.md"]
 
 
-def section(title: str) -> str:
+def section(title: str, text: str) -> str:
     """What stands below a heading of the second level."""
-    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", README, re.DOTALL | re.MULTILINE)
-    assert found, f"no section {title}"
-    return found[1]
+    match = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    assert match, f"no section {title}"
+    return match[1]
 
 
-def blocks(language: str, text: str = README) -> list[str]:
-    """The fenced blocks in a language; those of "Query it" are run by test_recipes.py."""
+def blocks(language: str, text: str) -> list[str]:
+    """The fenced blocks in a language."""
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-def test_commands_name_jobs_and_files_that_are_there() -> None:
-    commands = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
-    assert any("jobs.demo" in command for command in commands)
-    assert any(command.endswith("uv run pytest -n 2") for command in commands)
+def test_the_readme_is_short() -> None:
+    assert len(README.encode()) <= 7000
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_commands_name_jobs_and_files_that_are_there(path: str) -> None:
+    commands = [line for block in blocks("sh", DOCUMENTS[path]) for line in block.splitlines() if line.strip()]
+    assert commands or path == "galaxy_batch/README.md"
     for command in commands:
         for word in shlex.split(command):
-            if word.startswith("jobs."):
+            if word.startswith(("jobs.", "tests.")):
                 assert importlib.util.find_spec(word), command
-            elif "/" in word and "=" not in word:
+            elif "/" in word and "=" not in word and "://" not in word:
                 assert (REPOSITORY / word).exists(), command
 
 
-def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (REPOSITORY / target).exists() or target.startswith("http"), target
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_links_lead_somewhere(path: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", DOCUMENTS[path]):
+        assert target.startswith("http") or ((REPOSITORY / path).parent / target).exists(), target
+
+
+def test_every_job_has_a_section() -> None:
+    jobs = {path.stem for path in (REPOSITORY / "jobs").glob("*.py") if "run_job(" in path.read_text()}
+    jobs = jobs - {"command"} | {"benchmark"}
+    described = set(re.findall(r"^## (\w+)$", DOCUMENTS["jobs/README.md"], re.MULTILINE))
+    assert described == jobs
 
 
 def test_every_config_is_valid() -> None:
@@ -66,11 +87,11 @@ def test_every_config_is_valid() -> None:
 
 def test_the_tables_name_every_column_flag_and_status() -> None:
     for column in CATALOG_COLUMNS:
-        assert f"`{column.name}`" in README
+        assert f"`{column.name}`" in PACKAGE_README
     for flag in ReviewFlag:
-        assert f"{flag.value} {flag.name}" in README
+        assert f"| {flag.value} | {flag.name} |" in PACKAGE_README
     for status in Status:
-        assert f"`{status}`" in README
+        assert f"`{status}`" in PACKAGE_README
 
 
 def test_the_first_two_commands_do_everything() -> None:

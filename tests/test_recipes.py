@@ -1,8 +1,8 @@
-"""The recipes of the README's section "Query it", run as they stand on a published catalog, against brute force.
+"""The recipes of galaxy_batch/README.md, section "Query a catalog", run as they are written on a published catalog.
 
-A recipe is a statement of an `sql` block, or a `python` block that leaves its result in `found`. Its first line, a
-comment, is its title. A python recipe may use the names of those before it with the same library. In place of CATALOG,
-PHOTOMETRY.csv and s3://BUCKET stand the paths of what is made here.
+A recipe is a statement of an `sql` block, or a `python` block that assigns `result`. Its first line, a comment, is its
+title. A python recipe may use the names of previous ones with the same library. CATALOG, PHOTOMETRY.csv and s3://BUCKET
+are replaced by paths made here. Each result is compared with brute force over all rows.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from astropy.coordinates import SkyCoord
 from galaxy_batch.rows import ReviewFlag
 from tests.support.s3_server import S3
 from tests.support.skies import even_positions, publish_rows, read_catalog, sky_rows
-from tests.test_readme import blocks, section
+from tests.test_readme import PACKAGE_README, README, blocks, section
 
 COUNT = 3000
 CONE = SkyCoord(180 * u.deg, 0 * u.deg)
@@ -101,7 +101,7 @@ def sky_made(tmp_path_factory: pytest.TempPathFactory) -> Sky:
 
 def recipes() -> dict[str, tuple[str, str]]:
     """Language and text of each recipe, by its title."""
-    text = section("Query it")
+    text = section("Query a catalog", PACKAGE_README)
     found = {}
     for block in blocks("sql", text):
         for statement in filter(str.strip, block.split(";")):
@@ -210,18 +210,18 @@ def lsdb_join(found: Any, sky: Sky) -> None:
 
 CHECKS: dict[str, Callable[[Any, Sky], None]] = {
     "DuckDB: count by class": sql_counts_by_class,
-    "DuckDB: the review queue, least certain first": sql_queue,
+    "DuckDB: rows to review, least confident first": sql_queue,
     "DuckDB: rows with one flag, here 32 = REPEATED_IMAGE": sql_one_flag,
     "DuckDB: review_flags as names": sql_names,
     "DuckDB: a cone search, 0.5 degrees around ra 180, dec 0": sql_cone,
     "DuckDB: a join with a photometric catalog, by id": sql_join,
-    "DuckDB on object storage: through fsspec's driver": counts_by_class,
+    "DuckDB on object storage: through the fsspec driver": counts_by_class,
     "pandas: confident and featured": pandas_confident,
-    "pandas: the review queue, with its reasons by name": pandas_queue,
+    "pandas: rows to review, with the names of their flags": pandas_queue,
     "pandas: a join with a photometric catalog, by id": pandas_join,
     "polars: count by class": polars_counts,
     "astropy: a cone search, with units and descriptions": astropy_cone,
-    "LSDB: a cone search, which reads only the pixels that the cone touches": lsdb_cone,
+    "LSDB: a cone search, reads only the HEALPix pixels that the cone overlaps": lsdb_cone,
     "LSDB: a join with a photometric catalog, by position, the nearest within 2 arcseconds": lsdb_join,
 }
 
@@ -268,7 +268,7 @@ def run(title: str, catalog: str, sky: Sky) -> Any:
                 exec(placed(earlier), names)
                 if other == title:
                     break
-        return names["found"]
+        return names["result"]
 
 
 @pytest.mark.parametrize("title", [title for title in CHECKS if "object storage" not in title])
@@ -276,6 +276,16 @@ def test_a_recipe_finds_what_a_search_of_all_rows_finds(title: str, sky_made: Sk
     found = run(title, str(sky_made.catalog), sky_made)
     assert len(found) > 0
     CHECKS[title](found, sky_made)
+
+
+@pytest.mark.parametrize("library", ["duckdb", "lsdb"])
+def test_the_queries_of_the_first_page_run(library: str, sky_made: Sky, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip(library)
+    (query,) = (block for block in blocks("python", README) if f"import {library}" in block)
+    names: dict[str, Any] = {}
+    with library_of(f"{library}: "):
+        exec(query.replace("CATALOG", str(sky_made.catalog)), names)
+    assert "featured" in capsys.readouterr().out if library == "duckdb" else len(names["cone"]) > 0
 
 
 def test_the_recipe_for_object_storage(sky_made: Sky, s3: S3) -> None:
