@@ -27,7 +27,7 @@ from galaxy_batch.review.flags import flag_for_review
 from galaxy_batch.rows import IMAGE_URI, Status
 from galaxy_batch.runtime.workers import Workers, workers_on
 
-__all__ = ["rehearse_release", "sample_positions"]
+__all__ = ["dry_run_release", "sample_positions"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class _Pace:
     classified_per_s: float | None
 
 
-def rehearse_release(plan: ReleasePlan, on_cluster: bool = False) -> dict[str, Any]:
+def dry_run_release(plan: ReleasePlan, on_cluster: bool = False) -> dict[str, Any]:
     """Fetch, decode and classify a sample of the manifest's cutouts, and estimate how long the rest will take.
 
     Args:

@@ -133,8 +133,7 @@ def plan_release(config: CatalogConfig) -> ReleasePlan:
             )
         published = None
     if published is None:
-        with _refused("output_uri", config.output_uri, "written"):
-            check_writable(layout.root)
+        check_writable(layout.root, config.output_uri)
     with _refused("output_uri", config.output_uri, "listed"):
         done = finished_parts(layout.parts(mark), config.keep_unreachable)
     todo = tuple(chunk for chunk in manifest.chunks if chunk.index not in done)
@@ -191,7 +190,7 @@ def _first(*limits: float | None) -> float | None:
 
 @contextlib.contextmanager
 def _refused(field: str, uri: str, wanted: str) -> Iterator[None]:
-    """What a store does not let be read, written or listed is bad input."""
+    """Turn a store's refusal to read or list into an `InputError`."""
     try:
         yield
     except (OSError, NotImplementedError) as error:

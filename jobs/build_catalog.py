@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from galaxy_batch.config import CatalogConfig
-from galaxy_batch.dry_run import rehearse_release
+from galaxy_batch.dry_run import dry_run_release
 from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
 from galaxy_batch.settings import load_config
@@ -17,7 +17,7 @@ def build_catalog(arguments: argparse.Namespace) -> dict[str, Any]:
     """Check everything, then classify the release; a dry run classifies a sample, and writes nothing."""
     plan = plan_release(load_config(CatalogConfig, arguments.config, arguments.set))
     if arguments.dry_run:
-        return rehearse_release(plan, on_cluster=bool(os.environ.get("RAY_ADDRESS")))
+        return dry_run_release(plan, on_cluster=bool(os.environ.get("RAY_ADDRESS")))
     if plan.published is not None:
         return classify_release(plan)
     with ray_session(plan.config.runtime):

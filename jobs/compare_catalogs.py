@@ -8,7 +8,7 @@ from typing import Any
 from galaxy_batch.compare.compare import CompareConfig, compare_catalogs
 from galaxy_batch.compare.page import write_comparison
 from galaxy_batch.compare.result import plain
-from galaxy_batch.errors import GateError, InputError
+from galaxy_batch.errors import GateError
 from galaxy_batch.settings import load_config
 from galaxy_batch.storage.files import check_writable, without_secrets
 from jobs.command import run_job
@@ -19,10 +19,7 @@ logger = logging.getLogger("jobs.compare_catalogs")
 def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     """Compare, write the page, and raise where a gate is crossed."""
     config = load_config(CompareConfig, arguments.config, arguments.set)
-    try:
-        check_writable(config.output_uri)
-    except (OSError, NotImplementedError) as error:
-        raise InputError("output_uri", config.output_uri, f"cannot be written: {error}") from None
+    check_writable(config.output_uri)
     found = compare_catalogs(config)
     json_uri, page_uri = write_comparison(found, config.output_uri)
     summary: dict[str, Any] = {

@@ -4,8 +4,8 @@ import argparse
 import sys
 from typing import Any
 
-from galaxy_batch.config import PackConfig
 from galaxy_batch.packing import pack as packing
+from galaxy_batch.packing.config import PackConfig
 from galaxy_batch.packing.plan import plan_pack
 from galaxy_batch.settings import load_config
 from jobs.command import ray_session, run_job

@@ -14,7 +14,7 @@ import torch
 from galaxy_batch.catalog.layout import write_json
 from galaxy_batch.catalog.parts import part_uri
 from galaxy_batch.config import CatalogConfig, DryRunConfig
-from galaxy_batch.dry_run import rehearse_release, sample_positions
+from galaxy_batch.dry_run import dry_run_release, sample_positions
 from galaxy_batch.errors import InputError
 from galaxy_batch.inputs.manifest import Chunk, Manifest
 from galaxy_batch.plan import plan_release
@@ -49,7 +49,7 @@ def test_a_sample_is_classified_and_nothing_stays(
     settings = {"dry_run": {"sample": 20}, "runtime": {"engine": "torch", "num_cpus": 2}}
     plan = plan_release(config_for(survey, saved_model, tmp_path / "a" / "out", **settings))
     with caplog.at_level("INFO"):
-        summary = rehearse_release(plan)
+        summary = dry_run_release(plan)
     assert files_below(tmp_path) == []
     assert summary["dry_run"] is True
     assert (summary["rows"], summary["chunks"], summary["chunks_done"], summary["chunks_todo"]) == (40, 6, 0, 6)
@@ -76,14 +76,14 @@ def test_finished_chunks_count_and_a_published_catalog_needs_nothing(
     for chunk in (0, 3):
         write_json(part_uri(plan.parts_uri, chunk), {})
     left = files_below(tmp_path)
-    summary = rehearse_release(plan_release(config))
+    summary = dry_run_release(plan_release(config))
     assert (summary["chunks_done"], summary["chunks_todo"], summary["rows_todo"]) == (2, 4, 40 - 14)
     for chunk in (1, 2, 4, 5):
         write_json(part_uri(plan.parts_uri, chunk), {})
-    nothing = rehearse_release(plan_release(config))
+    nothing = dry_run_release(plan_release(config))
     assert (nothing["chunks_todo"], nothing["sample"], nothing["estimated_seconds"]) == (0, None, 0)
     assert len(files_below(tmp_path)) == len(left) + 4
-    done = rehearse_release(dataclasses.replace(plan, published={"rows": 40}))
+    done = dry_run_release(dataclasses.replace(plan, published={"rows": 40}))
     assert (done["already_published"], done["chunks_done"], done["rows_todo"]) == (True, 6, 0)
 
 
@@ -91,12 +91,12 @@ def test_too_many_without_a_class_are_bad_input(survey: SurveyFiles, saved_model
     strict = config_for(survey, saved_model, tmp_path, max_failed_fraction=0.05, dry_run={"sample": 40})
     wanted = r"manifest.uri_template = 'images/{object_id}.jpg': 4 of 40 sampled cutouts have no class \(3 unreadable, "
     with pytest.raises(InputError, match=wanted + r"1 missing\), more than max_failed_fraction = 0.05; the first is"):
-        rehearse_release(plan_release(strict))
+        dry_run_release(plan_release(strict))
     elsewhere = dataclasses.replace(strict.manifest, uri_template="pictures/{object_id}.jpg")
     with pytest.raises(InputError, match=r"\(40 missing\).*pictures/\d+\.jpg: no such file\. See that the cutouts"):
-        rehearse_release(plan_release(dataclasses.replace(strict, manifest=elsewhere)))
+        dry_run_release(plan_release(dataclasses.replace(strict, manifest=elsewhere)))
     nothing = plan_release(dataclasses.replace(strict, manifest=elsewhere, max_failed_fraction=1.0))
-    assert rehearse_release(nothing)["estimated_seconds"] is None
+    assert dry_run_release(nothing)["estimated_seconds"] is None
     assert files_below(tmp_path) == []
 
 
@@ -107,8 +107,8 @@ def test_a_gpu_may_be_missing_only_where_the_cluster_has_others(
     settings: dict[str, Any] = {"runtime": {"device": "cuda", "engine": "torch"}, "dry_run": {"sample": 3}}
     plan = plan_release(config_for(survey, saved_model, tmp_path, **settings))
     with pytest.raises(InputError, match=r"runtime\.device = 'cuda': this machine has no GPU"):
-        rehearse_release(plan)
-    summary = rehearse_release(plan, on_cluster=True)
+        dry_run_release(plan)
+    summary = dry_run_release(plan, on_cluster=True)
     assert summary["sample"]["engine"] == "torch"
     assert "the cluster has others" in summary["assumes"][0]
 
@@ -148,12 +148,12 @@ def test_a_store_that_refuses_is_named(s3: S3, survey: SurveyFiles, saved_model:
         s3.proxy.fail(part, answer, times, method)
         try:
             with pytest.raises(InputError) as caught:
-                rehearse_release(plan_release(config))
+                dry_run_release(plan_release(config))
         finally:
             s3.proxy.forget()
         return str(caught.value)
 
-    summary = rehearse_release(plan_release(config))
+    summary = dry_run_release(plan_release(config))
     assert (summary["rows"], summary["sample"]["status_counts"]) == (28, {"ok": 8})
     assert s3.names() == stored
     assert refused("/out/", method="PUT").startswith(f"output_uri = '{s3.uri}/out': cannot be written")
@@ -163,4 +163,4 @@ def test_a_store_that_refuses_is_named(s3: S3, survey: SurveyFiles, saved_model:
     config = dataclasses.replace(config, max_failed_fraction=0.5, dry_run=DryRunConfig(sample=40))
     assert "1 of 28 sampled cutouts have no class (1 unreachable), and keep_unreachable = false" in refused(some)
     s3.put("out/elsewhere", b"")
-    assert rehearse_release(plan_release(config))["chunks_todo"] == 4
+    assert dry_run_release(plan_release(config))["chunks_todo"] == 4

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from galaxy_batch.compare.compare import CompareConfig
-from galaxy_batch.config import CatalogConfig, PackConfig
+from galaxy_batch.config import CatalogConfig
 from galaxy_batch.export.export import ExportConfig
+from galaxy_batch.packing.config import PackConfig
 from galaxy_batch.rows import CATALOG_COLUMNS, ReviewFlag, Status
 from galaxy_batch.settings import load_config
 from jobs.benchmark.__main__ import BenchmarkConfig

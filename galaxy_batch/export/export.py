@@ -25,7 +25,7 @@ from galaxy_batch.export.query import Condition
 from galaxy_batch.settings import Range, Uri
 from galaxy_batch.sky.cone import Cone
 from galaxy_batch.storage.files import check_writable, join, open_parquet, read_bytes, without_secrets, write_atomically
-from galaxy_batch.storage.retries import retried
+from galaxy_batch.storage.retries import with_retries
 from galaxy_batch.storage.sorted_runs import all_at_once
 
 __all__ = ["ExportConfig", "Piece", "export_catalog", "pieces_of"]
@@ -160,7 +160,7 @@ def _read(catalog_uri: str, piece: Piece, columns: list[str]) -> pa.Table:
             return file.read_row_groups(groups, columns=columns).replace_schema_metadata(None)
 
     try:
-        return retried(read)
+        return with_retries(read)
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
             raise  # the disk's or the store's trouble; pyarrow's own has no number
@@ -186,10 +186,7 @@ def _chosen(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
 def _check_output(config: ExportConfig) -> None:
     if f"{config.output_uri}/".startswith(join(config.catalog_uri, "")):
         raise InputError("output_uri", config.output_uri, "is in the catalog's folder, where it would be a stray file")
-    try:
-        check_writable(config.output_uri.rpartition("/")[0] or "/")
-    except (OSError, NotImplementedError) as error:
-        raise InputError("output_uri", config.output_uri, f"cannot be written: {error}") from None
+    check_writable(config.output_uri.rpartition("/")[0] or "/", config.output_uri)
 
 
 def _about(config: ExportConfig, manifest: Mapping[str, Any]) -> dict[str, str]:

@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from galaxy_batch.catalog.layout import MANIFEST
-from galaxy_batch.config import PackConfig
 from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.inputs.manifest import Chunk, Manifest, open_manifest, read_chunk
 from galaxy_batch.inputs.tables import manifest_files
+from galaxy_batch.packing.config import PackConfig
 from galaxy_batch.packing.shards import IMAGE, SHARDS, Shard, finished_shards, shard_schema
 from galaxy_batch.rows import IMAGE_BYTES, Status
 from galaxy_batch.storage.files import check_writable, filesystem, join, list_names, read_bytes, without_secrets
@@ -88,7 +88,7 @@ def plan_pack(config: PackConfig) -> PackPlan:
     packed = None if todo else _read_json(config, MANIFEST)
     if packed is None or packed["fingerprint"] != mark:
         packed = None
-        _check_output(config)
+        check_writable(config.output_uri)
     return PackPlan(config, manifest, shards, record, stale, todo, packed)
 
 
@@ -179,13 +179,6 @@ def _check_explained(config: PackConfig, earlier: dict[str, Any] | None) -> None
             without_secrets(config.output_uri),
             f"holds {SHARDS} or a {MANIFEST} without a {PLAN}, which this job did not write; choose another folder",
         )
-
-
-def _check_output(config: PackConfig) -> None:
-    try:
-        check_writable(config.output_uri)
-    except (OSError, NotImplementedError) as error:
-        raise InputError("output_uri", without_secrets(config.output_uri), f"cannot be written: {error}") from None
 
 
 def _read_json(config: PackConfig, name: str) -> dict[str, Any] | None:

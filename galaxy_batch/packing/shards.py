@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from galaxy_batch.config import ManifestConfig, PackConfig
+from galaxy_batch.config import ManifestConfig
 from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.inputs.manifest import Chunk, read_chunk
+from galaxy_batch.packing.config import PackConfig
 from galaxy_batch.rows import CATALOG_COLUMNS, IMAGE_BYTES, Column, Status, column_metadata
 from galaxy_batch.storage.files import join, list_names, read_bytes, write_atomically
 

@@ -11,7 +11,7 @@ from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from galaxy_batch.storage.drivers import CONCURRENT_READS, filesystem_without_retries
-from galaxy_batch.storage.retries import http_status, is_transient, retried_async
+from galaxy_batch.storage.retries import http_status, is_transient, with_retries_async
 
 __all__ = ["OBJECT_S", "TRY_S", "NotAFileError", "is_empty", "read_heads"]
 
@@ -104,7 +104,7 @@ async def _remote_heads(fs: fsspec.AbstractFileSystem, paths: Sequence[str], lim
 async def _retried_head(fs: fsspec.AbstractFileSystem, path: str, limit: int) -> bytes | Exception:
     try:
         async with asyncio.timeout(OBJECT_S):
-            return await retried_async(lambda: asyncio.wait_for(_head(fs, path, limit), TRY_S))
+            return await with_retries_async(lambda: asyncio.wait_for(_head(fs, path, limit), TRY_S))
     except Exception as error:  # noqa: BLE001 - whatever a driver raises is a fact about this row
         return b"" if is_empty(error) else error
 

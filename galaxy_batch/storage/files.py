@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from galaxy_batch.errors import without_secrets
+from galaxy_batch.errors import InputError, without_secrets
 from galaxy_batch.storage.downloads import NotAFileError, is_empty, read_heads
 from galaxy_batch.storage.drivers import filesystem, filesystem_without_retries
-from galaxy_batch.storage.retries import retried
+from galaxy_batch.storage.retries import with_retries
 
 __all__ = [
     "NotAFileError",
@@ -90,17 +90,21 @@ def list_names(uri: str) -> list[str]:
     return sorted(name for name in names if not name.startswith(_TEMPORARY))
 
 
-def check_writable(folder_uri: str) -> None:
-    """Write and remove a small file, and on a disk the folders that it needed.
+def check_writable(folder_uri: str, output_uri: str | None = None) -> None:
+    """Write and remove a small file, and the local folders it needed.
 
-    Raises OSError, or what else the store's driver raises, where that fails.
+    Raises:
+        InputError: writing or removing fails; it names `output_uri`, or the folder where that is not given.
     """
     probe = join(folder_uri, f"{_TEMPORARY}probe-{uuid.uuid4().hex}")
-    made = _missing_folders(folder_uri)
-    write_atomically(probe, b"writable")
-    remove_tree(probe)
-    with contextlib.suppress(OSError):  # another process has put something there since
-        for folder in made:
+    created = _missing_folders(folder_uri)
+    try:
+        write_atomically(probe, b"writable")
+        remove_tree(probe)
+    except (OSError, NotImplementedError) as error:
+        raise InputError("output_uri", output_uri or folder_uri, f"cannot be written: {error}") from None
+    with contextlib.suppress(OSError):  # another process may have written there meanwhile
+        for folder in created:
             os.rmdir(folder)
 
 
@@ -151,9 +155,9 @@ def _missing_folders(folder_uri: str) -> list[str]:
 
 
 def _asked(call: Callable[[], T], uri: str) -> T:
-    """As `retried`; what the drivers call it when nobody told them a key is a PermissionError here."""
+    """As `with_retries`; what the drivers call it when nobody told them a key is a PermissionError here."""
     try:
-        return retried(call)
+        return with_retries(call)
     except Exception as error:
         if "Credential" in type(error).__name__:
             raise PermissionError(f"no credentials for {without_secrets(uri)}: {type(error).__name__}") from None

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TypeVar
 
-__all__ = ["PATIENCE_S", "TRIES", "http_status", "is_transient", "retried", "retried_async"]
+__all__ = ["PATIENCE_S", "TRIES", "http_status", "is_transient", "with_retries", "with_retries_async"]
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ def http_status(error: BaseException) -> int | None:
     return None
 
 
-def retried(call: Callable[[], T]) -> T:
+def with_retries(call: Callable[[], T]) -> T:
     """What `call` gives, tried again while it fails in a way that may pass; the last failure is raised."""
     for wait_s in _waits():
         time.sleep(wait_s)
@@ -74,8 +74,8 @@ def retried(call: Callable[[], T]) -> T:
     raise failure
 
 
-async def retried_async(call: Callable[[], Awaitable[T]]) -> T:
-    """As `retried`, where nothing may block."""
+async def with_retries_async(call: Callable[[], Awaitable[T]]) -> T:
+    """As `with_retries`, where nothing may block."""
     for wait_s in _waits():
         await asyncio.sleep(wait_s)
         try:

@@ -29,7 +29,7 @@ import numpy as np
 import pyarrow as pa
 
 from galaxy_batch.storage.files import filesystem, write_atomically
-from galaxy_batch.storage.retries import retried
+from galaxy_batch.storage.retries import with_retries
 
 __all__ = ["RUN_ROWS", "all_at_once", "groups_of", "read_between", "write_run"]
 
@@ -70,7 +70,7 @@ def write_run(rows: pa.Table, key: str, uri: str) -> None:
 
 def read_between(uri: str, key: str, low: int, last: int) -> pa.Table:
     """The rows of a run with `low` <= key <= `last`, in the run's order; little else of it is fetched."""
-    rows = retried(lambda: _read_frames(uri, low, last))
+    rows = with_retries(lambda: _read_frames(uri, low, last))
     keys = rows[key].to_numpy()
     begin, end = np.searchsorted(keys, low, "left"), np.searchsorted(keys, last, "right")
     return rows.slice(begin, end - begin)

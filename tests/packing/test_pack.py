@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from galaxy_batch.config import CatalogConfig, PackConfig
+from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import GateError, InputError
+from galaxy_batch.packing.config import PackConfig
 from galaxy_batch.packing.pack import pack_cutouts
 from galaxy_batch.packing.plan import plan_pack
 from galaxy_batch.pipeline import classify_release

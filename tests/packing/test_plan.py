@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galaxy_batch.config import PackConfig
 from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.inputs.manifest import Chunk
+from galaxy_batch.packing.config import PackConfig
 from galaxy_batch.packing.plan import _cut, plan_pack
 from galaxy_batch.settings import parse_config
 from galaxy_batch.synthetic.survey import SurveyFiles

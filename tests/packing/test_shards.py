@@ -13,9 +13,10 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from galaxy_batch.config import ManifestConfig, PackConfig
+from galaxy_batch.config import ManifestConfig
 from galaxy_batch.inputs.manifest import Manifest, open_manifest, read_objects
 from galaxy_batch.packing import shards
+from galaxy_batch.packing.config import PackConfig
 from galaxy_batch.packing.plan import plan_pack
 from galaxy_batch.packing.shards import Shard, check_shard, finished_shards, pack_shard, shard_schema
 from galaxy_batch.settings import parse_config

@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from galaxy_batch.catalog.parts import write_part
+from galaxy_batch.errors import InputError
 from galaxy_batch.rows import CHUNK
 from galaxy_batch.storage import files as storage
 from galaxy_batch.storage import retries
@@ -49,7 +50,7 @@ def test_checking_an_output_leaves_nothing_behind(tmp_path: Path) -> None:
         storage.check_writable(str(tmp_path / folder))
     assert [path.name for path in tmp_path.rglob("*")] == ["there"]
     (tmp_path / "f").write_text("x")
-    with pytest.raises(OSError, match=r"Not a directory|File exists"):
+    with pytest.raises(InputError, match=r"output_uri = '.*/f': cannot be written: .*(Not a directory|File exists)"):
         storage.check_writable(str(tmp_path / "f"))
 
 

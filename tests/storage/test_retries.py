@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from galaxy_batch.storage import retries
-from galaxy_batch.storage.retries import TRIES, http_status, is_transient, retried, retried_async
+from galaxy_batch.storage.retries import TRIES, http_status, is_transient, with_retries, with_retries_async
 
 
 class Refused(Exception):  # noqa: N818
@@ -94,7 +94,7 @@ def test_a_failure_that_passes_is_tried_again(waits: list[float]) -> None:
             raise answer
         return answer
 
-    assert retried(call) == "whole"
+    assert with_retries(call) == "whole"
     assert waits[0] == 0
     assert 0.25 <= waits[1] <= 0.75
     assert 0.75 <= waits[2] <= 2.25
@@ -112,13 +112,13 @@ def test_tries_and_waits_are_bounded(waits: list[float]) -> None:
         call()
 
     with pytest.raises(OSError) as caught:  # noqa: PT011 - it is the very one
-        retried(call)
+        with_retries(call)
     assert caught.value is errors[TRIES - 1]
     assert sum(waits) <= 30
     left[:] = errors
     waits.clear()
     with pytest.raises(OSError) as caught:  # noqa: PT011
-        asyncio.run(retried_async(call_async))
+        asyncio.run(with_retries_async(call_async))
     assert caught.value is errors[TRIES - 1]
     assert sum(waits) <= 30
 
@@ -128,7 +128,7 @@ def test_what_lasts_is_raised_at_once(waits: list[float]) -> None:
         raise FileNotFoundError
 
     with pytest.raises(FileNotFoundError):
-        retried(call)
+        with_retries(call)
     assert waits == [0]
 
 
@@ -142,7 +142,7 @@ def test_no_try_begins_when_patience_is_over(waits: list[float], monkeypatch: py
         raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        retried(call)
+        with_retries(call)
     assert len(tries) <= 2
 
 
@@ -152,5 +152,5 @@ def test_two_workers_do_not_come_back_at_the_same_moment(waits: list[float]) -> 
 
     for _ in range(2):
         with pytest.raises(TimeoutError):
-            retried(call)
+            with_retries(call)
     assert waits[1] != waits[TRIES + 1]
