@@ -62,7 +62,6 @@ TESTED_IN = {
     "train/config.py": "tests/train/test_run.py",
     "train/data/cutouts.py": "tests/train/test_run.py",
     "train/data/galaxies.py": "tests/train/test_run.py",
-    "train/evaluate/evaluation.py": "tests/train/report/test_report.py",
     "train/evaluate/familiarity.py": "tests/model/test_familiarity.py",
     "train/evaluate/grad_cam_metrics.py": "tests/train/evaluate/test_grad_cam.py",
     "train/evaluate/metrics.py": "tests/train/report/test_report.py",
@@ -70,6 +69,7 @@ TESTED_IN = {
     "train/fit/phases.py": "tests/train/fit/test_fit.py",
     "train/report/grad_cam_section.py": "tests/train/report/test_report.py",
     "train/report/held_out.py": "tests/train/report/test_report.py",
+    "train/report/review_section.py": "tests/train/evaluate/test_review_ranking.py",
     "train/report/sheets.py": "tests/train/report/test_report.py",
 }
 

@@ -1,1 +1,1 @@
-"""From volunteers' votes to a calibrated checkpoint. Run from the checkout; not installed."""
+"""Training: volunteers' votes -> calibrated checkpoint and report. Run from the checkout; not installed."""

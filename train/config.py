@@ -1,4 +1,4 @@
-"""Settings of a training run: which galaxies, which labels, which network, how it learns."""
+"""Settings of a training run: galaxies, labels, split, network, fit."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -13,52 +13,52 @@ __all__ = ["FitConfig", "LabelConfig", "NetworkConfig", "Phase", "SplitConfig", 
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """How votes become labels. A galaxy is labelled when one class has at least the threshold of the votes."""
+    """How votes become labels: a galaxy has a label when one class has at least the threshold of the votes."""
 
     table: Literal["kaggle", "gz2", "galaxy-datasets", "columns"] = "kaggle"
-    """Whose column names the table has: the Kaggle Galaxy Challenge's (`Class1.1`), the Galaxy Zoo 2 releases'
-    (Willett et al. 2013, Hart et al. 2016: `t01_smooth_or_features_a01_smooth_…`), the galaxy-datasets package's
-    counts (`smooth-or-featured-gz2_smooth`), or those that `columns` names."""
+    """Column naming scheme of the table: `kaggle` (Galaxy Challenge: `Class1.1`), `gz2` (Willett et al. 2013, Hart et
+    al. 2016: `t01_smooth_or_features_a01_smooth_…`), `galaxy-datasets` (counts: `smooth-or-featured-gz2_smooth`), or
+    `columns`: the columns that the setting `columns` names."""
     votes: Literal["fraction", "weighted_fraction", "debiased"] = "fraction"
-    """Fractions of a `gz2` table: as counted, weighted by the volunteers' consistency, or debiased for distance."""
+    """Which fractions of a `gz2` table: raw, weighted by the volunteers' consistency, or debiased for redshift."""
     question: str = "smooth-or-featured-gz2"
-    """First part of the column names of a `galaxy-datasets` table: the question and its survey."""
+    """Column prefix of a `galaxy-datasets` table: question and survey."""
     artifact_class: bool = False
-    """Whether star or artifact is a class of its own, the third."""
+    """Adds "star or artifact" as a third class."""
     columns: dict[str, str] = field(default_factory=dict)
-    """With `table = "columns"`: the vote column of each class, in the order of the checkpoint's classes."""
+    """With `table = "columns"`: class name -> vote column, in the order of the checkpoint's classes."""
     other_columns: tuple[str, ...] = ()
     """With `table = "columns"`: vote columns of the question's other answers."""
     counts: bool = False
-    """With `table = "columns"`: whether the columns count votes instead of giving fractions."""
+    """With `table = "columns"`: the columns hold vote counts, not fractions."""
     threshold: Annotated[float, Range(0.5, 1)] = 0.6
-    """Share of the votes that makes a label; galaxies without one are ambiguous, and left out."""
+    """Share of the votes that makes a label; galaxies without a label are ambiguous and excluded."""
 
     def __post_init__(self) -> None:
-        own = self.table == "columns"
-        if own != bool(self.columns) or (self.other_columns and not own):
-            raise InputError("labels.columns", self.columns, 'give columns with table = "columns", and only then')
-        if own and len(self.columns) < 2:
-            raise InputError("labels.columns", self.columns, "name the vote column of two classes or more")
+        by_name = self.table == "columns"
+        if by_name != bool(self.columns) or (self.other_columns and not by_name):
+            raise InputError("labels.columns", self.columns, 'required with table = "columns", not allowed otherwise')
+        if by_name and len(self.columns) < 2:
+            raise InputError("labels.columns", self.columns, "name the vote columns of at least two classes")
         for name in self.columns:
             if not name.isidentifier() or not name.islower():
                 raise InputError(
-                    "labels.columns", name, "a class becomes a column p_<class>: lower-case letters, digits, _"
+                    "labels.columns", name, "class names appear in column names (p_<class>): use a-z, 0-9 and _"
                 )
 
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """Which galaxies train, calibrate and test: a hash of the id decides, so that no galaxy ever changes sides."""
+    """Assignment of galaxies to training, calibration and test set, by a hash of the id: stable when rows are added."""
 
     folds: Annotated[int, Range(2, 1000)] = 5
-    """The test set is one of so many equal parts."""
+    """Number of equal folds; one of them is the test set."""
     fold: Annotated[int, Range(0)] = 0
-    """Which part; another one for cross-validation."""
+    """Index of the test fold; vary it for cross-validation."""
     calibration_fraction: Annotated[float, Range(0.01, 0.9)] = 0.1
-    """Share of the other galaxies that calibrates the confidence, and does not train."""
+    """Share of the galaxies outside the test fold that sets temperature and review limits instead of training."""
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
-    """Another seed is another split."""
+    """Seed of the hash."""
 
     def __post_init__(self) -> None:
         if self.fold >= self.folds:
@@ -67,24 +67,24 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The network, where it starts, and what it sees."""
+    """Architecture, initial weights and preprocessing."""
 
     architecture: str = "efficientnet_b0"
-    """Any image model of timm."""
+    """Name of a timm image model."""
     weights: str = PRETRAINED
-    """`pretrained` (timm's hub), `random`, or the URI of a weights file."""
+    """Initial weights: `pretrained` (ImageNet, from timm's hub), `random`, or the URI of a weights file."""
     size_px: Annotated[int, Range(32, 1024)] = 224
-    """CatalogColumns of the square that the network sees."""
+    """Side of the square network input, in pixels."""
     crop_fraction: Annotated[float, Range(0.1, 1)] = 1.0
-    """Share of the cutout's shorter side that is kept, around the centre."""
+    """Side of the central crop, as a share of the cutout's shorter side."""
     views: Literal[1, 2, 4, 8] = 1
-    """Symmetries that inference averages over; each costs a forward pass."""
+    """Number of views (flips and quarter turns) that inference averages over. Each costs one forward pass."""
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    """Per channel of pixels in 0…1; the default is ImageNet's."""
+    """Mean of each channel, of pixels scaled to 0…1; subtracted. Default: ImageNet."""
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    """Per channel of pixels in 0…1; the default is ImageNet's."""
+    """Standard deviation of each channel, of pixels scaled to 0…1; divided by. Default: ImageNet."""
     rgb: RgbConfig = field(default_factory=RgbConfig)
-    """How FITS cutouts are drawn; classify with the same `[classify.rgb]`."""
+    """Rendering of FITS bands to RGB; use the same values in `[classify.rgb]` when classifying."""
 
     def __post_init__(self) -> None:
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
@@ -93,71 +93,71 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class Phase:
-    """One phase of the fit."""
+    """One phase of the fit: epochs, learning rate, trainable blocks."""
 
     epochs: Annotated[int, Range(0)]
     """Passes over the training galaxies."""
     learning_rate: Annotated[float, Range(0, 1)]
-    """Step size of the optimiser, at its highest."""
+    """Peak learning rate of AdamW."""
     blocks: Annotated[int, Range(0)] = 0
-    """How many of the network's last blocks learn, beside the linear head."""
+    """Number of trainable blocks before the linear head, counted from the end of the network."""
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How the network learns, in two phases."""
+    """Optimisation in two phases."""
 
     head: Phase = field(default_factory=lambda: Phase(epochs=10, learning_rate=1e-3))
-    """Phase 1: only the linear head, on a frozen backbone."""
+    """Phase 1: linear head only, backbone frozen."""
     blocks: Phase = field(default_factory=lambda: Phase(epochs=5, learning_rate=1e-4, blocks=3))
-    """Phase 2: the last blocks too."""
+    """Phase 2: linear head and last blocks."""
     batch_size: Annotated[int, Range(2)] = 32
-    """Galaxies per step."""
+    """Galaxies per optimiser step, over all workers."""
     weight_decay: Annotated[float, Range(0, 1)] = 0.0
-    """Of AdamW, on weights of layers, not on biases or batch norm."""
+    """Weight decay of AdamW; not applied to biases and batch norm."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """Learning rate within a phase: as it is, or risen over a tenth of the steps and then down half a cosine."""
+    """Learning rate within a phase: constant, or a linear rise over a tenth of the steps and a half-cosine decay."""
     averaging: Annotated[float, Range(0, 0.99999)] = 0.0
-    """Exponential average of the weights in phase 2: the share that each step keeps; 0 takes the last weights."""
+    """Decay per step of the exponential moving average of the weights in phase 2; 0 disables averaging."""
     learn_from: Literal["labels", "votes"] = "labels"
-    """`labels`: galaxies with a clear label, and that label. `votes`: every galaxy, and the shares of its votes."""
+    """Training target. `labels`: the label of each unambiguous galaxy. `votes`: the vote shares of every galaxy."""
     auxiliary_questions: tuple[tuple[str, ...], ...] = ()
-    """Vote columns of further questions that the network answers while it learns, each question a list: what the
-    volunteers saw beside the class teaches the features. Not part of the checkpoint."""
+    """Vote columns of further questions, one list per question: an auxiliary head predicts them during training, which
+    improves the shared features. Not part of the checkpoint."""
     auxiliary_weight: Annotated[float, Range(0, 10)] = 0.5
-    """Weight of the further questions in the loss."""
+    """Weight of the auxiliary questions in the loss."""
     batch_norm: Literal["eval", "train"] = "eval"
-    """Statistics of batch norm in the blocks that learn: `eval` keeps the pretrained ones, `train` (for random
-    weights) learns them. Frozen blocks always keep theirs."""
+    """Batch norm statistics in the trainable blocks: `eval` keeps the pretrained ones, `train` (for random weights)
+    updates them. Frozen blocks always keep theirs."""
     symmetries: Literal[1, 2, 4, 8] = 8
-    """Flips and quarter turns seen in training: the sky has no up."""
+    """Number of flips and quarter turns used as augmentation; orientation on the sky is arbitrary."""
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
-    """Seed of weights, order and augmentation."""
+    """Seed of initial weights, sample order and augmentation."""
 
     @property
     def auxiliary_sizes(self) -> tuple[int, ...]:
-        """Answers of each auxiliary question."""
+        """Number of answers of each auxiliary question."""
         return tuple(len(question) for question in self.auxiliary_questions)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run."""
+    """Settings of one training run."""
 
     output_uri: Annotated[str, Uri]
-    """Folder that gets `model.safetensors` and `report/`."""
+    """Output folder: `model.safetensors` and `report/`."""
     galaxies: ManifestConfig
-    """The table of votes, and where the cutouts are."""
+    """Table of votes and locations of the cutouts."""
     labels: LabelConfig = field(default_factory=LabelConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     review_accuracy: Annotated[float, Range(0.5, 1)] = 0.95
-    """The review threshold is the lowest confidence above which so many predictions are right."""
+    """Target accuracy: the review threshold is the lowest confidence at or above which predictions reach it."""
     workers: Annotated[int, Range(1)] = 1
-    """Workers that train together, each a process of its own under Ray, with a GPU of its own where Ray has GPUs; with
-    1 the fit runs right here."""
+    """Number of data-parallel training processes under Ray, one GPU each where Ray has GPUs. 1 trains in this process,
+    without Ray."""
     threads: Annotated[int, Range(1)] | None = None
-    """CPU threads of each worker; its share of all when not given."""
+    """CPU threads per worker. Default: an equal share of the CPUs."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train; `auto` takes a GPU where there is one."""
+    """Training device; `auto` uses a GPU if there is one."""

@@ -20,7 +20,7 @@ from train.config import TrainConfig
 from train.data.galaxies import Part, Rows, load_part, new_model, read_galaxies
 from train.data.labels import Labels
 from train.data.splits import Split, split_galaxies
-from train.evaluate.calibration import fit_temperature, softmax
+from train.evaluate.calibration import class_probabilities, fit_temperature
 from train.evaluate.evaluation import evaluate
 from train.evaluate.familiarity import measure_familiarity
 from train.evaluate.results import PartResult, TrainingRun
@@ -182,7 +182,7 @@ def _bf16_agreement(
     """What bf16 changes; see `Checkpoint.bf16_agreement`."""
     with torch.autocast(device.type, torch.bfloat16):
         rounded = predict_logits(model, part.examples.pixels, device).double().numpy()
-    return agreement(softmax(rounded, temperature), softmax(logits, temperature))
+    return agreement(class_probabilities(rounded, temperature), class_probabilities(logits, temperature))
 
 
 def _check_split(split: Split, labels: Labels) -> None:

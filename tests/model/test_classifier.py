@@ -20,7 +20,7 @@ from galaxy_batch.synthetic.rendering import render
 from galaxy_batch.synthetic.survey import DEFECTS, SurveyFiles
 from tests.conftest import SavedModel
 from train.data.cutouts import load_cutouts
-from train.evaluate.calibration import softmax
+from train.evaluate.calibration import class_probabilities
 from train.evaluate.familiarity import measure_familiarity
 from train.fit.fit import predict_logits
 
@@ -166,4 +166,4 @@ def check_training_equals_inference(saved_model: SavedModel, config: ManifestCon
     answers = actor.engine.compute(actor.engine.load(list(cutouts.pixels))).result()
     assert np.array_equal(answers[:, :2], logits.astype(np.float32))
     published = np.stack([rows["p_smooth"].to_numpy(), rows["p_featured"].to_numpy()], axis=1)
-    assert np.allclose(published, softmax(logits, checkpoint.temperature), atol=1e-6)
+    assert np.allclose(published, class_probabilities(logits, checkpoint.temperature), atol=1e-6)

@@ -31,7 +31,7 @@ def config_for(voted: SurveyFiles, output: Path, *overrides: str) -> TrainConfig
     return parse_config(TrainConfig, values, overrides)
 
 
-def test_a_run_writes_a_checkpoint_that_describes_itself(voted: SurveyFiles, tmp_path: Path) -> None:
+def test_checkpoint_and_metrics_of_a_run(voted: SurveyFiles, tmp_path: Path) -> None:
     summary = train_model(config_for(voted, tmp_path))
     checkpoint, model = load_checkpoint(summary["checkpoint_uri"])
     assert model.familiarity is not None
@@ -41,7 +41,7 @@ def test_a_run_writes_a_checkpoint_that_describes_itself(voted: SurveyFiles, tmp
     assert checkpoint.ece == summary["ece"]
     assert 0 < checkpoint.min_confidence <= 1
     assert 0 < checkpoint.max_unfamiliarity < 1000
-    assert 0 <= checkpoint.max_instability <= 0.5, "from more views than the model's one, for who asks for it"
+    assert 0 <= checkpoint.max_instability <= 0.5, "measured with 8 views, although the model averages over one"
     assert checkpoint.training["network"]["weights"] == "random"
     metrics = json.loads((Path(summary["report_uri"]).parent / "metrics.json").read_text())
     assert metrics["checkpoint_id"] == checkpoint.checkpoint_id
@@ -53,11 +53,11 @@ def test_a_run_writes_a_checkpoint_that_describes_itself(voted: SurveyFiles, tmp
     assert str(tmp_path) not in json.dumps(checkpoint.training)
 
 
-def test_the_same_run_makes_the_same_checkpoint(voted: SurveyFiles, tmp_path: Path) -> None:
+def test_equal_settings_give_equal_checkpoints(voted: SurveyFiles, tmp_path: Path) -> None:
     first = train_model(config_for(voted, tmp_path / "a"))
-    again = train_model(config_for(voted, tmp_path / "b"))
+    second = train_model(config_for(voted, tmp_path / "b"))
     other = train_model(config_for(voted, tmp_path / "c", "fit.seed=5"))
-    assert first["checkpoint_id"] == again["checkpoint_id"] != other["checkpoint_id"]
+    assert first["checkpoint_id"] == second["checkpoint_id"] != other["checkpoint_id"]
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,6 @@ def test_the_same_run_makes_the_same_checkpoint(voted: SurveyFiles, tmp_path: Pa
         ("labels.threshold=1.0", "too few"),
     ],
 )
-def test_each_mistake_is_named(voted: SurveyFiles, tmp_path: Path, override: str, message: str) -> None:
+def test_errors_name_the_setting(voted: SurveyFiles, tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         train_model(config_for(voted, tmp_path, override))

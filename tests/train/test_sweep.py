@@ -26,7 +26,7 @@ def result(threshold: float, kept: int, accuracy: float, galaxies: int = 400) ->
         ((0.80, 0.90, 0.97), 0.7, "highest, 97.0%"),
     ],
 )
-def test_the_recommendation_weighs_accuracy_against_galaxies(
+def test_recommendation_weighs_accuracy_against_labelled_galaxies(
     accuracies: tuple[float, ...], expected: float, words: str
 ) -> None:
     kept = (900, 700, 500)
@@ -36,7 +36,7 @@ def test_the_recommendation_weighs_accuracy_against_galaxies(
     assert words in reason
 
 
-def test_a_sweep_trains_at_each_threshold_and_tests_all_on_the_same_galaxies(tmp_path: Path) -> None:
+def test_sweep_trains_at_each_threshold_with_one_common_test_set(tmp_path: Path) -> None:
     survey = write_survey(tmp_path / "survey", galaxies=150, seed=31)
     values: dict[str, Any] = {
         "output_uri": str(tmp_path / "sweep"),

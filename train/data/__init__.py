@@ -1,1 +1,1 @@
-"""Training data: votes, splits, cutouts."""
+"""Training data: votes, labels, splits, cutouts."""

@@ -1,6 +1,7 @@
-"""The pixels to learn from: fetched, decoded and resized exactly as the catalog job does it."""
+"""Pixels of the training galaxies: fetched, decoded and resized exactly as in the catalog job."""
 
 import logging
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,56 +19,58 @@ __all__ = ["TrainingCutouts", "load_cutouts"]
 
 logger = logging.getLogger(__name__)
 
-_FETCHED_AT_ONCE = 1024
+_FETCH_BATCH = 1024
 _LIMITS = ClassifyConfig()
 
 
 @dataclass(frozen=True)
 class TrainingCutouts:
-    """Pixels of the galaxies that have any."""
+    """Pixels of the galaxies that have a usable cutout."""
 
     pixels: torch.Tensor
     """``(N, 3, size_px, size_px)`` uint8."""
     rows: npt.NDArray[np.int64]
-    """``(N,)``: the row of the galaxy table that each belongs to."""
+    """``(N,)``: row of each galaxy in the galaxy table."""
     unusable: dict[str, int]
-    """How many galaxies have no pixels, by status."""
+    """Number of galaxies without a usable cutout, by status."""
 
 
 def load_cutouts(
     galaxies: pa.Table, size_px: int, crop_fraction: float, threads: int, rgb: RgbConfig = _LIMITS.rgb
 ) -> TrainingCutouts:
-    """Load every cutout of a table; those that cannot be used are counted and left out.
+    """Load the cutouts of a table; unusable ones are counted and left out.
 
     Args:
         galaxies: rows with `_image_uri` or `_image_bytes`.
         size_px: as in `ModelSpec`.
         crop_fraction: as in `ModelSpec`.
-        threads: how many decode at a time.
-        rgb: how FITS cutouts are drawn.
+        threads: number of decoding threads.
+        rgb: rendering of FITS bands to RGB.
     """
     pixels = torch.empty((len(galaxies), 3, size_px, size_px), dtype=torch.uint8)
     rows: list[int] = []
-    unusable: dict[str, int] = {}
+    unusable: Counter[str] = Counter()
 
-    def one(content: bytes) -> torch.Tensor | UnusableCutout:
+    def decode_one(content: bytes | None) -> torch.Tensor | UnusableCutout | None:
         try:
-            return resize(decode(content, _LIMITS.max_image_pixels, rgb), size_px, crop_fraction)
+            return (
+                None
+                if content is None
+                else resize(decode(content, _LIMITS.max_image_pixels, rgb), size_px, crop_fraction)
+            )
         except UnusableCutout as bad:
             return bad
 
     with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(galaxies), _FETCHED_AT_ONCE):
-            chunk = fetch_cutouts(galaxies.slice(start, _FETCHED_AT_ONCE), _LIMITS.max_image_bytes)
-            statuses, contents = chunk["status"].to_pylist(), chunk[IMAGE_BYTES].to_pylist()
-            decoded = pool.map(lambda content: None if content is None else one(content), contents)
-            for row, (status, result) in enumerate(zip(statuses, decoded, strict=True), start):
+        for start in range(0, len(galaxies), _FETCH_BATCH):
+            chunk = fetch_cutouts(galaxies.slice(start, _FETCH_BATCH), _LIMITS.max_image_bytes)
+            decoded = pool.map(decode_one, chunk[IMAGE_BYTES].to_pylist())
+            for row, (status, result) in enumerate(zip(chunk["status"].to_pylist(), decoded, strict=True), start):
                 if isinstance(result, torch.Tensor):
                     pixels[len(rows)] = result
                     rows.append(row)
                 else:
-                    kind = status if result is None else str(result.status)
-                    unusable[kind] = unusable.get(kind, 0) + 1
+                    unusable[status if result is None else str(result.status)] += 1
     if unusable:
-        logger.warning("left out, without a usable cutout: %s", unusable)
-    return TrainingCutouts(pixels[: len(rows)], np.array(rows, np.int64), unusable)
+        logger.warning("excluded, no usable cutout: %s", dict(unusable))
+    return TrainingCutouts(pixels[: len(rows)], np.array(rows, np.int64), dict(unusable))

@@ -1,4 +1,4 @@
-"""Galaxies with their labels and pixels, and the untrained model: what every process of a training run starts from."""
+"""Galaxies with labels and pixels, and the untrained model: the starting point of every process of a training run."""
 
 import dataclasses
 import logging
@@ -14,9 +14,8 @@ from galaxy_batch.model.network import ModelSpec, MorphologyModel, build_model
 from train.config import TrainConfig
 from train.data.cutouts import load_cutouts
 from train.data.labels import AMBIGUOUS, Labels, label_votes, question_of
-from train.fit.frozen_features import Examples
 
-__all__ = ["Part", "Rows", "load_part", "new_model", "read_galaxies"]
+__all__ = ["Examples", "Part", "Rows", "load_part", "new_model", "read_galaxies"]
 
 logger = logging.getLogger(__name__)
 
@@ -24,20 +23,31 @@ Rows = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
+class Examples:
+    """Network inputs and training targets of some galaxies."""
+
+    pixels: torch.Tensor
+    """``(N, 3, size_px, size_px)`` uint8."""
+    targets: torch.Tensor
+    """``(N, classes)`` float: probability of each class; one-hot where the target is a label."""
+    vote_targets: torch.Tensor
+    """``(N, columns)`` float: vote fractions of the auxiliary questions; no columns without any."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Part:
-    """The galaxies of one part of the split, with what to learn from them."""
+    """One part of the split (train, calibration or test): its galaxies with a usable cutout."""
 
     rows: Rows
-    """Of the galaxy table."""
+    """``(N,)``: rows of the galaxy table."""
     examples: Examples
     unusable: dict[str, int]
-    """How many galaxies have no pixels, by status; they are in no row."""
+    """Number of galaxies left out, by status of the cutout."""
 
 
 def read_galaxies(config: TrainConfig) -> tuple[pa.Table, Labels]:
-    """The galaxy table with its cutouts' locations, and the labels, row by row."""
-    questions = [column for question in config.fit.auxiliary_questions for column in question]
-    votes = [*question_of(config.labels).columns, *questions]
+    """The galaxy table with the locations of its cutouts, and the labels, row by row."""
+    votes = [*question_of(config.labels).columns, *_auxiliary_columns(config)]
     keep = tuple(dict.fromkeys([*config.galaxies.keep_columns, *votes]))
     galaxies = read_objects(dataclasses.replace(config.galaxies, keep_columns=keep))
     labels = label_votes(galaxies, config.labels)
@@ -46,7 +56,7 @@ def read_galaxies(config: TrainConfig) -> tuple[pa.Table, Labels]:
 
 
 def new_model(config: TrainConfig, labels: Labels) -> MorphologyModel:
-    """The untrained model of a config; equal seeds give equal heads."""
+    """The untrained model of a config; the seed determines the initial head."""
     network = config.network
     spec = ModelSpec(
         architecture=network.architecture,
@@ -64,8 +74,13 @@ def new_model(config: TrainConfig, labels: Labels) -> MorphologyModel:
 def load_part(config: TrainConfig, galaxies: pa.Table, labels: Labels, rows: Rows, learns: bool) -> Part:
     """Pixels and targets of one part of the split.
 
-    Galaxies without a clear label are in it only where it learns from votes. Calibration and test always ask
-    for the clear label.
+    Args:
+        config: labels, network and threads.
+        galaxies: the galaxy table.
+        labels: of the galaxy table.
+        rows: of the galaxy table: the galaxies of this part.
+        learns: whether this is the training set. Only there, with `learn_from = "votes"`, are ambiguous galaxies
+            included and vote shares the target; calibration and test always use the labels.
     """
     from_votes = learns and config.fit.learn_from == "votes"
     wanted = rows if from_votes else rows[labels.label[rows] != AMBIGUOUS]
@@ -74,14 +89,17 @@ def load_part(config: TrainConfig, galaxies: pa.Table, labels: Labels, rows: Row
     loaded = load_cutouts(galaxies.take(pa.array(wanted)), network.size_px, network.crop_fraction, threads, network.rgb)
     kept = wanted[loaded.rows]
     targets = labels.shares()[kept] if from_votes else np.eye(len(labels.classes))[labels.label[kept]]
-    questions = [column for question in config.fit.auxiliary_questions for column in question]
-    answers = [galaxies[name].cast(pa.float32()).to_numpy()[kept] for name in questions]
+    votes = [galaxies[name].cast(pa.float32()).to_numpy()[kept] for name in _auxiliary_columns(config)]
     return Part(
         rows=kept,
         examples=Examples(
             loaded.pixels,
             torch.from_numpy(targets).float(),
-            torch.from_numpy(np.stack(answers, axis=1)) if answers else torch.empty(len(kept), 0),
+            torch.from_numpy(np.stack(votes, axis=1)) if votes else torch.empty(len(kept), 0),
         ),
         unusable=loaded.unusable,
     )
+
+
+def _auxiliary_columns(config: TrainConfig) -> list[str]:
+    return [column for question in config.fit.auxiliary_questions for column in question]

@@ -1,4 +1,4 @@
-"""Votes of volunteers to labels at a threshold."""
+"""Labels from volunteers' votes, at a vote threshold."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from train.config import LabelConfig
 __all__ = ["AMBIGUOUS", "Labels", "Question", "label_votes", "question_of"]
 
 AMBIGUOUS = -1
-"""Label of a galaxy on which the volunteers did not agree."""
+"""Label of a galaxy where no class reaches the vote threshold."""
 
 _SUM_TOLERANCE = 0.01  # published fractions are rounded to three digits
-_SHOWN = 5  # galaxies named in an error
+_MAX_EXAMPLES = 5  # galaxies named in an error
 
 _GZ2_ANSWERS = {"smooth": "a01_smooth", "featured": "a02_features_or_disk", "artifact": "a03_star_or_artifact"}
 _COUNTED_ANSWERS = {"smooth": "smooth", "featured": "featured-or-disk", "artifact": "artifact"}
@@ -24,27 +24,27 @@ _COUNTED_ANSWERS = {"smooth": "smooth", "featured": "featured-or-disk", "artifac
 
 @dataclass(frozen=True)
 class Question:
-    """The columns of the question "smooth, or features?" in a table."""
+    """Columns of the question "smooth or featured?" in a vote table."""
 
     classes: Mapping[str, str]
     """Vote column of each class, in order."""
     others: tuple[str, ...] = ()
-    """Vote columns of the answers that are no class."""
+    """Vote columns of the answers that are not classes."""
     counts: bool = False
-    """Numbers of votes, not fractions."""
+    """Whether the columns hold vote counts, not fractions."""
     sums_to_one: bool = True
-    """False for debiased fractions, each of which is corrected by itself: in Willett et al. 2013, table 5, their
-    sum is between 0.67 and 1.46."""
+    """False for debiased fractions, which are corrected independently: in Willett et al. 2013, table 5, they sum to
+    0.67…1.46."""
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """All of them."""
+        """All vote columns of the question."""
         return (*self.classes.values(), *self.others)
 
 
 @dataclass(frozen=True)
 class Labels:
-    """One label per galaxy, and the votes behind it."""
+    """Label and vote fractions of each galaxy."""
 
     classes: tuple[str, ...]
     label: npt.NDArray[np.int64]
@@ -53,20 +53,20 @@ class Labels:
     """``(N, classes)``: fraction of the volunteers for each class."""
 
     def shares(self) -> npt.NDArray[np.float64]:
-        """``(N, classes)``: the votes among the classes alone, summing to 1; even where nobody chose any of them."""
+        """``(N, classes)``: votes renormalised over the classes, summing to 1; uniform where no class has votes."""
         total = self.votes.sum(axis=1, keepdims=True)
-        even = np.full_like(self.votes, 1 / len(self.classes))
-        shares: npt.NDArray[np.float64] = np.divide(self.votes, total, out=even, where=total > 0)
+        uniform = np.full_like(self.votes, 1 / len(self.classes))
+        shares: npt.NDArray[np.float64] = np.divide(self.votes, total, out=uniform, where=total > 0)
         return shares
 
     def counts(self) -> Mapping[str, int]:
-        """Galaxies of each class, and the ambiguous ones."""
+        """Number of galaxies of each class, and of ambiguous ones."""
         counts = {name: int((self.label == number).sum()) for number, name in enumerate(self.classes)}
         return {**counts, "ambiguous": int((self.label == AMBIGUOUS).sum())}
 
 
 def question_of(config: LabelConfig) -> Question:
-    """The vote columns that a config stands for."""
+    """Vote columns that a config selects."""
     if config.table == "columns":
         return Question(config.columns, config.other_columns, config.counts)
     if config.table == "kaggle":
@@ -89,15 +89,15 @@ def label_votes(table: pa.Table, config: LabelConfig) -> Labels:
 
     Args:
         table: one row per galaxy, with `object_id` and the vote columns.
-        config: whose columns, and the threshold.
+        config: names of the vote columns, and the threshold.
 
     Raises:
-        InputError: votes that cannot be right: missing, negative, over 1, not summing to about 1. Names galaxies.
+        InputError: invalid votes (missing, negative, above 1, or not summing to 1); names the galaxies.
     """
     question = question_of(config)
     numbers = np.stack([_numbers(table, name) for name in question.columns], axis=1)
     fractions = _fractions_of(numbers) if question.counts else numbers
-    _check(table, numbers, fractions, question)
+    _check_votes(table, numbers, fractions, question)
     votes = fractions[:, : len(question.classes)]
     clear = votes.max(axis=1) >= config.threshold
     return Labels(tuple(question.classes), np.where(clear, votes.argmax(axis=1), AMBIGUOUS), votes)
@@ -112,25 +112,25 @@ def _numbers(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
 
 
 def _fractions_of(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Counts by their sum; zeros where nobody voted, which makes an ambiguous galaxy."""
+    """Counts divided by their sum; zeros, hence ambiguous, where there are no votes."""
     total = counts.sum(axis=1, keepdims=True)
     fractions: npt.NDArray[np.float64] = np.divide(counts, total, out=np.zeros_like(counts), where=total != 0)
     return fractions
 
 
-def _check(
+def _check_votes(
     table: pa.Table, numbers: npt.NDArray[np.float64], fractions: npt.NDArray[np.float64], question: Question
 ) -> None:
     with np.errstate(invalid="ignore"):
-        right = ((fractions >= 0) & (fractions <= 1)).all(axis=1)
+        valid = ((fractions >= 0) & (fractions <= 1)).all(axis=1)
         if question.sums_to_one and not question.counts:
-            right &= np.abs(fractions.sum(axis=1) - 1) <= _SUM_TOLERANCE
-    wrong = np.flatnonzero(~right)
-    if len(wrong):
+            valid &= np.abs(fractions.sum(axis=1) - 1) <= _SUM_TOLERANCE
+    invalid = np.flatnonzero(~valid)
+    if len(invalid):
         ids = table["object_id"]
-        shown = "; ".join(f"{ids[int(r)]} has {np.round(numbers[r], 4).tolist()}" for r in wrong[:_SHOWN])
+        examples = "; ".join(f"{ids[int(r)]} has {np.round(numbers[r], 4).tolist()}" for r in invalid[:_MAX_EXAMPLES])
         raise InputError(
             "labels.columns",
             list(question.columns),
-            f"{len(wrong)} galaxies have votes that are missing, negative, more than all, or do not sum to 1: {shown}",
+            f"{len(invalid)} galaxies have votes that are missing, negative, above 1, or do not sum to 1: {examples}",
         )

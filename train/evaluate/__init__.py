@@ -1,1 +1,1 @@
-"""Evaluation on held-out galaxies: accuracy, calibration, attention."""
+"""Evaluation on held-out galaxies: accuracy, calibration, review, Grad-CAM."""

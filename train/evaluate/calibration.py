@@ -1,40 +1,44 @@
-"""Confidence that means probability: temperature, calibration error, and the review threshold."""
+"""Calibration of the confidence: temperature, calibration error, review threshold."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
+import scipy.optimize
+import scipy.special
 
 __all__ = [
     "ReliabilityBin",
+    "accuracy_by_confidence",
     "calibration_error_by_chance",
+    "class_probabilities",
     "expected_calibration_error",
     "fit_temperature",
     "reliability_bins",
     "review_threshold",
-    "softmax",
 ]
 
 Array = npt.NDArray[np.float64]
 
+_TEMPERATURES = (0.05, 20.0)
+
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Galaxies of about the same confidence."""
+    """Galaxies of similar confidence."""
 
     galaxies: int
     right: int
+    """Number of correct predictions."""
     confidence: float
-    """Their mean confidence."""
+    """Mean confidence."""
 
 
 def fit_temperature(logits: Array, labels: npt.NDArray[np.int64]) -> float:
-    """The temperature T for which softmax(logits / T) fits the labels best (Guo et al. 2017, ICML).
+    """The temperature T that minimises the cross entropy of softmax(logits / T) (Guo et al. 2017, ICML).
 
     Args:
-        logits: ``(N, classes)``, of galaxies that did not train.
+        logits: ``(N, classes)``, of galaxies outside the training set.
         labels: ``(N,)``.
 
     Raises:
@@ -42,48 +46,40 @@ def fit_temperature(logits: Array, labels: npt.NDArray[np.int64]) -> float:
     """
     if not len(labels):
         raise ValueError("no galaxies to calibrate with")
-    scores, truth = torch.from_numpy(logits).double(), torch.from_numpy(labels)
-    log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
+    rows = np.arange(len(labels))
 
-    def loss() -> torch.Tensor:
-        optimiser.zero_grad()
-        value = (
-            F.cross_entropy(scores / log_temperature.exp(), truth) + 1e-4 * log_temperature**2
-        )  # finite if separable
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
+    def loss(log_temperature: float) -> float:
+        log_probabilities = scipy.special.log_softmax(logits * np.exp(-log_temperature), axis=1)
+        return float(1e-4 * log_temperature**2 - log_probabilities[rows, labels].mean())  # finite if separable
 
-    optimiser.step(loss)  # type: ignore[no-untyped-call]
-    return float(log_temperature.detach().exp().clamp(0.05, 20))
+    minimum = scipy.optimize.minimize_scalar(
+        loss, bounds=np.log(_TEMPERATURES), method="bounded", options={"xatol": 1e-9}
+    )
+    return float(np.exp(minimum.x))
 
 
-def softmax(logits: Array, temperature: float = 1.0) -> Array:
+def class_probabilities(logits: Array, temperature: float = 1.0) -> Array:
     """Probabilities ``(N, classes)`` of logits ``(N, classes)``."""
-    scaled = logits / temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    result: Array = powers / powers.sum(axis=1, keepdims=True)
-    return result
+    probabilities: Array = scipy.special.softmax(logits / temperature, axis=1)
+    return probabilities
 
 
 def expected_calibration_error(confidence: Array, correct: npt.NDArray[np.bool_], bins: int = 15) -> float:
     """Mean gap between confidence and accuracy over bins of equal numbers of galaxies (Naeini et al. 2015, AAAI).
 
     Args:
-        confidence: ``(N,)``, the probability of the predicted class.
-        correct: ``(N,)``, whether it is the right one.
-        bins: how many; fewer where there are not enough galaxies.
+        confidence: ``(N,)``: probability of the predicted class.
+        correct: ``(N,)``: whether the prediction is correct.
+        bins: number of bins, at most N.
     """
     if not len(confidence):
         return float("nan")
-    order = np.argsort(confidence, kind="stable")
-    parts = np.array_split(order, min(bins, len(order)))
-    gaps = [len(part) * abs(confidence[part].mean() - correct[part].mean()) for part in parts]
+    gaps = [b.galaxies * abs(b.confidence - b.right / b.galaxies) for b in reliability_bins(confidence, correct, bins)]
     return float(sum(gaps) / len(confidence))
 
 
 def calibration_error_by_chance(confidence: Array, draws: int = 200, seed: int = 0) -> float:
-    """The mean calibration error that perfect confidences ``(N,)`` would show, from the luck of so few galaxies."""
+    """Mean calibration error of perfectly calibrated confidences ``(N,)``, from the finite number of galaxies alone."""
     if not len(confidence):
         return float("nan")
     generator = np.random.default_rng(seed)
@@ -94,12 +90,12 @@ def calibration_error_by_chance(confidence: Array, draws: int = 200, seed: int =
 
 
 def reliability_bins(confidence: Array, correct: npt.NDArray[np.bool_], bins: int = 10) -> list[ReliabilityBin]:
-    """Predictions in bins of equal numbers, by rising confidence; fewer bins where there are not enough galaxies.
+    """Predictions in bins of equal numbers, by rising confidence.
 
     Args:
-        confidence: ``(N,)``, the probability of the predicted class.
-        correct: ``(N,)``, whether it is the right one.
-        bins: how many.
+        confidence: ``(N,)``: probability of the predicted class.
+        correct: ``(N,)``: whether the prediction is correct.
+        bins: number of bins, at most N.
     """
     if not len(confidence):
         return []
@@ -108,11 +104,16 @@ def reliability_bins(confidence: Array, correct: npt.NDArray[np.bool_], bins: in
 
 
 def review_threshold(confidence: Array, correct: npt.NDArray[np.bool_], accuracy: float) -> float:
-    """The lowest confidence such that the predictions at or above it are right in at least `accuracy` of the cases.
+    """Lowest confidence at or above which the share of correct predictions is at least `accuracy`.
 
-    Gives 1.0 where no threshold reaches it, so that everything is reviewed.
+    1.0 where no confidence reaches it: every prediction is reviewed.
     """
+    reached = np.flatnonzero(accuracy_by_confidence(confidence, correct) >= accuracy)
+    return float(-np.sort(-confidence)[reached[-1]]) if len(reached) else 1.0
+
+
+def accuracy_by_confidence(confidence: Array, correct: npt.NDArray[np.bool_]) -> Array:
+    """Accuracy ``(N,)`` of the 1, 2, … N most confident predictions; confidence and correct are ``(N,)``."""
     order = np.argsort(-confidence, kind="stable")
-    running = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
-    reached = np.flatnonzero(running >= accuracy)
-    return float(confidence[order[reached[-1]]]) if len(reached) else 1.0
+    accuracy: Array = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
+    return accuracy

@@ -1,4 +1,4 @@
-"""How good the predictions are on galaxies that the model has not seen."""
+"""Accuracy, calibration and cost of review on held-out galaxies."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.stats
 
 from galaxy_batch.stats import Interval, wilson_interval
-from train.evaluate.calibration import expected_calibration_error, review_threshold, softmax
+from train.evaluate.calibration import class_probabilities, expected_calibration_error, review_threshold
 
 __all__ = [
     "ClassScore",
     "Evaluation",
     "ReviewOutcome",
-    "accuracy_by_confidence",
     "bootstrap_interval",
+    "brier_score",
     "class_scores",
     "evaluate",
     "median",
@@ -28,71 +29,71 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Numbers of one set of galaxies."""
+    """Scores on one set of galaxies."""
 
     galaxies: int
     accuracy: float
     ece: float
     """Expected calibration error, 15 bins of equal numbers."""
     brier: float
-    """Mean squared distance of the probabilities from the truth, summed over classes (Brier 1950)."""
     review_threshold: float
-    """Predictions with at least this confidence reach the wanted accuracy."""
+    """Predictions of at least this confidence reach the target accuracy."""
     confusion: list[list[int]]
-    """Galaxies by true class (rows) and predicted class (columns)."""
+    """Number of galaxies by true class (rows) and predicted class (columns)."""
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How one class fares; a share of nothing is nan."""
+    """Precision and recall of one class; nan where undefined."""
 
     galaxies: int
-    """That truly are of this class."""
+    """Number of galaxies of this class."""
     predicted: int
-    """That are said to be."""
+    """Number of predictions of this class."""
     precision: float
-    """Share of the predictions of this class that are right."""
+    """Share of the predictions of this class that are correct."""
     recall: float
-    """Share of this class's galaxies that are found."""
+    """Share of the galaxies of this class that are predicted correctly."""
 
 
 @dataclass(frozen=True)
 class ReviewOutcome:
-    """What sending the predictions under a confidence to review leaves."""
+    """Result of sending all predictions below a confidence to review."""
 
     threshold: float
     kept: int
-    """Galaxies at or above the threshold, whose prediction stands."""
+    """Number of predictions at or above the threshold."""
     reviewed_share: float
     accuracy: float
-    """Of the kept ones; nan where there are none."""
+    """Of the kept predictions; nan if none are kept."""
     interval: Interval
     """95 % Wilson interval of that accuracy."""
 
 
-def evaluate(
-    logits: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], temperature: float, accuracy_wanted: float
-) -> Evaluation:
-    """Evaluate logits ``(N, classes)`` against labels ``(N,)``."""
-    probabilities = softmax(logits, temperature)
+def evaluate(logits: Array, labels: npt.NDArray[np.int64], temperature: float, target_accuracy: float) -> Evaluation:
+    """Scores of logits ``(N, classes)`` against labels ``(N,)``."""
+    probabilities = class_probabilities(logits, temperature)
     classes = probabilities.shape[1]
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     correct = predicted == labels
-    truth = np.eye(classes)[labels]
-    confusion = np.zeros((classes, classes), int)
-    np.add.at(confusion, (labels, predicted), 1)
+    confusion = np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
     return Evaluation(
         galaxies=len(labels),
         accuracy=float(correct.mean()),
         ece=expected_calibration_error(confidence, correct),
-        brier=float(((probabilities - truth) ** 2).sum(axis=1).mean()),
-        review_threshold=review_threshold(confidence, correct, accuracy_wanted),
+        brier=brier_score(probabilities, labels),
+        review_threshold=review_threshold(confidence, correct, target_accuracy),
         confusion=confusion.tolist(),
     )
 
 
+def brier_score(probabilities: Array, labels: npt.NDArray[np.int64]) -> float:
+    """Mean squared distance of probabilities ``(N, classes)`` from the labels, summed over classes (Brier 1950)."""
+    return float(((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2).sum(axis=1).mean())
+
+
 def class_scores(confusion: Sequence[Sequence[int]]) -> list[ClassScore]:
-    """Precision and recall of each class, from galaxies by true class (rows) and predicted class (columns)."""
+    """Precision and recall of each class, from counts by true class (rows) and predicted class (columns)."""
     counts = np.array(confusion)
     right, true, predicted = counts.diagonal().tolist(), counts.sum(axis=1).tolist(), counts.sum(axis=0).tolist()
     return [
@@ -104,44 +105,35 @@ def class_scores(confusion: Sequence[Sequence[int]]) -> list[ClassScore]:
 def bootstrap_interval(
     statistic: Callable[..., float],
     *samples: npt.NDArray[Any],
-    unbiased: bool = True,
+    recentre: bool = False,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """95 % percentile interval of a statistic of one or more independent samples (Efron 1979, Ann. Statist. 7, 1).
+    """95 % percentile interval of a statistic of independent samples (Efron 1979, Ann. Statist. 7, 1).
 
     Args:
-        statistic: of as many samples as are given.
-        samples: ``(N, …)`` each, resampled with replacement, each on its own.
-        unbiased: False for a statistic that resampling itself raises, as it does a calibration error, because it
-            repeats galaxies: the interval is moved so that its median is the statistic of the samples.
-        resamples: how often.
-        seed: the same seed, the same interval.
+        statistic: function of all samples.
+        samples: ``(N,)`` each, resampled independently.
+        recentre: shift the interval so that the median over resamples is the statistic of the samples. Needed for a
+            calibration error, which resampling raises because it repeats galaxies.
+        resamples: number of bootstrap resamples.
+        seed: of the resampling.
 
     Returns:
-        Two bounds; nan where a sample is empty.
+        Two bounds; nan where a sample has fewer than two members.
     """
-    if not all(len(sample) for sample in samples):
+    if min(len(sample) for sample in samples) < 2:
         return math.nan, math.nan
-    generator = np.random.default_rng(seed)
-    values = [
-        statistic(*(sample[generator.integers(0, len(sample), len(sample))] for sample in samples))
-        for _ in range(resamples)
-    ]
-    low, median, high = np.quantile(values, [0.025, 0.5, 0.975])
-    shift = 0.0 if unbiased else float(statistic(*samples)) - float(median)
+    bootstrap = scipy.stats.bootstrap(
+        samples, statistic, n_resamples=resamples, vectorized=False, method="percentile", rng=seed
+    )
+    low, high = bootstrap.confidence_interval
+    shift = float(statistic(*samples)) - float(np.median(bootstrap.bootstrap_distribution)) if recentre else 0.0
     return float(low) + shift, float(high) + shift
 
 
-def accuracy_by_confidence(confidence: Array, correct: npt.NDArray[np.bool_]) -> Array:
-    """Accuracy ``(N,)`` of the 1, 2, … N most confident predictions, from ``(N,)`` confidences and hits."""
-    order = np.argsort(-confidence, kind="stable")
-    running: Array = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
-    return running
-
-
 def review_at(confidence: Array, correct: npt.NDArray[np.bool_], threshold: float) -> ReviewOutcome:
-    """What is left when all predictions under a confidence go to review; confidences and hits are ``(N,)``."""
+    """Result of reviewing all predictions below a confidence; confidence and correct are ``(N,)``."""
     kept = confidence >= threshold
     total, right = int(kept.sum()), int(correct[kept].sum())
     return ReviewOutcome(
@@ -154,5 +146,5 @@ def review_at(confidence: Array, correct: npt.NDArray[np.bool_], threshold: floa
 
 
 def median(values: Array) -> float:
-    """The median; nan of nothing."""
+    """The median; nan for no values."""
     return float(np.median(values)) if len(values) else math.nan

@@ -1,74 +1,82 @@
-"""Where correct and wrong predictions look, in numbers: the part of a report's findings that needs attention maps."""
+"""Share of the Grad-CAM maps on the galaxy, for correct and for wrong predictions."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from galaxy_batch.stats import Interval
 from train.evaluate.evaluation import bootstrap_interval, median
-from train.evaluate.grad_cam import Attention
+from train.evaluate.grad_cam import GradCamSample
 
-__all__ = ["AttentionFindings", "AttentionGroup", "find_attention"]
+__all__ = ["GradCamGroup", "GradCamMetrics", "grad_cam_metrics"]
 
 Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class AttentionGroup:
-    """Attention of some predictions; medians of nothing are nan."""
+class GradCamGroup:
+    """Medians over a group of predictions; nan for an empty group."""
 
     galaxies: int
-    """With a map and a galaxy in the middle."""
+    """Galaxies with a map and a mask."""
     inside: float
-    """Median share of the attention on the galaxy's light."""
+    """Median share of the map on the galaxy."""
     area: float
-    """Median share of the cutout that this light covers."""
+    """Median share of the cutout that the galaxy covers."""
     ratio: float
-    """Median of the one over the other: 1 is no better than evenly spread."""
+    """Median of `inside / area`; 1 for a uniform map."""
 
 
 @dataclass(frozen=True)
-class AttentionFindings:
-    """Where correct and wrong predictions look."""
+class GradCamMetrics:
+    """Grad-CAM of correct against wrong predictions; intervals are 95 %, from the bootstrap."""
 
     looked_at: int
-    """Galaxies for which a map was asked."""
-    groups: Mapping[str, tuple[AttentionGroup, AttentionGroup]]
-    """Correct and wrong predictions, of all classes under "all", and of each predicted class."""
+    """Number of maps computed."""
+    groups: Mapping[str, tuple[GradCamGroup, GradCamGroup]]
+    """Correct and wrong predictions, by predicted class; "all" for all classes together."""
     inside_difference: float
-    """Median share on the galaxy, correct less wrong predictions."""
+    """Median share on the galaxy, correct minus wrong."""
     inside_interval: Interval
-    """95 %, bootstrap."""
     ratio_difference: float
-    """Median of share over area, correct less wrong: with the galaxy's size taken out."""
+    """Median of share over area, correct minus wrong: corrected for the galaxy's size."""
     ratio_interval: Interval
-    """95 %, bootstrap."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The `attention` entry of metrics.json."""
+        groups = {
+            name: {"correct": dataclasses.asdict(correct), "wrong": dataclasses.asdict(wrong)}
+            for name, (correct, wrong) in self.groups.items()
+        }
+        return {**dataclasses.asdict(self), "groups": groups}
 
 
-def find_attention(
-    attention: Attention, predicted: npt.NDArray[np.int64], correct: npt.NDArray[np.bool_], classes: tuple[str, ...]
-) -> AttentionFindings:
-    """Compare where correct and wrong predictions look.
+def grad_cam_metrics(
+    sample: GradCamSample, predicted: npt.NDArray[np.int64], correct: npt.NDArray[np.bool_], classes: tuple[str, ...]
+) -> GradCamMetrics:
+    """Compare Grad-CAM of correct and wrong predictions.
 
     Args:
-        attention: of some of the galaxies.
-        predicted: ``(N,)``, of all galaxies.
-        correct: ``(N,)``, likewise.
-        classes: their names.
+        sample: maps of some of the galaxies.
+        predicted: ``(N,)``: predicted class of every galaxy.
+        correct: ``(N,)``: whether it is correct.
+        classes: names of the classes.
     """
-    said, right = predicted[attention.rows], correct[attention.rows]
-    ratio = attention.inside / attention.area
-    members = {"all": np.ones(len(said), bool)} | {name: said == number for number, name in enumerate(classes)}
+    predicted, correct = predicted[sample.rows], correct[sample.rows]
+    ratio = sample.inside / sample.area
+    members = {"all": np.ones(len(predicted), bool)} | {name: predicted == k for k, name in enumerate(classes)}
     groups = {
-        name: (_group(attention, ratio, member & right), _group(attention, ratio, member & ~right))
+        name: (_group(sample, ratio, member & correct), _group(sample, ratio, member & ~correct))
         for name, member in members.items()
     }
-    inside = _known(attention.inside[right]), _known(attention.inside[~right])
-    ratios = _known(ratio[right]), _known(ratio[~right])
-    return AttentionFindings(
-        looked_at=len(attention.rows),
+    inside = _known(sample.inside[correct]), _known(sample.inside[~correct])
+    ratios = _known(ratio[correct]), _known(ratio[~correct])
+    return GradCamMetrics(
+        looked_at=len(sample.rows),
         groups=groups,
         inside_difference=_median_difference(*inside),
         inside_interval=bootstrap_interval(_median_difference, *inside),
@@ -77,10 +85,10 @@ def find_attention(
     )
 
 
-def _group(attention: Attention, ratio: Array, member: npt.NDArray[np.bool_]) -> AttentionGroup:
+def _group(sample: GradCamSample, ratio: Array, member: npt.NDArray[np.bool_]) -> GradCamGroup:
     known = member & ~np.isnan(ratio)
-    return AttentionGroup(
-        int(known.sum()), median(attention.inside[known]), median(attention.area[known]), median(ratio[known])
+    return GradCamGroup(
+        int(known.sum()), median(sample.inside[known]), median(sample.area[known]), median(ratio[known])
     )
 
 

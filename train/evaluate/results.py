@@ -1,4 +1,4 @@
-"""What a training run leaves behind for its report."""
+"""Results of a training run, as its report reads them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,28 +19,28 @@ __all__ = ["PartResult", "TrainingRun"]
 
 @dataclass(frozen=True)
 class PartResult:
-    """The galaxies of one part of the split (train, calibration or test) and what the model says of them."""
+    """Galaxies of one part of the split (train, calibration or test), with the model's outputs."""
 
     ids: tuple[str, ...]
     """``(n,)``: object ids, as text."""
     pixels: torch.Tensor
-    """``(n, 3, size_px, size_px)`` uint8: what the network sees."""
+    """``(n, 3, size_px, size_px)`` uint8: the network's input."""
     labels: npt.NDArray[np.int64]
     """``(n,)``: position in the classes."""
     votes: npt.NDArray[np.float64]
     """``(n, classes)``: fraction of the volunteers for each class."""
     logits: npt.NDArray[np.float64]
-    """``(n, classes)``, before the temperature; empty ``(0, classes)`` for galaxies that trained."""
+    """``(n, classes)``, before the temperature; empty ``(0, classes)`` for the training galaxies."""
     unfamiliarity: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     """``(n,)``, as in `MorphologyModel.answer`; empty where `logits` is."""
     instability: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     """``(n,)``, as in `MorphologyModel.answer`; empty where `logits` is."""
     drawn_from: npt.NDArray[np.int64] | None = None
-    """``(all,)``: labels of the whole part, where the galaxies here are only a sample of it."""
+    """``(all,)``: labels of the whole part, where the galaxies here are a sample of it."""
 
     @property
     def all_labels(self) -> npt.NDArray[np.int64]:
-        """``(all,)``: labels of the whole part, whether or not all of it is here."""
+        """``(all,)``: labels of the whole part."""
         return self.labels if self.drawn_from is None else self.drawn_from
 
 
@@ -52,9 +52,9 @@ class TrainingRun:
     checkpoint: Checkpoint
     model: MorphologyModel
     labels: Labels
-    """Of every galaxy of the label table, the ambiguous ones too."""
+    """Of every galaxy in the label table, including the ambiguous ones."""
     unusable: Mapping[str, int]
-    """Galaxies without a usable cutout, by status."""
+    """Number of galaxies without a usable cutout, by status."""
     parts: Mapping[str, PartResult]
     """`train`, `calibration`, `test`."""
     epochs: tuple[Epoch, ...]

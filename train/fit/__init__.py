@@ -1,1 +1,1 @@
-"""Fitting the network."""
+"""Fit of the network: frozen features, two phases, many workers."""

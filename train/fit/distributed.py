@@ -1,9 +1,9 @@
-"""The same fit on many workers, with Ray Train: when one dies, all start again from the last epoch.
+"""Data-parallel fit with Ray Train; if a worker dies, all restart from the last completed epoch.
 
-Each worker is a process that reads its own share of the training galaxies; gradients are averaged by
-DistributedDataParallel (NCCL between GPUs, Gloo between CPUs). The state after each epoch lies below the
-output, at any URI that all workers reach, and is removed when the fit is done. A job that died altogether and
-is run again goes on from there too, if it is the same training.
+Each worker process reads its own share of the training galaxies; DistributedDataParallel averages the gradients (NCCL
+between GPUs, Gloo between CPUs). The state after each epoch is stored below the output URI, which all workers must
+reach, and removed after the fit. Running an interrupted job again with the same training data and settings resumes from
+that state.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import logging
 import signal
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -43,34 +44,34 @@ __all__ = ["SharedFit", "fit_on_workers"]
 
 logger = logging.getLogger(__name__)
 
-_DEATHS = 3  # of workers, before the fit gives up; a preempted node does not count
+_MAX_DEATHS = 3  # of workers before the fit fails; preempted nodes do not count
 _STATE = "state.pt"
 
 
 @dataclasses.dataclass(frozen=True)
 class SharedFit:
-    """What the workers report when they are done."""
+    """Result of a fit on many workers."""
 
     epochs: list[Epoch]
-    """Loss and accuracy are those of the first worker's galaxies."""
+    """With loss and accuracy on the first worker's share."""
     rows: Rows
-    """Of the galaxy table: the galaxies that trained, in its order."""
+    """Rows of the galaxy table that trained, in its order."""
     unusable: dict[str, int]
-    """How many galaxies could not train, by status."""
+    """Number of galaxies without a usable cutout, by status."""
 
 
 def fit_on_workers(config: TrainConfig, model: MorphologyModel, galaxies: pa.Table, labels: Labels) -> SharedFit:
-    """Train the model in place on `config.workers` processes of the Ray that runs, one GPU each where it has GPUs.
+    """Train the model in place on `config.workers` processes of the running Ray, one GPU each where it has GPUs.
 
     Args:
-        config: of the whole run; the workers read galaxies and pixels by themselves.
-        model: as built from the config.
+        config: of the whole run; workers read galaxies and pixels themselves.
+        model: untrained, as built from the config.
         galaxies: the galaxy table.
         labels: of the galaxy table.
 
     Raises:
         InputError: Ray has fewer GPUs than there are workers.
-        ray.train.TrainingFailedError: workers died more often than is put up with, or an error was raised in one.
+        ray.train.TrainingFailedError: workers died more than `_MAX_DEATHS` times, or one raised an error.
     """
     workers = _reserve(config)
     uri = join(config.output_uri, "training")
@@ -90,16 +91,16 @@ def fit_on_workers(config: TrainConfig, model: MorphologyModel, galaxies: pa.Tab
             name=_run_name(config, model, galaxies, labels),
             storage_path=folder,
             storage_filesystem=pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(store)),
-            failure_config=ray.train.FailureConfig(max_failures=_DEATHS),
+            failure_config=ray.train.FailureConfig(max_failures=_MAX_DEATHS),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
     logger.info("training on %d workers (%s), %g CPUs each", config.workers, workers.device, workers.actor_cpus)
-    with _own_interrupts():
+    with _restored_sigint():
         result = trainer.fit()
     epochs = []
-    store.invalidate_cache()  # others wrote
+    store.invalidate_cache()  # the workers wrote there
     if result.checkpoint is not None:
         state = _read_state(result.checkpoint)
         model.load_state_dict(state["model"])
@@ -110,49 +111,49 @@ def fit_on_workers(config: TrainConfig, model: MorphologyModel, galaxies: pa.Tab
 
 
 def _fit_share(arguments: dict[str, Any]) -> dict[str, Any]:
-    """What runs in each worker: its share of the galaxies, the whole fit."""
+    """The fit in one worker process, on its share of the galaxies."""
     config: TrainConfig = arguments["config"]
     context = ray.train.get_context()
     world = World(context.get_world_rank(), context.get_world_size())
-    logging.getLogger().setLevel(logging.WARNING)  # Ray Train sets all to INFO, and tells of each report in full
+    logging.getLogger().setLevel(logging.WARNING)  # Ray Train sets INFO and logs each report in full
     logging.getLogger("train").setLevel(logging.WARNING if world.rank else logging.INFO)
     torch.set_num_threads(config.threads or 1)
-    # Not Ray's device in any case: on a machine with GPUs it names one even for a worker that has none.
+    # On a machine with GPUs, get_device() names one even for a worker that has none.
     device = ray.train.torch.get_device() if arguments["device"] == "cuda" else torch.device("cpu")
     galaxies, labels = read_galaxies(config)
     split = split_galaxies(galaxies["object_id"], config.split)
     share = load_part(config, galaxies, labels, split.train[world.rank :: world.size], learns=True)
     calibration = load_part(config, galaxies, labels, split.calibration, learns=False)
     model = new_model(config, labels).to(device)
-    fit(model, share.examples, calibration.examples, config.fit, device, world, _TrainStore(world))
-    return _together(share, world)
+    fit(model, share.examples, calibration.examples, config.fit, device, world, _RayTrainStore(world))
+    return _gather_shares(share, world)
 
 
-class _TrainStore:
-    """Keeps the state of a fit with Ray Train: the first worker writes it, all wait until it is safe."""
+class _RayTrainStore:
+    """Stores the state of a fit with Ray Train: the first worker writes it, all wait until it is committed."""
 
     def __init__(self, world: World) -> None:
         self.world = world
 
     def restore(self) -> dict[str, Any] | None:
-        """The last state that is safe; None at the start."""
+        """The last committed state; None if there is none."""
         checkpoint = ray.train.get_checkpoint()
         if checkpoint is None:
             return None
         state = _read_state(checkpoint)
         last = Epoch(**state["epochs"][-1])
-        logger.info("going on after %s %d", last.phase, last.number)
+        logger.info("resuming after phase %s, epoch %d", last.phase, last.number)
         return state
 
     def save(self, state: dict[str, Any], epoch: Epoch) -> None:
-        """Keep the state after an epoch."""
+        """Store the state after an epoch."""
         checkpoint = None
         with tempfile.TemporaryDirectory() as folder:
             if self.world.rank == 0:
                 torch.save(state, Path(folder, _STATE))
                 checkpoint = ray.train.Checkpoint.from_directory(folder)
             ray.train.report(dataclasses.asdict(epoch), checkpoint=checkpoint)
-        # `report` only queues what was uploaded, and a queue dies with its process: ask until it is on record.
+        # `report` only queues the upload, and the queue dies with its process: wait until it is committed.
         ray.train.get_all_reported_checkpoints(consistency_mode=ray.train.CheckpointConsistencyMode.COMMITTED)
 
 
@@ -162,27 +163,28 @@ def _read_state(checkpoint: ray.train.Checkpoint) -> dict[str, Any]:
     return state
 
 
-def _together(share: Part, world: World) -> dict[str, Any]:
-    """Rows and unusable galaxies of all workers' shares: the fields of `SharedFit`."""
+def _gather_shares(share: Part, world: World) -> dict[str, Any]:
+    """Rows and unusable galaxies of all workers' shares: fields of `SharedFit`."""
     shares: list[Any] = [None] * world.size
     torch.distributed.all_gather_object(shares, (share.rows, share.unusable))
-    unusable: dict[str, int] = {}
-    for _, counts in shares:
-        for status, count in counts.items():
-            unusable[status] = unusable.get(status, 0) + count
-    return {"rows": np.sort(np.concatenate([rows for rows, _ in shares])), "unusable": unusable}
+    unusable = sum((Counter(counts) for _, counts in shares), Counter())
+    return {"rows": np.sort(np.concatenate([rows for rows, _ in shares])), "unusable": dict(unusable)}
 
 
 def _reserve(config: TrainConfig) -> Workers:
-    """What each worker gets of the cluster; some of each CPU stays free for Ray's own tasks."""
+    """CPUs and GPUs of each worker; part of each CPU stays free for Ray's own tasks."""
     gpus = int(ray.cluster_resources().get("GPU", 0))
     if config.device != "cpu" and gpus < config.workers and (gpus or config.device == "cuda"):
-        raise InputError("workers", config.workers, f'each takes a GPU, and Ray has {gpus}; or set device = "cpu"')
+        raise InputError(
+            "workers",
+            config.workers,
+            f'each needs a GPU, and Ray has {gpus}; or set device = "cpu"',
+        )
     return workers_for(RuntimeConfig(actors=config.workers, device=config.device), config.workers)
 
 
 def _run_name(config: TrainConfig, model: MorphologyModel, galaxies: pa.Table, labels: Labels) -> str:
-    """Hash of all that makes this training: another one never goes on from its states."""
+    """Hash of settings, data and initial weights: only an identical run resumes from the stored states."""
     digest = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode())
     digest.update(f"{version('ray')} {version('torch')}".encode())
     digest.update("\n".join(map(str, galaxies["object_id"].to_pylist())).encode())
@@ -193,8 +195,8 @@ def _run_name(config: TrainConfig, model: MorphologyModel, galaxies: pa.Table, l
 
 
 @contextlib.contextmanager
-def _own_interrupts() -> Iterator[None]:
-    """Ray Train takes Ctrl-C for itself and does not give it back."""
+def _restored_sigint() -> Iterator[None]:
+    """Restore the SIGINT handler that Ray Train replaces."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The two-phase fit: first the linear head, then the last blocks too."""
+"""The two-phase fit: first the linear head, then head and last blocks."""
 
 import logging
 import time
@@ -10,9 +10,10 @@ import torch.nn.functional as F
 
 from galaxy_batch.model.network import MorphologyModel
 from train.config import FitConfig, Phase
-from train.fit.frozen_features import Examples, FrozenFeatures
+from train.data.galaxies import Examples
+from train.fit.frozen_features import FrozenFeatures
 from train.fit.layers import Layers
-from train.fit.phases import FORWARD_BATCH, PhaseRun, World, answering_head
+from train.fit.phases import FORWARD_BATCH, PhaseRun, World, auxiliary_head
 
 __all__ = ["Epoch", "EpochStore", "NoStore", "fit", "predict_answers", "predict_logits"]
 
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the training galaxies came to."""
+    """Result of one pass over the training galaxies."""
 
     phase: str
     """`head` or `blocks`."""
@@ -29,30 +30,30 @@ class Epoch:
     """From 1, within the phase."""
     loss: float
     accuracy: float
-    """On the training galaxies, as they were seen; the class with most votes counts as the right one."""
+    """On the training galaxies, while they train; the class with most votes counts as correct."""
     calibration_loss: float
     calibration_accuracy: float
     seconds: float
 
 
 class EpochStore(Protocol):
-    """Keeps the state of a fit after each epoch, so that a fit that died goes on from the last one."""
+    """Stores the state of a fit after each epoch, so that an interrupted fit resumes from the last one."""
 
     def restore(self) -> dict[str, Any] | None:
-        """The last state that was saved; None at the start."""
+        """The last saved state; None if there is none."""
 
     def save(self, state: dict[str, Any], epoch: Epoch) -> None:
-        """Keep the state after an epoch. Called on every worker; one of them need keep it."""
+        """Store the state after an epoch. Called on every worker; one of them has to store it."""
 
 
 class NoStore:
-    """Keeps nothing."""
+    """Stores nothing."""
 
     def restore(self) -> None:
-        """There is never a state."""
+        """No state."""
 
     def save(self, state: dict[str, Any], epoch: Epoch) -> None:
-        """Nothing is kept."""
+        """Discard the state."""
 
 
 def fit(
@@ -64,24 +65,24 @@ def fit(
     world: World = World(),  # noqa: B008 - frozen
     store: EpochStore = NoStore(),  # noqa: B008 - without state
 ) -> list[Epoch]:
-    """Train the model in place, and give the course of both phases.
+    """Train the model in place; returns the epochs of both phases.
 
     Args:
-        model: as built, on `device`; its head is trained from its random start.
-        train: the galaxies to learn from; each worker its own.
-        calibration: galaxies that are only watched, after each epoch.
+        model: untrained, on `device`.
+        train: training galaxies of this worker.
+        calibration: galaxies evaluated after each epoch; they do not train.
         config: phases and optimiser.
-        device: where to train.
-        world: this worker, when several train together (an initialised `torch.distributed` group is needed).
-        store: keeps the state after each epoch.
+        device: of the model.
+        world: this worker; more than one requires an initialised `torch.distributed` group.
+        store: stores the state after each epoch.
     """
     layers = Layers(model)
     if config.batch_norm == "eval":
         layers.fold_batch_norms()
     features = FrozenFeatures(layers, train.pixels, config, device)
     torch.manual_seed(config.seed + 1)
-    auxiliary = answering_head(layers.features, sum(config.auxiliary_sizes)).to(device)
-    galaxies = _most_galaxies(len(train.targets), world, device)
+    auxiliary = auxiliary_head(layers.features, sum(config.auxiliary_sizes)).to(device)
+    galaxies = _largest_share(len(train.targets), world, device)
     state = store.restore() or {"epochs": [], "model": None}
     epochs = [Epoch(**epoch) for epoch in state["epochs"]]
     if state["model"] is not None:
@@ -100,9 +101,9 @@ def fit(
             loss, accuracy = run.epoch(train, features, number)
             if number == phase.epochs:
                 run.finish(train, features)
-            watched = _watch(run.current_model(), calibration, device)
+            on_calibration = _loss_and_accuracy(run.current_model(), calibration, device)
             layers.set_learning(phase.blocks, config.batch_norm == "train")
-            epochs.append(Epoch(name, number, loss, accuracy, *watched, round(time.monotonic() - started, 3)))
+            epochs.append(Epoch(name, number, loss, accuracy, *on_calibration, round(time.monotonic() - started, 3)))
             _log(epochs[-1], phase)
             parts = {"model": model.state_dict(), "auxiliary": auxiliary.state_dict(), "run": run.state()}
             store.save({"epochs": [asdict(epoch) for epoch in epochs], **parts}, epochs[-1])
@@ -125,23 +126,23 @@ def predict_answers(model: MorphologyModel, pixels: torch.Tensor, device: torch.
     return torch.cat([model.answer(batch.to(device)).float().cpu() for batch in torch.split(pixels, FORWARD_BATCH)])
 
 
-def _most_galaxies(count: int, world: World, device: torch.device) -> int:
-    """The largest shard of all workers: each does as many steps, or the others would wait for it for ever."""
-    most = torch.tensor(count, device=device)
+def _largest_share(count: int, world: World, device: torch.device) -> int:
+    """Largest number of galaxies of any worker; all take as many steps, because gradients are averaged in each."""
+    largest = torch.tensor(count, device=device)
     if world.size > 1:
-        torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
-    return int(most)
+        torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+    return int(largest)
 
 
-def _watch(model: MorphologyModel, examples: Examples, device: torch.device) -> tuple[float, float]:
+def _loss_and_accuracy(model: MorphologyModel, examples: Examples, device: torch.device) -> tuple[float, float]:
     if not len(examples.targets):
         return float("nan"), float("nan")
     with torch.inference_mode():
         layers = Layers(model.eval())
         batches = torch.split(examples.pixels, FORWARD_BATCH)
         logits = torch.cat([layers.head(layers.frozen(batch.to(device), 0)).float().cpu() for batch in batches])
-    right = (logits.argmax(1) == examples.targets.argmax(1)).float().mean()
-    return float(F.cross_entropy(logits, examples.targets)), float(right)
+    accuracy = (logits.argmax(1) == examples.targets.argmax(1)).float().mean()
+    return float(F.cross_entropy(logits, examples.targets)), float(accuracy)
 
 
 def _log(epoch: Epoch, phase: Phase) -> None:

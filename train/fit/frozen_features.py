@@ -1,6 +1,4 @@
-"""What the frozen part of the network makes of each galaxy: computed once per symmetry, then kept."""
-
-from dataclasses import dataclass
+"""Activations of the frozen part of the network, computed once per galaxy and symmetry and kept in memory."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,35 +8,23 @@ from galaxy_batch.model.network import symmetry
 from train.config import FitConfig, Phase
 from train.fit.layers import Layers
 
-__all__ = ["Examples", "FrozenFeatures"]
+__all__ = ["FrozenFeatures"]
 
 _FORWARD_BATCH = 64
-_KEPT_BYTES = 4 << 30  # of memory; what does not fit is computed again in each epoch
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Galaxies to learn from."""
-
-    pixels: torch.Tensor
-    """``(N, 3, size_px, size_px)`` uint8."""
-    targets: torch.Tensor
-    """``(N, classes)`` float: the probability of each class; all on one class where there is a label."""
-    answers: torch.Tensor
-    """``(N, columns)`` float: vote fractions of the auxiliary questions; no columns where there are none."""
+_MAX_BYTES = 4 << 30  # of memory; beyond it, activations are recomputed in each epoch
 
 
 class FrozenFeatures:
-    """Activations before the part that learns, of each galaxy in one symmetry per epoch.
+    """Inputs of the trainable part: frozen activations of each galaxy, in one symmetry per epoch.
 
-    Each galaxy goes through its symmetries in an order of its own. Both phases share one pass of the lower
-    blocks, since nothing but the head changes in the first.
+    Each galaxy goes through its symmetries in its own random order. One pass through the frozen blocks serves both
+    phases, because phase 1 changes the head only.
 
     Args:
-        layers: the model, as it is before the first phase.
+        layers: the model before phase 1.
         pixels: ``(N, 3, size_px, size_px)`` uint8.
         config: phases and symmetries.
-        device: where the model is.
+        device: of the model.
     """
 
     def __init__(self, layers: Layers, pixels: torch.Tensor, config: FitConfig, device: torch.device) -> None:
@@ -46,55 +32,52 @@ class FrozenFeatures:
         orders = np.tile(np.arange(config.symmetries), (len(pixels), 1))
         self.order = np.random.default_rng(config.seed).permuted(orders, axis=1)
         self.kept: dict[int, torch.Tensor] = {}
+        """float16 ``(versions, N, …)`` by number of trainable blocks; a version is one symmetry of every galaxy."""
         phases = {phase.blocks: phase for phase in (config.head, config.blocks) if phase.epochs}
-        wanted = {blocks: min(phase.epochs, config.symmetries) for blocks, phase in phases.items()}
-        if not self._fits(wanted):
-            return
-        deepest = max(wanted)
-        for version in range(max(wanted.values(), default=0)):
-            for rows in np.array_split(np.arange(len(pixels)), -(-len(pixels) // _FORWARD_BATCH)):
-                lower = self._compute(rows, version, deepest)
-                for blocks, versions in wanted.items():
-                    if version < versions:
-                        self._keep(
-                            blocks, versions, version, rows, lower if blocks == deepest else self._upper(lower, deepest)
-                        )
+        versions = {blocks: min(phase.epochs, config.symmetries) for blocks, phase in phases.items()}
+        if self._should_keep(versions):
+            self._compute_all(versions)
 
     def batch(self, rows: npt.NDArray[np.int64], epoch: int, phase: Phase) -> torch.Tensor:
-        """Activations of some galaxies in the symmetry that is their turn in this epoch, float32 on the device."""
+        """Activations of some galaxies in this epoch's symmetry, float32 on the device."""
         kept = self.kept.get(phase.blocks)
         if kept is None:
             return self._compute(rows, epoch, phase.blocks)
         values = kept[epoch % len(kept)][rows].float().to(self.device)
         return values.contiguous(memory_format=torch.channels_last) if values.dim() == 4 else values
 
-    def _fits(self, wanted: dict[int, int]) -> bool:
-        """Whether to keep them; with everything learning there is nothing frozen but the pixels themselves."""
-        sizes = {blocks: self._compute(np.array([0]), 0, blocks)[0].numel() for blocks in wanted}
-        everything_learns = max(wanted, default=0) >= len(self.layers.stages) - 1
-        return not everything_learns and sum(2 * len(self.pixels) * wanted[b] * sizes[b] for b in wanted) <= _KEPT_BYTES
+    def _should_keep(self, versions: dict[int, int]) -> bool:
+        """Whether the activations fit in memory; there are none to keep if every block is trainable."""
+        if max(versions, default=0) >= len(self.layers.stages) - 1:
+            return False
+        sizes = {blocks: self._compute(np.array([0]), 0, blocks)[0].numel() for blocks in versions}
+        return sum(2 * len(self.pixels) * versions[b] * sizes[b] for b in versions) <= _MAX_BYTES
 
-    def _keep(
-        self, blocks: int, versions: int, version: int, rows: npt.NDArray[np.int64], values: torch.Tensor
-    ) -> None:
-        if blocks not in self.kept:
-            shape = (versions, len(self.pixels), *values.shape[1:])
-            self.kept[blocks] = torch.empty(shape, dtype=torch.float16)
-        self.kept[blocks][version, rows] = values.half().cpu()
+    def _compute_all(self, versions: dict[int, int]) -> None:
+        deepest = max(versions, default=0)
+        for version in range(max(versions.values(), default=0)):
+            for rows in np.array_split(np.arange(len(self.pixels)), -(-len(self.pixels) // _FORWARD_BATCH)):
+                lower = self._compute(rows, version, deepest)
+                for blocks in (b for b in versions if version < versions[b]):
+                    values = lower if blocks == deepest else self._pooled(lower, deepest)
+                    if blocks not in self.kept:
+                        shape = (versions[blocks], len(self.pixels), *values.shape[1:])
+                        self.kept[blocks] = torch.empty(shape, dtype=torch.float16)
+                    self.kept[blocks][version, rows] = values.half().cpu()
 
     @torch.no_grad()
     def _compute(self, rows: npt.NDArray[np.int64], epoch: int, blocks: int) -> torch.Tensor:
         chosen = self.order[rows, epoch % self.order.shape[1]]
-        turned = torch.stack([symmetry(self.pixels[r : r + 1], int(s))[0] for r, s in zip(rows, chosen, strict=True)])
-        with self._faster():
-            return self.layers.frozen(turned.to(self.device), blocks).float()
+        images = torch.stack([symmetry(self.pixels[r : r + 1], int(s))[0] for r, s in zip(rows, chosen, strict=True)])
+        with self._autocast():
+            return self.layers.frozen(images.to(self.device), blocks).float()
 
     @torch.no_grad()
-    def _upper(self, lower: torch.Tensor, blocks: int) -> torch.Tensor:
-        with self._faster():
+    def _pooled(self, lower: torch.Tensor, blocks: int) -> torch.Tensor:
+        with self._autocast():
             return self.layers.pooled(lower, blocks).float()
 
-    def _faster(self) -> torch.autocast:
-        """16-bit floats where the processor calculates with them: what is kept has no more digits anyway."""
+    def _autocast(self) -> torch.autocast:
+        """bf16 where the processor has it; the kept activations are 16-bit in any case."""
         capable = self.device.type == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
         return torch.autocast(self.device.type, torch.bfloat16, enabled=bool(capable))

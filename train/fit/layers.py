@@ -1,4 +1,4 @@
-"""A backbone as a row of blocks, so that what is frozen can be computed once and kept."""
+"""A backbone as a sequence of blocks, which separates frozen from trainable layers."""
 
 from collections.abc import Iterable
 from itertools import pairwise
@@ -15,7 +15,7 @@ __all__ = ["Layers"]
 class Layers:
     """A model in order: stages (stem and blocks), pooling, linear head.
 
-    EfficientNets are taken apart block by block; of any other timm model the whole feature extractor is one block.
+    EfficientNets are split block by block; in any other timm model the whole feature extractor is one block.
     """
 
     def __init__(self, model: MorphologyModel) -> None:
@@ -33,12 +33,11 @@ class Layers:
 
     @torch.no_grad()
     def fold_batch_norms(self) -> None:
-        """Move the frozen scale of each batch norm into the convolution before it; what the network computes stays.
+        """Fold the scale of each frozen batch norm into the preceding convolution; the network's output is unchanged.
 
-        A batch norm with fixed statistics is a scale and a shift of the convolution's output. Left apart, the same
-        step of the optimiser means something else in each channel, by that channel's scale. The scale is then one,
-        and does not learn; the shift does. Only for EfficientNets, where every
-        batch norm stands right behind its convolution.
+        A batch norm with fixed statistics scales and shifts the convolution's output, so one optimiser step has a
+        different size in each channel. After folding, the scale is 1 and fixed, and the shift is trainable. Only for
+        EfficientNets, where a convolution directly precedes every batch norm.
         """
         if not isinstance(self.model.backbone, EfficientNet):
             return
@@ -58,23 +57,22 @@ class Layers:
                 self.folded = True
 
     def frozen(self, pixels: torch.Tensor, blocks: int) -> torch.Tensor:
-        """uint8 pixels ``(N, 3, h, w)`` through everything before the last `blocks` blocks; before the head for 0."""
+        """Activations of uint8 pixels ``(N, 3, h, w)`` before the last `blocks` blocks; before the head for 0."""
         values = normalise(pixels, self.model.spec.mean, self.model.spec.std)
         return _run(values, [*self.stages, self.pooling] if not blocks else self.stages[: self._first(blocks)])
 
     def pooled(self, activations: torch.Tensor, blocks: int) -> torch.Tensor:
-        """What `frozen` gave for so many blocks, through those blocks and the pooling: ``(N, features)``."""
+        """Pooled features ``(N, features)`` of the activations that `frozen` gives for the same `blocks`."""
         return _run(activations, self.upper(blocks))
 
     def upper(self, blocks: int) -> list[nn.Module]:
-        """The modules between `frozen` and the head: the last `blocks` blocks and the pooling; none for 0."""
+        """Modules between `frozen` and the head: the last `blocks` blocks and the pooling; none for 0."""
         return [*self.stages[self._first(blocks) :], self.pooling] if blocks else []
 
     def set_learning(self, blocks: int, batch_norm_train: bool) -> None:
-        """Freeze all but the last `blocks` blocks and the head."""
+        """Make the head and the last `blocks` blocks trainable and freeze the rest."""
         self.model.requires_grad_(False).eval()
-        learning = [*self.upper(blocks), self.head]
-        for module in learning:
+        for module in [*self.upper(blocks), self.head]:
             module.requires_grad_(True).train()
             for inner in module.modules():
                 if isinstance(inner, nn.modules.batchnorm._BatchNorm) and not batch_norm_train:
@@ -83,7 +81,7 @@ class Layers:
                         inner.weight.requires_grad_(False)
 
     def _first(self, blocks: int) -> int:
-        """The first stage that learns; asked for every block or more, the stem learns too."""
+        """First trainable stage; the stem (0) when every block is trainable."""
         return 0 if blocks >= len(self.stages) - 1 else len(self.stages) - blocks
 
 

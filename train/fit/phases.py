@@ -1,4 +1,4 @@
-"""One phase of a fit: the part of the model that learns, its optimiser and schedule, and its averaged weights."""
+"""One phase of a fit: trainable part, optimiser, schedule, averaged weights."""
 
 import math
 from collections.abc import Iterator
@@ -15,36 +15,37 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from galaxy_batch.model.network import MorphologyModel
 from train.config import FitConfig, Phase
-from train.fit.frozen_features import Examples, FrozenFeatures
+from train.data.galaxies import Examples
+from train.fit.frozen_features import FrozenFeatures
 from train.fit.layers import Layers
 
-__all__ = ["FORWARD_BATCH", "PhaseRun", "World", "answering_head"]
+__all__ = ["FORWARD_BATCH", "PhaseRun", "World", "auxiliary_head"]
 
 FORWARD_BATCH = 64
-"""Galaxies at a time where nothing is learned."""
-_WARM_UP = 0.1  # share of a cosine schedule in which the learning rate rises
+"""Batch size of forward passes without gradients."""
+_WARM_UP = 0.1  # share of the cosine schedule with a rising learning rate
 
 
 @dataclass(frozen=True)
 class World:
-    """Which worker this is, of how many that train one model together."""
+    """Rank of this worker and number of data-parallel workers."""
 
     rank: int = 0
     size: int = 1
 
 
-class _NoAnswers(nn.Module):
+class _NoAuxiliaryHead(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return features[:, :0]
 
 
-def answering_head(features: int, answers: int) -> nn.Module:
-    """The second head, which predicts the answers to the auxiliary questions; without any it gives ``(N, 0)``."""
-    return nn.Linear(features, answers) if answers else _NoAnswers()
+def auxiliary_head(features: int, columns: int) -> nn.Module:
+    """Linear head for the vote columns of the auxiliary questions; its output is ``(N, 0)`` without any."""
+    return nn.Linear(features, columns) if columns else _NoAuxiliaryHead()
 
 
-class _LearningPart(nn.Module):
-    """The blocks that learn, the head, and a second head for the auxiliary questions; one module, as DDP wants it."""
+class _TrainablePart(nn.Module):
+    """Trainable blocks, head and auxiliary head in one module, which DistributedDataParallel requires."""
 
     def __init__(self, layers: Layers, phase: Phase, auxiliary: nn.Module) -> None:
         super().__init__()
@@ -70,7 +71,7 @@ class PhaseRun:
         galaxies: int,
     ) -> None:
         self.model, self.phase, self.config, self.device, self.world = layers.model, phase, config, device, world
-        part = _LearningPart(layers, phase, auxiliary)
+        part = _TrainablePart(layers, phase, auxiliary)
         self.part: nn.Module = DistributedDataParallel(part) if world.size > 1 else part
         self.optimiser = torch.optim.AdamW(_parameter_groups(part, config.weight_decay), lr=phase.learning_rate)
         self.galaxies, self.batch_size = galaxies, max(2, config.batch_size // world.size)
@@ -84,18 +85,18 @@ class PhaseRun:
             self.averaged = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
 
     def epoch(self, train: Examples, features: FrozenFeatures, number: int) -> tuple[float, float]:
-        """One pass over the galaxies: mean loss, and share of galaxies whose leading class was predicted."""
+        """One pass over the galaxies: mean loss and accuracy."""
         losses, right, seen = 0.0, 0, 0
         order = np.random.default_rng((self.config.seed, self.phase.blocks, number, self.world.rank))
         rows_in_order = np.resize(order.permutation(len(train.targets)), self.galaxies)
         for rows in _batches(rows_in_order, self.batch_size):
             activations = features.batch(rows, number - 1, self.phase)
-            targets, answers = train.targets[rows].to(self.device), train.answers[rows].to(self.device)
+            targets, vote_targets = train.targets[rows].to(self.device), train.vote_targets[rows].to(self.device)
             with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
-                logits, others = self.part(activations)
+                logits, auxiliary = self.part(activations)
             loss = F.cross_entropy(logits.float(), targets)
-            loss = loss + self.config.auxiliary_weight * _answers_loss(
-                others.float(), answers, self.config.auxiliary_sizes
+            loss = loss + self.config.auxiliary_weight * _auxiliary_loss(
+                auxiliary.float(), vote_targets, self.config.auxiliary_sizes
             )
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -109,7 +110,7 @@ class PhaseRun:
         return losses / seen, right / seen
 
     def current_model(self) -> MorphologyModel:
-        """The model as it would be used now: with averaged weights where they are averaged."""
+        """The model to use at this point: the averaged one if weights are averaged."""
         if self.averaged is None:
             return self.model
         averaged = self.averaged.module
@@ -117,7 +118,7 @@ class PhaseRun:
         return averaged
 
     def finish(self, train: Examples, features: FrozenFeatures) -> None:
-        """Averaged weights become the model's own, with the batch statistics that belong to them."""
+        """Copy the averaged weights into the model and recompute its batch norm statistics for them."""
         if self.averaged is None:
             return
         self.model.load_state_dict(self.current_model().state_dict())
@@ -127,7 +128,7 @@ class PhaseRun:
 
     @torch.no_grad()
     def _measure_batch_norms(self, train: Examples, features: FrozenFeatures) -> None:
-        """Statistics over all training galaxies: those seen on the way are of other weights (Izmailov et al. 2018)."""
+        """Statistics over all training galaxies with the averaged weights (Izmailov et al. 2018, UAI)."""
         norms = [
             module
             for module in self.part.modules()
@@ -136,19 +137,19 @@ class PhaseRun:
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
-            norm.momentum = None  # the plain mean over all batches
+            norm.momentum = None  # cumulative mean over all batches
         for rows in _batches(np.arange(len(train.targets)), FORWARD_BATCH):
             self.part(features.batch(rows, 0, self.phase))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
 
     def state(self) -> dict[str, Any]:
-        """What is needed, beside the weights, to go on after this epoch."""
+        """What the next epoch needs beside the weights."""
         averaged = None if self.averaged is None else self.averaged.state_dict()
         return {"optimiser": self.optimiser.state_dict(), "schedule": self.schedule.state_dict(), "averaged": averaged}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+        """Restore a `state`."""
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
         if self.averaged is not None:
@@ -164,22 +165,22 @@ def _parameter_groups(part: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def _batches(order: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Batches of an epoch; a last batch of one galaxy is left out, since batch norm cannot learn from it."""
+    """Batches of an epoch; a final batch of one galaxy is dropped, because batch norm needs at least two."""
     for start in range(0, len(order), size):
         rows = order[start : start + size]
         if len(rows) > 1 or len(order) == 1:
             yield rows
 
 
-def _answers_loss(logits: torch.Tensor, answers: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
-    """Cross entropy of each question's answers, weighted by the share of volunteers who reached the question."""
+def _auxiliary_loss(logits: torch.Tensor, vote_targets: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
+    """Sum over questions of the cross entropy; vote fractions weight it by the share of volunteers asked."""
     total = logits.new_zeros(())
-    questions = zip(logits.split(sizes, 1), answers.split(sizes, 1), strict=True)  # type: ignore[no-untyped-call]
-    for scores, fractions in questions:
-        total = total - (fractions * F.log_softmax(scores, dim=1)).sum(dim=1).mean()
+    questions = zip(logits.split(sizes, 1), vote_targets.split(sizes, 1), strict=True)  # type: ignore[no-untyped-call]
+    for question_logits, fractions in questions:
+        total = total - (fractions * F.log_softmax(question_logits, dim=1)).sum(dim=1).mean()
     return total
 
 
 def _cosine(step: int, total: int) -> float:
-    """Factor of the learning rate: a linear rise, then half a cosine down to zero (Loshchilov & Hutter 2017)."""
+    """Learning rate factor: linear rise, then half-cosine decay to zero (Loshchilov & Hutter 2017, ICLR)."""
     return min(1.0, (step + 1) / (total * _WARM_UP)) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))

@@ -3,28 +3,28 @@
 import numpy as np
 
 from galaxy_batch.report.html import Album, number, paragraph, range_of, table
-from train.evaluate.grad_cam import Attention
-from train.evaluate.grad_cam_metrics import AttentionFindings
-from train.evaluate.metrics import Findings
+from train.evaluate.grad_cam import GradCamSample
+from train.evaluate.grad_cam_metrics import GradCamMetrics
+from train.evaluate.metrics import HeldOutMetrics
 from train.evaluate.results import PartResult, TrainingRun
 from train.report.plots import two_histograms
-from train.report.sheets import Picture, attention_sheet
+from train.report.sheets import Picture, grad_cam_sheet
 
-__all__ = ["attention_section", "attention_verdict"]
+__all__ = ["grad_cam_section", "grad_cam_verdict"]
 
 _EXAMPLES = 6  # cutouts of each kind in a sheet
 _FEW_WRONG = 10  # below this, wrong predictions are not compared with correct ones
 
 
-def attention_section(
-    run: TrainingRun, found: Findings, attention: Attention, seen: AttentionFindings, album: Album
+def grad_cam_section(
+    run: TrainingRun, held_out: HeldOutMetrics, attention: GradCamSample, seen: GradCamMetrics, album: Album
 ) -> str:
     """What the network looked at, in pictures and in one number."""
     if not attention.cells:
         return paragraph(f"{run.checkpoint.spec.architecture} has no feature map to draw attention from.")
     test, classes = run.parts["test"], run.labels.classes
     cell = run.checkpoint.spec.size_px / attention.cells
-    right = found.correct[attention.rows]
+    right = held_out.correct[attention.rows]
     ratio, right_ones = attention.inside / attention.area, seen.groups["all"][0]
     rows = [
         [f"{name}, {kind}", f"{g.galaxies:,}", number(g.inside, 2), number(g.area, 2), number(g.ratio, 2)]
@@ -35,19 +35,19 @@ def attention_section(
     sheets = [
         album.figure(
             f"attention_{name}",
-            _attention_figure(test, found, attention, classes, place),
+            _attention_figure(test, held_out, attention, classes, place),
             f"Predicted “{name}”: from the least confident at the left to the most confident, evenly spaced; below "
             "each cutout, where the network looked for this class (bright: strongly); the line is the galaxy’s light.",
         )
         for place, name in enumerate(classes)
     ]
     return (
-        paragraph(attention_verdict(seen))
+        paragraph(grad_cam_verdict(seen))
         + paragraph(
             "The maps are Grad-CAM (Selvaraju et al. 2017) of the predicted class; their cells are "
             f"{cell:.0f} pixels wide ({attention.cells} × {attention.cells} in a cutout), so they tell the core from "
             "the outskirts, and not one spiral arm from the next.",
-            f"Drawn for {seen.looked_at:,} of {len(found.correct):,} test galaxies, the wrong predictions first.",
+            f"Drawn for {seen.looked_at:,} of {len(held_out.correct):,} test galaxies, the wrong predictions first.",
             "The galaxy’s light is what stands out of the sky and hangs together with the centre.",
             f"Where predictions are correct, attention is {right_ones.ratio:.1f} times as dense on the galaxy as if it "
             "were spread evenly over the cutout."
@@ -79,7 +79,7 @@ def attention_section(
     )
 
 
-def attention_verdict(seen: AttentionFindings) -> str:
+def grad_cam_verdict(seen: GradCamMetrics) -> str:
     """One plain statement, from the figures, on whether wrong predictions look elsewhere."""
     correct, wrong = seen.groups["all"]
     if not correct.galaxies or wrong.galaxies < _FEW_WRONG:
@@ -117,28 +117,32 @@ def attention_verdict(seen: AttentionFindings) -> str:
 
 
 def _attention_figure(
-    test: PartResult, found: Findings, attention: Attention, classes: tuple[str, ...], said: int
+    test: PartResult, held_out: HeldOutMetrics, attention: GradCamSample, classes: tuple[str, ...], said: int
 ) -> bytes:
     groups = []
     for correct in (True, False):
-        chosen = np.flatnonzero((found.predicted[attention.rows] == said) & (found.correct[attention.rows] == correct))
-        chosen = chosen[np.argsort(found.confidence[attention.rows[chosen]], kind="stable")]
+        chosen = np.flatnonzero(
+            (held_out.predicted[attention.rows] == said) & (held_out.correct[attention.rows] == correct)
+        )
+        chosen = chosen[np.argsort(held_out.confidence[attention.rows[chosen]], kind="stable")]
         if len(chosen) > _EXAMPLES:
             chosen = chosen[np.linspace(0, len(chosen) - 1, _EXAMPLES).round().astype(int)]
-        groups.append([_attended(test, found, attention, classes, int(place)) for place in chosen])
-    return attention_sheet(groups[0], groups[1], columns=_EXAMPLES)
+        groups.append([_attended(test, held_out, attention, classes, int(place)) for place in chosen])
+    return grad_cam_sheet(groups[0], groups[1], columns=_EXAMPLES)
 
 
-def _attended(test: PartResult, found: Findings, attention: Attention, classes: tuple[str, ...], place: int) -> Picture:
+def _attended(
+    test: PartResult, held_out: HeldOutMetrics, attention: GradCamSample, classes: tuple[str, ...], place: int
+) -> Picture:
     row = attention.rows[place]
     return Picture(
         test.pixels[row],
         (
-            f"{classes[test.labels[row]]}, said {classes[found.predicted[row]]} {found.confidence[row]:.2f}",
+            f"{classes[test.labels[row]]}, said {classes[held_out.predicted[row]]} {held_out.confidence[row]:.2f}",
             f"on the galaxy {number(float(attention.inside[place]), 2)}",
         ),
         attention.maps[place],
-        attention.light[place],
+        attention.masks[place],
     )
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from galaxy_batch.report.html import Album, number, paragraph, percent, range_of, section, side_by_side, table
-from train.evaluate.calibration import reliability_bins
-from train.evaluate.evaluation import ReviewOutcome, accuracy_by_confidence
-from train.evaluate.metrics import WANTED, Findings
+from train.evaluate.calibration import accuracy_by_confidence, reliability_bins
+from train.evaluate.evaluation import ReviewOutcome
+from train.evaluate.metrics import TARGET_ACCURACIES, HeldOutMetrics
 from train.evaluate.results import TrainingRun
 from train.report.plots import confusion_matrix, coverage_curve, reliability_diagram, two_histograms
 from train.report.sheets import Picture, contact_sheet
@@ -18,20 +18,20 @@ __all__ = ["confidence_section", "mistakes_section", "predictions_section"]
 _WORST = 12  # mistakes that are shown
 
 
-def predictions_section(run: TrainingRun, found: Findings, album: Album) -> str:
+def predictions_section(run: TrainingRun, held_out: HeldOutMetrics, album: Album) -> str:
     """Which galaxies are told apart, and how sure the model is of right and wrong predictions."""
     classes, evaluation = run.labels.classes, run.evaluation
-    commonest = max(range(len(classes)), key=lambda c: found.scores[c].galaxies)
-    baseline = found.scores[commonest].galaxies / max(evaluation.galaxies, 1)
-    wrong = int((~found.correct).sum())
+    commonest = max(range(len(classes)), key=lambda c: held_out.scores[c].galaxies)
+    baseline = held_out.scores[commonest].galaxies / max(evaluation.galaxies, 1)
+    wrong = int((~held_out.correct).sum())
     rows = [
         [name, f"{s.galaxies:,}", f"{s.predicted:,}", percent(s.precision), percent(s.recall)]
-        for name, s in zip(classes, found.scores, strict=True)
+        for name, s in zip(classes, held_out.scores, strict=True)
     ]
-    medians = [float(np.median(c)) if len(c) else math.nan for c in _by_outcome(found, found.confidence)]
+    medians = [float(np.median(c)) if len(c) else math.nan for c in _by_outcome(held_out, held_out.confidence)]
     return (
         paragraph(
-            f"{int(found.correct.sum()):,} of {evaluation.galaxies:,} galaxies that took no part in the training are "
+            f"{int(held_out.correct.sum()):,} of {evaluation.galaxies:,} galaxies outside the training set are "
             f"classified as the volunteers did, {wrong:,} otherwise.",
             f"Calling every galaxy “{classes[commonest]}” would be right for {percent(baseline)}.",
         )
@@ -46,7 +46,7 @@ def predictions_section(run: TrainingRun, found: Findings, album: Album) -> str:
                 ["class", "galaxies", "predicted", "precision", "recall"],
                 rows,
                 "Precision: share of the predictions of this class that are right. "
-                "Recall: share of its galaxies that are found.",
+                "Recall: share of its galaxies that are held_out.",
             ),
         )
         + section(
@@ -60,7 +60,7 @@ def predictions_section(run: TrainingRun, found: Findings, album: Album) -> str:
             album.figure(
                 "confidence_histograms",
                 two_histograms(
-                    [("confidence", *_by_outcome(found, found.confidence))], [(1 / len(classes), 1)], [None]
+                    [("confidence", *_by_outcome(held_out, held_out.confidence))], [(1 / len(classes), 1)], [None]
                 ),
                 "Confidence of correct (above) and wrong predictions (below, on its own scale), with the median as a "
                 "line: the further apart the two, the better confidence tells which predictions to trust.",
@@ -69,26 +69,26 @@ def predictions_section(run: TrainingRun, found: Findings, album: Album) -> str:
     )
 
 
-def confidence_section(run: TrainingRun, found: Findings, album: Album) -> str:
+def confidence_section(run: TrainingRun, held_out: HeldOutMetrics, album: Album) -> str:
     """Whether a confidence of 0.8 is right four times in five, and what review buys."""
     temperature, evaluation = run.checkpoint.temperature, run.evaluation
     kind = "too sure of itself" if temperature > 1 else "not sure enough of itself"
-    change = "down from" if evaluation.ece < found.ece_before else "and was"
-    verdict = "no more than the" if evaluation.ece <= found.ece_by_chance else "against the"
-    bins = min(10, max(1, len(found.correct) // 20))
+    change = "down from" if evaluation.ece < held_out.ece_before else "and was"
+    verdict = "no more than the" if evaluation.ece <= held_out.ece_by_chance else "against the"
+    bins = min(10, max(1, len(held_out.correct) // 20))
     panels = {
-        f"before: ECE {found.ece_before:.3f}": reliability_bins(found.raw_confidence, found.correct, bins),
+        f"before: ECE {held_out.ece_before:.3f}": reliability_bins(held_out.raw_confidence, held_out.correct, bins),
         f"after temperature {temperature:.2f}: ECE {evaluation.ece:.3f}": reliability_bins(
-            found.confidence, found.correct, bins
+            held_out.confidence, held_out.correct, bins
         ),
     }
     rows = [
-        ["before", "1", number(found.ece_before), "", number(found.brier_before)],
+        ["before", "1", number(held_out.ece_before), "", number(held_out.brier_before)],
         [
             "after",
             number(temperature, 3),
             number(evaluation.ece),
-            range_of(found.ece_interval),
+            range_of(held_out.ece_interval),
             number(evaluation.brier),
         ],
     ]
@@ -97,8 +97,8 @@ def confidence_section(run: TrainingRun, found: Findings, album: Album) -> str:
             f"On the calibration galaxies the network is {kind}, so its scores are divided by the temperature "
             f"{temperature:.3f} that fits them best.",
             "On the test galaxies the gap between confidence and accuracy (expected calibration error, ECE) is then "
-            f"{evaluation.ece:.3f} on average, {change} {found.ece_before:.3f}; that is {verdict} "
-            f"{number(found.ece_by_chance)} that perfect confidences would show on so few galaxies, by luck.",
+            f"{evaluation.ece:.3f} on average, {change} {held_out.ece_before:.3f}; that is {verdict} "
+            f"{number(held_out.ece_by_chance)} that perfect confidences would show on so few galaxies, by luck.",
         )
         + table(
             ["temperature", "value", "ECE", "95% interval", "Brier score"],
@@ -112,22 +112,22 @@ def confidence_section(run: TrainingRun, found: Findings, album: Album) -> str:
             "Bins of equally many test galaxies, with 95% intervals: on the dashed line confidence equals "
             "accuracy, below it the model is too sure of itself.",
         )
-        + section("What review buys", *_review(found, album))
+        + section("What review buys", *_review(held_out, album))
     )
 
 
-def mistakes_section(run: TrainingRun, found: Findings, album: Album) -> str:
+def mistakes_section(run: TrainingRun, held_out: HeldOutMetrics, album: Album) -> str:
     """The most confident wrong predictions."""
-    wrong = np.flatnonzero(~found.correct)
+    wrong = np.flatnonzero(~held_out.correct)
     if not len(wrong):
         return paragraph("No prediction on the test galaxies is wrong.")
     test, classes = run.parts["test"], run.labels.classes
-    worst = wrong[np.argsort(-found.confidence[wrong], kind="stable")][:_WORST]
+    worst = wrong[np.argsort(-held_out.confidence[wrong], kind="stable")][:_WORST]
     pictures = [
         Picture(
             test.pixels[row],
             (
-                f"{classes[test.labels[row]]}, said {classes[found.predicted[row]]} {found.confidence[row]:.2f}",
+                f"{classes[test.labels[row]]}, said {classes[held_out.predicted[row]]} {held_out.confidence[row]:.2f}",
                 "votes " + " / ".join(f"{vote:.2f}" for vote in test.votes[row]),
                 test.ids[row],
             ),
@@ -145,16 +145,18 @@ def mistakes_section(run: TrainingRun, found: Findings, album: Album) -> str:
     )
 
 
-def _review(found: Findings, album: Album) -> list[str]:
+def _review(held_out: HeldOutMetrics, album: Album) -> list[str]:
     rows = []
-    for target in found.targets:
-        rows.append([f"{target.accuracy:.0%} at best", *_outcome(target.hindsight)])
-        rows.append([f"{target.accuracy:.0%} as planned on calibration galaxies", *_outcome(target.foresight)])
-    rows.append(["with the checkpoint’s threshold", *_outcome(found.review)])
+    for target in held_out.review_costs:
+        rows.append([f"{target.accuracy:.0%} at best", *_outcome(target.test_threshold)])
+        rows.append([f"{target.accuracy:.0%} as planned", *_outcome(target.calibration_threshold)])
+    rows.append(["with the checkpoint’s threshold", *_outcome(held_out.review)])
     return [
         album.figure(
             "coverage",
-            coverage_curve(accuracy_by_confidence(found.confidence, found.correct), WANTED, found.review),
+            coverage_curve(
+                accuracy_by_confidence(held_out.confidence, held_out.correct), TARGET_ACCURACIES, held_out.review
+            ),
             "Accuracy of the predictions that stand when the least confident are sent to a person: the steeper the "
             "rise at the left, the less review an accuracy costs.",
         ),
@@ -180,6 +182,6 @@ def _outcome(outcome: ReviewOutcome | None) -> list[str]:
 
 
 def _by_outcome(
-    found: Findings, values: npt.NDArray[np.float64]
+    held_out: HeldOutMetrics, values: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    return values[found.correct], values[~found.correct]
+    return values[held_out.correct], values[~held_out.correct]

@@ -23,15 +23,15 @@ from galaxy_batch.report.html import (
 )
 from galaxy_batch.storage.files import join, without_secrets, write_atomically
 from train.data.labels import question_of
-from train.evaluate.grad_cam import watch_attention
-from train.evaluate.grad_cam_metrics import find_attention
-from train.evaluate.metrics import Findings, find, metrics, part_counts
+from train.evaluate.grad_cam import sample_grad_cam
+from train.evaluate.grad_cam_metrics import grad_cam_metrics
+from train.evaluate.metrics import HeldOutMetrics, held_out_metrics, metrics_json, part_counts
 from train.evaluate.results import TrainingRun
-from train.evaluate.review_ranking import doubt_section
 from train.fit.fit import Epoch
-from train.report.grad_cam_section import attention_section
+from train.report.grad_cam_section import grad_cam_section
 from train.report.held_out import confidence_section, mistakes_section, predictions_section
 from train.report.plots import learning_curves, vote_histograms
+from train.report.review_section import review_section
 from train.report.sheets import Picture, contact_sheet
 
 __all__ = ["write_report"]
@@ -50,18 +50,18 @@ def write_report(run: TrainingRun, report_uri: str, attention_limit: int = 400) 
         report_uri: folder that gets `index.html`, `metrics.json` and the figures as PNG.
         attention_limit: test galaxies whose attention is looked at, wrong predictions first.
     """
-    found, album = find(run), Album()
+    held_out, album = held_out_metrics(run), Album()
     test, classes = run.parts["test"], run.labels.classes
-    attention = watch_attention(run.model, test.pixels, found.predicted, found.correct, attention_limit)
-    seen = find_attention(attention, found.predicted, found.correct, classes)
+    attention = sample_grad_cam(run.model, test.pixels, held_out.predicted, held_out.correct, attention_limit)
+    seen = grad_cam_metrics(attention, held_out.predicted, held_out.correct, classes)
     sections = {
         "The data": _data(run, album),
         "The fit": _fit(run, album),
-        "Held-out galaxies": predictions_section(run, found, album),
-        "Confidence means probability": confidence_section(run, found, album),
-        "When not to believe it": doubt_section(found.caught, found.flagged),
-        "What it looked at": attention_section(run, found, attention, seen, album),
-        "Worst mistakes": mistakes_section(run, found, album),
+        "Held-out galaxies": predictions_section(run, held_out, album),
+        "Confidence means probability": confidence_section(run, held_out, album),
+        "When not to believe it": review_section(held_out.caught, held_out.flagged),
+        "What it looked at": grad_cam_section(run, held_out, attention, seen, album),
+        "Worst mistakes": mistakes_section(run, held_out, album),
         "How it was made": _making(run),
     }
     about = [
@@ -69,10 +69,10 @@ def write_report(run: TrainingRun, report_uri: str, attention_limit: int = 400) 
         ("network", run.checkpoint.spec.architecture),
         ("classes", ", ".join(classes)),
     ]
-    html = page("Galaxy morphology: training report", about, _headline(run, found), sections)
+    html = page("Galaxy morphology: training report", about, _headline(run, held_out), sections)
     for name, png in album.files.items():
         write_atomically(join(report_uri, name), png)
-    content = json.dumps(metrics(run, found, seen), indent=2, allow_nan=False) + "\n"
+    content = json.dumps(metrics_json(run, held_out, seen), indent=2, allow_nan=False) + "\n"
     write_atomically(join(report_uri, "metrics.json"), content.encode())
     index_uri = join(report_uri, "index.html")
     write_atomically(index_uri, html.encode())
@@ -80,19 +80,19 @@ def write_report(run: TrainingRun, report_uri: str, attention_limit: int = 400) 
     return index_uri
 
 
-def _headline(run: TrainingRun, found: Findings) -> str:
-    evaluation, review = run.evaluation, found.review
+def _headline(run: TrainingRun, held_out: HeldOutMetrics) -> str:
+    evaluation, review = run.evaluation, held_out.review
     ambiguous = run.labels.counts()["ambiguous"] / max(len(run.labels.label), 1)
     items = [
         (
             "Accuracy",
             percent(evaluation.accuracy),
-            f"95% interval {range_of(found.accuracy_interval, as_percent=True)}",
+            f"95% interval {range_of(held_out.accuracy_interval, as_percent=True)}",
         ),
         (
             "Expected calibration error",
             number(evaluation.ece),
-            f"95% interval {range_of(found.ece_interval)}; {number(found.ece_by_chance)} by chance alone",
+            f"95% interval {range_of(held_out.ece_interval)}; {number(held_out.ece_by_chance)} by chance alone",
         ),
         ("Brier score", number(evaluation.brier), "0 at best"),
         ("Galaxies held out", f"{evaluation.galaxies:,}", "with a clear label; neither trained nor calibrated on"),

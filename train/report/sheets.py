@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from galaxy_batch.report.style import BLUE, INK, VERMILION, png_bytes
 
-__all__ = ["Picture", "attention_sheet", "contact_sheet"]
+__all__ = ["Picture", "contact_sheet", "grad_cam_sheet"]
 
 _WIDTH_IN = 9.4
 _TITLE_IN = 0.24  # at the left of a row
@@ -55,7 +55,7 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Picture]]], columns: int = 
     return _sheet(lines, columns)
 
 
-def attention_sheet(correct: Sequence[Picture], wrong: Sequence[Picture], columns: int = 6) -> bytes:
+def grad_cam_sheet(correct: Sequence[Picture], wrong: Sequence[Picture], columns: int = 6) -> bytes:
     """Correct predictions above wrong ones; of each, the plain cutouts above the same with what was looked at."""
     rows = []
     for name, pictures, colour in (("correct", correct, BLUE), ("wrong", wrong, VERMILION)):

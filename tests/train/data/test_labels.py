@@ -19,7 +19,7 @@ def votes(*rows: tuple[float, float, float]) -> pa.Table:
     return pa.table({"object_id": np.arange(len(rows)) + 100, **columns})
 
 
-def test_the_threshold_is_included() -> None:
+def test_threshold_is_inclusive() -> None:
     labels = label_votes(votes((0.6, 0.4, 0.0), (0.59, 0.41, 0.0), (0.1, 0.8, 0.1), (0.0, 0.0, 1.0)), LabelConfig())
     assert labels.label.tolist() == [0, AMBIGUOUS, 1, AMBIGUOUS]
     assert labels.counts() == {"smooth": 1, "featured": 1, "ambiguous": 2}
@@ -33,19 +33,19 @@ def test_star_or_artifact_can_be_a_class() -> None:
 
 
 @pytest.mark.parametrize("row", [(-0.1, 1.0, 0.1), (1.2, -0.2, 0.0), (0.5, 0.3, 0.0), (float("nan"), 0.5, 0.5)])
-def test_votes_that_cannot_be_right_are_named_by_galaxy(row: tuple[float, float, float]) -> None:
+def test_invalid_fractions_are_reported_by_galaxy(row: tuple[float, float, float]) -> None:
     with pytest.raises(InputError, match=r"1 galaxies have votes .* 101 has "):
         label_votes(votes((1.0, 0.0, 0.0), row), LabelConfig())
 
 
 @pytest.mark.parametrize("row", [(-1, 5, 5), (float("nan"), 5, 5)])
-def test_counts_that_cannot_be_right(row: tuple[float, float, float]) -> None:
+def test_invalid_counts_are_reported(row: tuple[float, float, float]) -> None:
     columns = {f"q_{name}": [10, row[i]] for i, name in enumerate(("smooth", "featured-or-disk", "artifact"))}
     with pytest.raises(InputError, match="1 galaxies have votes"):
         label_votes(pa.table({"object_id": [1, 2], **columns}), LabelConfig(table="galaxy-datasets", question="q"))
 
 
-def test_counts_become_fractions_and_no_votes_are_ambiguous() -> None:
+def test_counts_become_fractions_and_galaxies_without_votes_are_ambiguous() -> None:
     columns = {
         "smooth-or-featured-gz2_smooth": [30, 10, 0],
         "smooth-or-featured-gz2_featured-or-disk": [10, 29, 0],
@@ -57,7 +57,7 @@ def test_counts_become_fractions_and_no_votes_are_ambiguous() -> None:
     assert labels.shares()[2].tolist() == [0.5, 0.5]
 
 
-def test_any_other_table_by_naming_columns() -> None:
+def test_other_tables_by_column_names() -> None:
     config = LabelConfig(table="columns", columns={"round": "a", "disk": "b"}, other_columns=("c",), counts=True)
     labels = label_votes(pa.table({"object_id": [1, 2], "a": [8, 1], "b": [1, 3], "c": [1, 4]}), config)
     assert labels.classes == ("round", "disk")
@@ -67,20 +67,20 @@ def test_any_other_table_by_naming_columns() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"columns": {"a": "x", "b": "y"}}, "and only then"),
-        ({"table": "columns"}, "and only then"),
-        ({"table": "columns", "columns": {"a": "x"}}, "two classes or more"),
-        ({"table": "columns", "columns": {"A": "x", "b": "y"}}, "lower-case letters"),
+        ({"columns": {"a": "x", "b": "y"}}, "not allowed otherwise"),
+        ({"table": "columns"}, "required with"),
+        ({"table": "columns", "columns": {"a": "x"}}, "at least two classes"),
+        ({"table": "columns", "columns": {"A": "x", "b": "y"}}, "use a-z"),
     ],
 )
-def test_columns_that_make_no_sense(settings: dict[str, Any], message: str) -> None:
+def test_invalid_column_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         LabelConfig(**settings)
 
 
 @pytest.mark.parametrize("kind", ["fraction", "weighted_fraction", "debiased"])
 @pytest.mark.parametrize("ending", ["csv.gz", "parquet", "fits"])
-def test_the_published_table_of_galaxy_zoo_2(sky: Path, tmp_path: Path, kind: str, ending: str) -> None:
+def test_published_table_of_galaxy_zoo_2(sky: Path, tmp_path: Path, kind: str, ending: str) -> None:
     source = sky / "catalogs" / "gz2_table5_stripe82_coadd2.csv.gz"
     frame = pd.read_csv(source)
     names = [

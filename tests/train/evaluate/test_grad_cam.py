@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from galaxy_batch.model.network import RANDOM, ModelSpec, MorphologyModel, build_model
-from train.evaluate.grad_cam import attention_inside_light, galaxy_light, grad_cam, watch_attention
+from train.evaluate.grad_cam import galaxy_mask, grad_cam, sample_grad_cam, share_on_mask
 
 SIZE = 64
 HALF = (0.5, 0.5, 0.5)
@@ -20,7 +20,7 @@ def model() -> MorphologyModel:
 
 
 def sky_with(*discs: tuple[float, float, float], level: int = 10, noise: float = 2.0, seed: int = 0) -> torch.Tensor:
-    """``(3, SIZE, SIZE)`` uint8: a noisy sky with discs of (y, x, radius)."""
+    """``(3, SIZE, SIZE)`` uint8: noisy sky with discs of (y, x, radius)."""
     image = np.random.default_rng(seed).normal(level, noise, (SIZE, SIZE))
     y, x = np.mgrid[:SIZE, :SIZE]
     for cy, cx, radius in discs:
@@ -32,43 +32,43 @@ CENTRE = (SIZE - 1) / 2
 PIXELS = torch.stack(
     [
         sky_with((CENTRE, CENTRE, 10)),
-        sky_with((CENTRE, CENTRE, 10), (8, 8, 5)),  # a neighbour that does not touch
-        sky_with((8, 8, 5)),  # nothing in the middle
+        sky_with((CENTRE, CENTRE, 10), (8, 8, 5)),  # with a separate neighbour
+        sky_with((8, 8, 5)),  # no galaxy at the centre
         torch.zeros((3, SIZE, SIZE), dtype=torch.uint8),
     ]
 )
 
 
-def test_light_is_the_central_galaxy_alone() -> None:
-    light = galaxy_light(PIXELS)
-    areas = light.sum(dim=(1, 2)).tolist()
+def test_mask_covers_the_central_galaxy_only() -> None:
+    masks = galaxy_mask(PIXELS)
+    areas = masks.sum(dim=(1, 2)).tolist()
     disc = np.pi * 10**2
-    assert disc * 0.95 <= areas[0] <= disc * 1.35  # the average widens it by a pixel
+    assert disc * 0.95 <= areas[0] <= disc * 1.35  # smoothing widens the disc by a pixel
     assert areas[1] == pytest.approx(areas[0], rel=0.03)
     assert areas[3] == 0
-    assert not light[2][:20, :20].any()
+    assert not masks[2][:20, :20].any()
 
 
-def test_light_does_not_depend_on_the_batch() -> None:
-    assert torch.equal(galaxy_light(PIXELS[1:2])[0], galaxy_light(PIXELS)[1])
-    assert galaxy_light(PIXELS[:0]).shape == (0, SIZE, SIZE)
+def test_mask_does_not_depend_on_the_batch() -> None:
+    assert torch.equal(galaxy_mask(PIXELS[1:2])[0], galaxy_mask(PIXELS)[1])
+    assert galaxy_mask(PIXELS[:0]).shape == (0, SIZE, SIZE)
 
 
-def test_attention_all_inside_half_inside_and_unknown() -> None:
-    light = galaxy_light(PIXELS[:1])[0]
-    inside, even, empty = light.float() * 3, torch.ones(SIZE, SIZE), torch.zeros(SIZE, SIZE)
-    left = torch.where(light, 1 / light.sum(), 1 / (~light).sum())
-    shares = attention_inside_light(torch.stack([inside, even, left, empty]), PIXELS[:1].expand(4, -1, -1, -1))
+def test_share_on_mask_all_uniform_half_and_undefined() -> None:
+    mask = galaxy_mask(PIXELS[:1])[0]
+    inside, uniform, empty = mask.float() * 3, torch.ones(SIZE, SIZE), torch.zeros(SIZE, SIZE)
+    half = torch.where(mask, 1 / mask.sum(), 1 / (~mask).sum())
+    shares = share_on_mask(torch.stack([inside, uniform, half, empty]), mask.expand(4, -1, -1))
     assert shares[0] == pytest.approx(1)
-    assert shares[1] == pytest.approx(float(light.float().mean()))
+    assert shares[1] == pytest.approx(float(mask.float().mean()))
     assert shares[2] == pytest.approx(0.5)
     assert np.isnan(shares[3])
-    assert np.isnan(attention_inside_light(torch.ones(1, SIZE, SIZE), PIXELS[3:])).all()
-    assert np.isnan(attention_inside_light(torch.full((1, SIZE, SIZE), torch.nan), PIXELS[:1])).all()
+    assert np.isnan(share_on_mask(torch.ones(1, SIZE, SIZE), galaxy_mask(PIXELS[3:]))).all()
+    assert np.isnan(share_on_mask(torch.full((1, SIZE, SIZE), torch.nan), mask[None])).all()
 
 
-def test_grad_cam_is_the_formula(model: MorphologyModel) -> None:
-    """Mean gradient of the class's logit times the feature map, summed over channels, negatives cut off."""
+def test_grad_cam_equals_its_definition(model: MorphologyModel) -> None:
+    """Feature map weighted by the mean gradient of the class logit, summed over channels, clipped at zero."""
     classes = np.array([0, 1])
     maps = grad_cam(model, PIXELS[:2], classes)
     assert maps.shape == (2, SIZE, SIZE)
@@ -84,7 +84,7 @@ def test_grad_cam_is_the_formula(model: MorphologyModel) -> None:
     torch.testing.assert_close(maps, expected.detach(), rtol=1e-4, atol=1e-6)
 
 
-def test_the_class_asked_for_matters_and_nothing_is_left_behind(model: MorphologyModel) -> None:
+def test_grad_cam_depends_on_the_class_and_leaves_the_model_unchanged(model: MorphologyModel) -> None:
     model.zero_grad(set_to_none=True)
     before = model(PIXELS).detach()
     first, second = (grad_cam(model, PIXELS, np.full(4, c)) for c in (0, 1))
@@ -94,29 +94,29 @@ def test_the_class_asked_for_matters_and_nothing_is_left_behind(model: Morpholog
 
 
 @pytest.mark.parametrize("architecture", ["test_resnet", "test_convnext"])
-def test_other_networks_have_maps_too(architecture: str) -> None:
+def test_grad_cam_of_other_architectures(architecture: str) -> None:
     maps = grad_cam(model_of(architecture, ("a", "b", "c")), PIXELS[:2], np.array([2, 0]))
     assert torch.isfinite(maps).all()
     assert float(maps.min()) >= 0
 
 
-def test_a_network_without_a_feature_map_says_so() -> None:
+def test_network_without_a_feature_map() -> None:
     spec = ModelSpec("test_vit", ("a", "b"), 160, 1.0, HALF, HALF)
     pixels = torch.nn.functional.interpolate(PIXELS[:1].float(), (160, 160)).to(torch.uint8)
-    seen = watch_attention(build_model(spec, RANDOM), pixels, np.array([0]), np.array([True]))
-    assert seen.cells == 0
-    assert torch.isnan(seen.maps).all()
-    assert np.isnan(seen.inside).all()
+    sample = sample_grad_cam(build_model(spec, RANDOM), pixels, np.array([0]), np.array([True]))
+    assert sample.cells == 0
+    assert torch.isnan(sample.maps).all()
+    assert np.isnan(sample.inside).all()
 
 
-def test_wrong_predictions_are_looked_at_first(model: MorphologyModel) -> None:
+def test_wrong_predictions_are_sampled_first(model: MorphologyModel) -> None:
     pixels = PIXELS[:1].expand(30, -1, -1, -1)
     correct = np.ones(30, bool)
     correct[[3, 29]] = False
-    seen = watch_attention(model, pixels, np.zeros(30, np.int64), correct, limit=10)
-    assert len(seen.rows) == len(set(seen.rows.tolist())) == 10
-    assert {3, 29} <= set(seen.rows.tolist())
-    assert len(watch_attention(model, pixels, np.zeros(30, np.int64), ~correct, limit=5).rows) == 5
-    known = ~np.isnan(seen.inside)
-    assert np.array_equal(known, ~np.isnan(seen.area))
-    assert seen.area[known] == pytest.approx(float(galaxy_light(PIXELS[:1]).float().mean()))
+    sample = sample_grad_cam(model, pixels, np.zeros(30, np.int64), correct, limit=10)
+    assert len(sample.rows) == len(set(sample.rows.tolist())) == 10
+    assert {3, 29} <= set(sample.rows.tolist())
+    assert len(sample_grad_cam(model, pixels, np.zeros(30, np.int64), ~correct, limit=5).rows) == 5
+    known = ~np.isnan(sample.inside)
+    assert np.array_equal(known, ~np.isnan(sample.area))
+    assert sample.area[known] == pytest.approx(float(galaxy_mask(PIXELS[:1]).float().mean()))

@@ -14,7 +14,7 @@ from galaxy_batch.errors import InputError
 from galaxy_batch.model.checkpoint import load_checkpoint
 from galaxy_batch.synthetic.survey import SurveyFiles, write_survey
 from tests.train.test_run import config_for
-from train import run as study
+from train import run as training_run
 from train.config import TrainConfig
 from train.data.galaxies import load_part, new_model, read_galaxies
 from train.data.splits import split_galaxies
@@ -23,7 +23,7 @@ from train.fit.distributed import SharedFit, fit_on_workers
 from train.fit.fit import Epoch
 from train.run import train_model
 
-pytestmark = pytest.mark.timeout(900)  # a dozen processes start, each with torch: minutes on a busy machine
+pytestmark = pytest.mark.timeout(900)  # starts a dozen processes that import torch: minutes on a busy machine
 
 BOTH_PHASES = [("head", 1), ("head", 2), ("blocks", 1), ("blocks", 2), ("blocks", 3)]
 
@@ -46,73 +46,73 @@ def two_workers(voted: SurveyFiles, output: Path) -> TrainConfig:
     )
 
 
-def watched(diary: Path, dies_in: tuple[str, int] | None = None) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """The worker's function, that notes each step's process, and each epoch's weights; it may die once, in an epoch."""
+def logging_worker(log: Path, dies_in: tuple[str, int] | None = None) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The worker function; logs the process of each step and the weights of each epoch, and may be killed in one."""
     fit_share = distributed._fit_share
 
-    def noting(arguments: dict[str, Any]) -> dict[str, Any]:
-        from train.fit.distributed import _TrainStore
+    def logged(arguments: dict[str, Any]) -> dict[str, Any]:
+        from train.fit.distributed import _RayTrainStore
         from train.fit.frozen_features import FrozenFeatures
 
         rank, steps = int(os.environ["RANK"]), dict[tuple[str, int], int]()
-        batch, save = FrozenFeatures.batch, _TrainStore.save
+        batch, save = FrozenFeatures.batch, _RayTrainStore.save
 
-        def note(*words: object) -> None:
-            with open(diary / f"{os.getpid()}.txt", "a") as file:
+        def write(*words: object) -> None:
+            with open(log / f"{os.getpid()}.txt", "a") as file:
                 file.write(" ".join(map(str, words)) + "\n")
 
-        def noted_batch(self: Any, rows: Any, number: int, phase: Any) -> Any:
+        def logged_batch(self: Any, rows: Any, number: int, phase: Any) -> Any:
             epoch = ("blocks" if phase.blocks else "head", number + 1)
             steps[epoch] = steps.get(epoch, 0) + 1
-            note("step", rank, *epoch)
-            died = diary / "died"
+            write("step", rank, *epoch)
+            died = log / "died"
             if rank == 1 and epoch == dies_in and steps[epoch] == 3 and not died.exists():
                 died.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             return batch(self, rows, number, phase)
 
-        def noted_save(self: Any, state: dict[str, Any], epoch: Epoch) -> None:
+        def logged_save(self: Any, state: dict[str, Any], epoch: Epoch) -> None:
             weights = torch.cat([value.double().flatten() for value in state["model"].values()])
-            note("saved", rank, epoch.phase, epoch.number, float(weights.square().sum()))
+            write("saved", rank, epoch.phase, epoch.number, float(weights.square().sum()))
             save(self, state, epoch)
 
-        FrozenFeatures.batch, _TrainStore.save = noted_batch, noted_save  # type: ignore[method-assign]
+        FrozenFeatures.batch, _RayTrainStore.save = logged_batch, logged_save  # type: ignore[method-assign]
         return fit_share(arguments)
 
-    diary.mkdir(exist_ok=True)
-    return noting
+    log.mkdir(exist_ok=True)
+    return logged
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
     fit: SharedFit
     weights: dict[str, torch.Tensor]
-    notes: list[list[str]]
+    log: list[list[str]]
     output: Path
 
     def saved(self, phase: str, number: int) -> list[tuple[str, str]]:
         """Rank and sum of weights of each worker at the end of an epoch."""
-        return [(rank, sum_) for _, what, rank, *e, sum_ in self.notes if what == "saved" and e == [phase, str(number)]]
+        return [(rank, sum_) for _, what, rank, *e, sum_ in self.log if what == "saved" and e == [phase, str(number)]]
 
     def processes(self, phase: str, number: int) -> int:
-        """How many processes took a step in an epoch."""
-        return len({pid for pid, what, _, *epoch in self.notes if what == "step" and epoch == [phase, str(number)]})
+        """Number of processes that took a step in an epoch."""
+        return len({pid for pid, what, _, *epoch in self.log if what == "step" and epoch == [phase, str(number)]})
 
 
-def run(config: TrainConfig, diary: Path, dies_in: tuple[str, int] | None = None) -> Run:
+def run(config: TrainConfig, log: Path, dies_in: tuple[str, int] | None = None) -> Run:
     galaxies, labels = read_galaxies(config)
     model = new_model(config, labels)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(distributed, "_fit_share", watched(diary, dies_in))
+        patch.setattr(distributed, "_fit_share", logging_worker(log, dies_in))
         fit = fit_on_workers(config, model, galaxies, labels)
-    notes = [[f.stem, *line.split()] for f in diary.glob("*.txt") for line in f.read_text().splitlines()]
-    return Run(fit, model.state_dict(), notes, Path(config.output_uri))
+    lines = [[f.stem, *line.split()] for f in log.glob("*.txt") for line in f.read_text().splitlines()]
+    return Run(fit, model.state_dict(), lines, Path(config.output_uri))
 
 
 @pytest.fixture(scope="module")
 def undisturbed(ray_started: None, voted: SurveyFiles, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("undisturbed")
-    return run(two_workers(voted, folder / "out"), folder / "diary")
+    return run(two_workers(voted, folder / "out"), folder / "log")
 
 
 def test_two_workers_train_one_model(undisturbed: Run) -> None:
@@ -133,17 +133,17 @@ def test_each_galaxy_trains_on_one_worker(undisturbed: Run, voted: SurveyFiles, 
     assert undisturbed.fit.unusable == alone.unusable
 
 
-def test_nothing_is_left_behind(undisturbed: Run) -> None:
+def test_stored_states_are_removed(undisturbed: Run) -> None:
     assert not [path for path in undisturbed.output.rglob("*") if path.is_file()]
 
 
 @pytest.mark.faults
-def test_a_worker_that_dies_costs_no_more_than_its_epoch(
+def test_a_dead_worker_costs_only_its_epoch(
     ray_started: None, undisturbed: Run, voted: SurveyFiles, tmp_path: Path
 ) -> None:
-    killed = run(two_workers(voted, tmp_path / "out"), tmp_path / "diary", dies_in=("blocks", 2))
-    assert (tmp_path / "diary" / "died").exists()
-    assert [killed.processes(*epoch) for epoch in BOTH_PHASES] == [2, 2, 2, 4, 2], "only that epoch was begun again"
+    killed = run(two_workers(voted, tmp_path / "out"), tmp_path / "log", dies_in=("blocks", 2))
+    assert (tmp_path / "log" / "died").exists()
+    assert [killed.processes(*epoch) for epoch in BOTH_PHASES] == [2, 2, 2, 4, 2], "only that epoch was repeated"
     assert [dataclasses.replace(e, seconds=0) for e in killed.fit.epochs] == [
         dataclasses.replace(e, seconds=0) for e in undisturbed.fit.epochs
     ]
@@ -152,23 +152,23 @@ def test_a_worker_that_dies_costs_no_more_than_its_epoch(
 
 
 @pytest.mark.faults
-def test_a_job_that_died_goes_on_when_it_is_run_again(
+def test_an_interrupted_job_resumes_when_run_again(
     ray_started: None, undisturbed: Run, voted: SurveyFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(distributed, "_DEATHS", 0)
+    monkeypatch.setattr(distributed, "_MAX_DEATHS", 0)
     config = two_workers(voted, tmp_path / "out")
     with pytest.raises(ray.train.TrainingFailedError):
-        run(config, tmp_path / "diary", dies_in=("blocks", 2))
-    again = run(config, tmp_path / "diary", dies_in=("blocks", 2))
-    assert [again.processes(*epoch) for epoch in BOTH_PHASES] == [2, 2, 2, 4, 2]
-    assert all(torch.equal(again.weights[name], tensor) for name, tensor in undisturbed.weights.items())
+        run(config, tmp_path / "log", dies_in=("blocks", 2))
+    resumed = run(config, tmp_path / "log", dies_in=("blocks", 2))
+    assert [resumed.processes(*epoch) for epoch in BOTH_PHASES] == [2, 2, 2, 4, 2]
+    assert all(torch.equal(resumed.weights[name], tensor) for name, tensor in undisturbed.weights.items())
 
 
 @pytest.mark.slow
-def test_a_whole_training_run_on_two_workers(
+def test_training_run_on_two_workers(
     ray_started: None, voted: SurveyFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study, "_DRAWN", 20)
+    monkeypatch.setattr(training_run, "_DRAWN", 20)
     summary = train_model(config_for(voted, tmp_path, "workers=2"))
     checkpoint, model = load_checkpoint(summary["checkpoint_uri"])
     assert model(torch.zeros(3, 3, 32, 32, dtype=torch.uint8)).shape == (3, 2)
@@ -177,14 +177,14 @@ def test_a_whole_training_run_on_two_workers(
     assert 0 <= summary["accuracy"] <= 1
 
 
-def test_more_workers_than_gpus_is_a_mistake(ray_started: None, voted: SurveyFiles, tmp_path: Path) -> None:
+def test_more_workers_than_gpus_is_an_error(ray_started: None, voted: SurveyFiles, tmp_path: Path) -> None:
     config = config_for(voted, tmp_path, "workers=2", "device=cuda")
     galaxies, labels = read_galaxies(config)
     with pytest.raises(InputError, match="Ray has 0"):
         fit_on_workers(config, new_model(config, labels), galaxies, labels)
 
 
-def test_another_training_never_goes_on_from_these_states(voted: SurveyFiles, tmp_path: Path) -> None:
+def test_only_an_identical_run_resumes(voted: SurveyFiles, tmp_path: Path) -> None:
     def name(*overrides: str) -> str:
         config = config_for(voted, tmp_path, "workers=2", *overrides)
         galaxies, labels = read_galaxies(config)

@@ -8,9 +8,9 @@ import torch
 
 from galaxy_batch.model.network import RANDOM, ModelSpec, build_model
 from train.config import FitConfig, Phase
-from train.fit import frozen_features as features
+from train.data.galaxies import Examples
+from train.fit import frozen_features
 from train.fit.fit import Epoch, EpochStore, NoStore, fit, predict_logits
-from train.fit.frozen_features import Examples
 
 CPU = torch.device("cpu")
 SPEC = ModelSpec("test_efficientnet", ("dark", "bright"), 32, 1.0, (0.5,) * 3, (0.5,) * 3)
@@ -23,7 +23,7 @@ CONFIG = FitConfig(
 
 
 def examples(count: int = 96, questions: int = 0) -> Examples:
-    """Bright and dark squares: a class that anything can learn."""
+    """Bright and dark noise images: trivially separable classes."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, count)
     pixels = rng.integers(0, 120, (count, 3, 32, 32)) + 100 * labels[:, None, None, None]
@@ -44,32 +44,32 @@ def trained(
     return predict_logits(model, examples().pixels, CPU), epochs, model
 
 
-def test_it_learns_what_can_be_learned() -> None:
+def test_fit_learns_separable_classes() -> None:
     logits, epochs, _ = trained()
     assert [(e.phase, e.number) for e in epochs] == [("head", 1), ("head", 2), *(("blocks", n) for n in range(1, 13))]
     assert epochs[-1].loss < epochs[0].loss
     assert (logits.argmax(1) == examples().targets.argmax(1)).float().mean() > 0.95
 
 
-def test_the_same_seed_gives_the_same_model_and_another_does_not() -> None:
-    first, again = trained()[0], trained()[0]
+def test_the_seed_determines_the_model() -> None:
+    first, second = trained()[0], trained()[0]
     other = trained(dataclasses.replace(CONFIG, seed=1))[0]
-    assert torch.equal(first, again)
+    assert torch.equal(first, second)
     assert not torch.equal(first, other)
 
 
-def test_keeping_activations_changes_nothing_but_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_activations_change_the_result_by_rounding_only(monkeypatch: pytest.MonkeyPatch) -> None:
     config = dataclasses.replace(CONFIG, batch_norm="eval", blocks=Phase(epochs=1, learning_rate=1e-3, blocks=2))
     kept = trained(config)[0]
-    monkeypatch.setattr(features, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(frozen_features, "_MAX_BYTES", 0)
     assert torch.allclose(trained(config)[0], kept, atol=0.05)
 
 
-def test_the_first_phase_changes_the_head_alone() -> None:
+def test_phase_1_changes_only_the_head() -> None:
     torch.manual_seed(0)
     model = build_model(SPEC, RANDOM)
     before = copy.deepcopy(model.backbone.state_dict())
-    config = FitConfig(head=Phase(1, 1e-2), blocks=Phase(0, 0.0), batch_norm="train")  # "eval" folds them first
+    config = FitConfig(head=Phase(1, 1e-2), blocks=Phase(0, 0.0), batch_norm="train")  # "eval" would fold batch norms
     fit(model, examples(), examples(8), config, CPU)
     changed = {name for name, tensor in model.backbone.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {"classifier.weight", "classifier.bias"}
@@ -86,13 +86,12 @@ def test_the_first_phase_changes_the_head_alone() -> None:
     ],
     ids=str,
 )
-def test_every_way_of_learning_learns(changes: dict[str, object]) -> None:
+def test_each_fit_setting_learns(changes: dict[str, object]) -> None:
     _, epochs, _ = trained(dataclasses.replace(CONFIG, **changes))
     assert epochs[-1].accuracy > 0.9
 
 
-def test_averaged_weights_get_batch_statistics_of_their_own() -> None:
-    """Those that were gathered on the way belong to other weights."""
+def test_averaged_weights_get_their_own_batch_norm_statistics() -> None:
     logits, epochs, model = trained(dataclasses.replace(CONFIG, averaging=0.97))
     assert epochs[-1].calibration_accuracy > 0.95
     model.train()
@@ -101,11 +100,11 @@ def test_averaged_weights_get_batch_statistics_of_their_own() -> None:
     assert (as_trained.argmax(1) == logits.argmax(1)).float().mean() > 0.95
 
 
-class Memory:
-    """Keeps states, and can die after one."""
+class InterruptingStore:
+    """Stores states in memory and raises KeyboardInterrupt after some epochs."""
 
-    def __init__(self, state: dict[str, Any] | None = None, dies_after: int = 99) -> None:
-        self.state, self.left = state, dies_after
+    def __init__(self, state: dict[str, Any] | None = None, epochs: int = 99) -> None:
+        self.state, self.left = state, epochs
 
     def restore(self) -> dict[str, Any] | None:
         return self.state
@@ -117,13 +116,13 @@ class Memory:
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("dies_after", [1, 2, 4])
-def test_a_fit_that_died_goes_on_as_if_nothing_had_happened(dies_after: int) -> None:
+@pytest.mark.parametrize("completed", [1, 2, 4])
+def test_an_interrupted_fit_resumes_with_the_same_result(completed: int) -> None:
     config = dataclasses.replace(CONFIG, averaging=0.8, schedule="cosine")
-    whole, epochs, _ = trained(config)
-    memory = Memory(dies_after=dies_after)
+    uninterrupted, epochs, _ = trained(config)
+    store = InterruptingStore(epochs=completed)
     with pytest.raises(KeyboardInterrupt):
-        trained(config, memory)
-    resumed, again, _ = trained(config, Memory(memory.state))
-    assert [(e.phase, e.number, e.loss) for e in again] == [(e.phase, e.number, e.loss) for e in epochs]
-    assert torch.equal(resumed, whole)
+        trained(config, store)
+    resumed, resumed_epochs, _ = trained(config, InterruptingStore(store.state))
+    assert [(e.phase, e.number, e.loss) for e in resumed_epochs] == [(e.phase, e.number, e.loss) for e in epochs]
+    assert torch.equal(resumed, uninterrupted)

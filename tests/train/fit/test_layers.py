@@ -17,7 +17,7 @@ def model_of(architecture: str) -> MorphologyModel:
 @pytest.mark.parametrize("architecture", BACKBONES)
 @pytest.mark.parametrize("blocks", [0, 1, 3, 99])
 @torch.inference_mode()
-def test_frozen_then_learning_is_the_whole_model(architecture: str, blocks: int) -> None:
+def test_frozen_and_trainable_part_make_the_whole_model(architecture: str, blocks: int) -> None:
     model = model_of(architecture)
     pixels = torch.randint(0, 255, (2, 3, model.spec.size_px, model.spec.size_px), dtype=torch.uint8)
     layers = Layers(model)
@@ -26,7 +26,7 @@ def test_frozen_then_learning_is_the_whole_model(architecture: str, blocks: int)
     assert torch.allclose(layers.head(features), model(pixels), atol=1e-5)
 
 
-def test_only_what_is_asked_learns() -> None:
+def test_set_learning_makes_only_the_last_blocks_trainable() -> None:
     model = model_of("tf_efficientnet_lite0")
     layers = Layers(model)
 
@@ -44,7 +44,7 @@ def test_only_what_is_asked_learns() -> None:
 
 
 @pytest.mark.parametrize("train", [False, True])
-def test_batch_norm_of_frozen_blocks_never_moves(train: bool) -> None:
+def test_batch_norm_of_frozen_blocks_stays_in_eval_mode(train: bool) -> None:
     model = model_of("test_efficientnet")
     layers = Layers(model)
     layers.set_learning(1, batch_norm_train=train)
@@ -56,9 +56,9 @@ def test_batch_norm_of_frozen_blocks_never_moves(train: bool) -> None:
 
 
 @pytest.mark.parametrize("architecture", BACKBONES)
-def test_folding_batch_norms_changes_no_answer(architecture: str) -> None:
+def test_folding_batch_norms_keeps_the_output(architecture: str) -> None:
     model = model_of(architecture)
-    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):  # as if they had been trained
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):  # non-trivial, as after training
         nn.init.uniform_(norm.weight, 0.5, 2)
         nn.init.normal_(norm.bias, std=0.1)
         nn.init.normal_(norm.running_mean, std=0.1)

@@ -17,11 +17,11 @@ from tests.support.html_pages import Page
 from train.config import TrainConfig
 from train.data.labels import AMBIGUOUS, Labels
 from train.evaluate.evaluation import evaluate
-from train.evaluate.grad_cam_metrics import AttentionFindings, AttentionGroup
-from train.evaluate.metrics import find
+from train.evaluate.grad_cam_metrics import GradCamGroup, GradCamMetrics
+from train.evaluate.metrics import held_out_metrics
 from train.evaluate.results import PartResult, TrainingRun
 from train.fit.fit import Epoch
-from train.report.grad_cam_section import attention_verdict
+from train.report.grad_cam_section import grad_cam_verdict
 from train.report.held_out import confidence_section
 from train.report.report import write_report
 
@@ -166,8 +166,8 @@ def test_no_mistakes_few_galaxies_no_calibration_logits_no_epochs() -> None:
 
 def test_an_accuracy_out_of_reach_is_said_to_be() -> None:
     run = run_of(galaxies=20, wrong=20)
-    assert all(target.hindsight is None for target in find(run).targets)
-    assert "not reached" in Page(confidence_section(run, find(run), Album())).text
+    assert all(cost.test_threshold is None for cost in held_out_metrics(run).review_costs)
+    assert "not reached" in Page(confidence_section(run, held_out_metrics(run), Album())).text
 
 
 @pytest.mark.parametrize(
@@ -182,12 +182,12 @@ def test_an_accuracy_out_of_reach_is_said_to_be() -> None:
     ],
 )
 def test_the_verdict_follows_the_figures(inside: tuple[float, float], ratio: tuple[float, float], words: str) -> None:
-    groups = {"all": (AttentionGroup(200, 0.6, 0.3, 2.0), AttentionGroup(40, 0.5, 0.2, 1.9))}
-    verdict = attention_verdict(AttentionFindings(240, groups, sum(inside) / 2, inside, sum(ratio) / 2, ratio))
+    groups = {"all": (GradCamGroup(200, 0.6, 0.3, 2.0), GradCamGroup(40, 0.5, 0.2, 1.9))}
+    verdict = grad_cam_verdict(GradCamMetrics(240, groups, sum(inside) / 2, inside, sum(ratio) / 2, ratio))
     assert words in verdict
     assert "0.60 for correct and 0.50 for wrong" in verdict
-    few = {"all": (AttentionGroup(200, 0.6, 0.3, 2.0), AttentionGroup(9, 0.5, 0.2, 1.9))}
-    assert "cannot be said" in attention_verdict(AttentionFindings(209, few, 0.1, inside, 0.1, ratio))
+    few = {"all": (GradCamGroup(200, 0.6, 0.3, 2.0), GradCamGroup(9, 0.5, 0.2, 1.9))}
+    assert "cannot be said" in grad_cam_verdict(GradCamMetrics(209, few, 0.1, inside, 0.1, ratio))
 
 
 @pytest.fixture(scope="module", autouse=True)
