@@ -18,7 +18,7 @@ from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.inputs.manifest import Chunk, Manifest, open_manifest
 from galaxy_batch.model.checkpoint import Checkpoint, load_checkpoint
-from galaxy_batch.model.engines.choose import Precision
+from galaxy_batch.model.engines.engine import Precision
 from galaxy_batch.reuse.predictions import read_answers
 from galaxy_batch.reuse.previous import PreviousCatalog, open_previous, verify_earlier
 from galaxy_batch.rows import catalog_schema

@@ -17,8 +17,8 @@ __all__ = [
     "CHUNK",
     "IMAGE_BYTES",
     "IMAGE_URI",
+    "MODEL_COLUMNS",
     "ORIGIN",
-    "UNCERTAINTY_COLUMNS",
     "Column",
     "Origin",
     "ReviewFlag",
@@ -29,9 +29,6 @@ __all__ = [
     "flag_names",
     "probability_columns",
 ]
-
-UNCERTAINTY_COLUMNS = ("unfamiliarity", "instability")
-"""Columns that say how far the model may be believed, as the network gives them."""
 
 # Columns that travel between stages and never reach the catalog.
 CHUNK = "_chunk"
@@ -103,6 +100,8 @@ class Column:
     description: str
     unit: str = ""
     ucd: str = ""
+    of_model: bool = False
+    """Whether the values are the field of this name of `ModelOutput`; nan there is null here."""
 
 
 _LABEL = pa.string()  # Parquet stores each label once; as Arrow dictionaries astropy could not read them
@@ -120,6 +119,7 @@ CATALOG_COLUMNS: tuple[Column, ...] = (
         "Distance of the cutout from the training galaxies, 1 for an average one; null without an image, or where the "
         "checkpoint has no statistics of them",
         ucd="stat.value",
+        of_model=True,
     ),
     Column(
         "instability",
@@ -127,6 +127,7 @@ CATALOG_COLUMNS: tuple[Column, ...] = (
         "Largest standard deviation of a class probability over flips and turns of the cutout; null without an image, "
         "or with one view",
         ucd="stat.stdev;stat.probability",
+        of_model=True,
     ),
     Column("review_flags", pa.int32(), f"Why a person should look, a bitmask: {_FLAG_BITS}", ucd="meta.code.qual"),
     Column("needs_review", pa.bool_(), "True where any bit of review_flags is set", ucd="meta.code.qual"),
@@ -137,6 +138,9 @@ CATALOG_COLUMNS: tuple[Column, ...] = (
     Column("model_id", _LABEL, "Content id of the checkpoint that classified the row", ucd="meta.id;meta.modelled"),
     Column("_healpix_29", pa.int64(), "HEALPix pixel, nested, order 29, of ra, dec", ucd="pos.healpix"),
 )
+
+MODEL_COLUMNS = tuple(column.name for column in CATALOG_COLUMNS if column.of_model)
+"""Columns that are fields of `ModelOutput`, in the catalog's order."""
 
 
 def probability_columns(classes: Iterable[str]) -> list[str]:

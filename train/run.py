@@ -15,6 +15,7 @@ import torch
 from galaxy_batch.errors import InputError
 from galaxy_batch.model.checkpoint import Checkpoint, agreement, save_checkpoint
 from galaxy_batch.model.network import MorphologyModel
+from galaxy_batch.model.output import ModelOutput
 from galaxy_batch.storage.files import join, without_secrets
 from train.config import TrainConfig
 from train.data.galaxies import Part, Rows, load_part, new_model, read_galaxies
@@ -25,7 +26,7 @@ from train.evaluate.evaluation import evaluate
 from train.evaluate.familiarity import measure_familiarity
 from train.evaluate.results import PartResult, TrainingRun
 from train.fit.distributed import fit_on_workers
-from train.fit.fit import Epoch, fit, predict_answers, predict_logits
+from train.fit.fit import Epoch, fit, predict, predict_logits
 from train.report.report import write_report
 
 __all__ = ["train_model"]
@@ -141,17 +142,17 @@ def _result(
 ) -> PartResult:
     """The galaxies of a part, of which `rows` are all; with logits where there is a model."""
     pixels = part.examples.pixels
-    answers = np.empty((0, len(labels.classes) + 2))
+    output = ModelOutput(np.empty((0, len(labels.classes))), np.empty(0), np.empty(0))
     if model is not None and device is not None:
-        answers = predict_answers(model, pixels, device).double().numpy()
+        output = predict(model, pixels, device).map(lambda tensor: tensor.double().numpy())
     return PartResult(
         ids=tuple(map(str, galaxies["object_id"].take(pa.array(part.rows)).to_pylist())),
         pixels=pixels,
         labels=labels.label[part.rows],
         votes=labels.votes[part.rows],
-        logits=answers[:, :-2],
-        unfamiliarity=answers[:, -2],
-        instability=answers[:, -1],
+        logits=output.class_logits,
+        unfamiliarity=output.unfamiliarity,
+        instability=output.instability,
         drawn_from=None if len(rows) == len(part.rows) else labels.label[rows],
     )
 
@@ -163,7 +164,7 @@ def _limits(
     instability = calibration.instability
     if model.spec.views == 1:
         model.stability_views = _STABILITY_VIEWS
-        instability = predict_answers(model, part.examples.pixels, device).double().numpy()[:, -1]
+        instability = predict(model, part.examples.pixels, device).instability.double().numpy()
         model.stability_views = 1
     return _exceeded_by_few(calibration.unfamiliarity, _FAMILIAR), _exceeded_by_few(instability, _STABLE)
 

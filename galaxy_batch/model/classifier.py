@@ -1,7 +1,7 @@
-"""The one actor class: encoded cutouts in, calibrated class probabilities out."""
+"""The model actor: encoded cutouts in, calibrated class probabilities out."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -14,11 +14,12 @@ import torch
 from galaxy_batch.config import ClassifyConfig
 from galaxy_batch.cutouts.decode import Pixels, blank_fraction, decode, resize
 from galaxy_batch.model.checkpoint import load_checkpoint
-from galaxy_batch.model.engines.choose import Answer, EngineName, Precision, make_engine
+from galaxy_batch.model.engines.choose import make_engine
+from galaxy_batch.model.engines.engine import ArrayOutput, EngineName, PendingOutput, Precision
 from galaxy_batch.rows import (
     BLANK_FRACTION,
     IMAGE_BYTES,
-    UNCERTAINTY_COLUMNS,
+    MODEL_COLUMNS,
     Status,
     UnusableCutout,
     probability_columns,
@@ -26,25 +27,26 @@ from galaxy_batch.rows import (
 
 __all__ = ["Classifier"]
 
-_DECODED_AHEAD = 64  # cutouts, and at least two batches
+_DECODE_AHEAD = 64  # cutouts, and at least two batches
+
+Array = npt.NDArray[np.float32]
 
 
 @dataclass
-class _Answers:
-    """What is known of a chunk's rows, filled in as batches come back; NaN where there is no image."""
+class _ChunkPredictions:
+    """Predictions for the rows of a chunk, filled in as batches are computed; nan where there is no image."""
 
     status: list[str]
     error: list[str | None]
-    probabilities: npt.NDArray[np.float32]
-    blank: npt.NDArray[np.float32]
-    doubts: npt.NDArray[np.float32]
-    """``(N, 2)``: unfamiliarity and instability; NaN too where the model does not tell."""
+    blank_fraction: Array
+    columns: dict[str, Array]
+    """`p_<class>` and `MODEL_COLUMNS`, by name; the latter are nan too where the model does not measure them."""
 
 
 class Classifier:
     """Loads a checkpoint once, then classifies chunk after chunk.
 
-    Three things go on at the same time: threads decode, the engine copies and computes, this thread collects.
+    Three things go on at once: threads decode, the engine copies and computes, the calling thread collects.
 
     Args:
         checkpoint_uri: a checkpoint of `train_model`.
@@ -73,57 +75,66 @@ class Classifier:
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Classify the rows of one chunk. A row in is a row out.
 
-        Reads `_image_bytes`, `status`, `error`; `p_<class>`, `_blank_fraction`, `unfamiliarity`, `instability` of rows
-        that bring them from an earlier catalog, and are not computed.
+        Reads `_image_bytes`, `status`, `error`; and of rows that are reused from a previous catalog, which are not
+        computed again, `p_<class>`, `_blank_fraction`, `unfamiliarity`, `instability`.
         Adds `p_<class>`, `predicted_class`, `confidence`, `_blank_fraction`: null where there is no image;
-        `unfamiliarity`, `instability`: null there, and where the model does not tell.
+        `unfamiliarity`, `instability`: null there, and where the model does not measure them.
         Changes `status` and `error` where a cutout cannot be decoded.
         Drops `_image_bytes`.
         """
-        classes = self.checkpoint.spec.classes
-        answers = _Answers(
+        predictions = _ChunkPredictions(
             status=rows["status"].to_pylist(),
             error=rows["error"].to_pylist(),
-            probabilities=_brought(rows, probability_columns(classes)),
-            blank=_brought(rows, [BLANK_FRACTION])[:, 0],
-            doubts=_brought(rows, UNCERTAINTY_COLUMNS),
+            blank_fraction=_reused(rows, BLANK_FRACTION),
+            columns={
+                name: _reused(rows, name)
+                for name in (*MODEL_COLUMNS, *probability_columns(self.checkpoint.spec.classes))
+            },
         )
-        computing: deque[tuple[list[int], Answer]] = deque()
-        for positions, cutouts in self._batches(rows[IMAGE_BYTES], answers):
+        computing: deque[tuple[list[int], PendingOutput]] = deque()
+        for positions, cutouts in self._batches(rows[IMAGE_BYTES], predictions):
             if len(computing) > self.engine.in_flight:
-                self._collect(*computing.popleft(), answers)
+                self._collect(*computing.popleft(), predictions)
             computing.append((positions, self.engine.compute(self.engine.load(cutouts))))
         while computing:
-            self._collect(*computing.popleft(), answers)
-        answered = {IMAGE_BYTES, "status", "error", BLANK_FRACTION, *UNCERTAINTY_COLUMNS, *probability_columns(classes)}
-        kept = [name for name in rows.column_names if name not in answered]
-        return _with_answers(rows.select(kept), answers, classes)
+            self._collect(*computing.popleft(), predictions)
+        return _with_predictions(rows.drop_columns([IMAGE_BYTES]), predictions, self.checkpoint.spec.classes)
 
-    def _collect(self, positions: list[int], answer: Answer, answers: _Answers) -> None:
-        found = answer.result()
-        answers.doubts[positions] = found[:, -2:]
-        logits = torch.from_numpy(found[:, :-2])
-        answers.probabilities[positions] = torch.softmax(logits / self.checkpoint.temperature, dim=1).numpy()
+    def _collect(self, positions: list[int], pending: PendingOutput, predictions: _ChunkPredictions) -> None:
+        for name, values in self._columns(pending.result()).items():
+            predictions.columns[name][positions] = values
 
-    def _batches(self, images: pa.ChunkedArray, answers: _Answers) -> Iterator[tuple[list[int], list[Pixels]]]:
-        """Decoded batches and their rows; the next batches are decoded while this one is computed."""
+    def _columns(self, output: ArrayOutput) -> dict[str, Array]:
+        """The model's output as columns of the catalog."""
+        logits = torch.from_numpy(output.class_logits)
+        probabilities = torch.softmax(logits / self.checkpoint.temperature, dim=1).numpy()
+        classes = probability_columns(self.checkpoint.spec.classes)
+        return {
+            **{name: getattr(output, name) for name in MODEL_COLUMNS},
+            **dict(zip(classes, probabilities.T, strict=True)),
+        }
+
+    def _batches(
+        self, images: pa.ChunkedArray, predictions: _ChunkPredictions
+    ) -> Iterator[tuple[list[int], list[Pixels]]]:
+        """Row numbers and decoded cutouts, batch by batch; the next batches are decoded while one is computed."""
         size = self.engine.batch_size
-        open_cuts = max(2, _DECODED_AHEAD // size) + 1
-        unknown = np.isnan(answers.blank)
-        waiting = [row for row, status in enumerate(answers.status) if status == Status.OK and unknown[row]]
-        cuts = iter([waiting[start : start + size] for start in range(0, len(waiting), size)])
-        ahead: deque[tuple[list[int], list[Future[tuple[Pixels, float]]]]] = deque()
+        most_open = max(2, _DECODE_AHEAD // size) + 1
+        missing = np.isnan(predictions.blank_fraction)
+        todo = [row for row, status in enumerate(predictions.status) if status == Status.OK and missing[row]]
+        batches = iter([todo[start : start + size] for start in range(0, len(todo), size)])
+        decoding: deque[tuple[list[int], list[Future[tuple[Pixels, float]]]]] = deque()
         while True:
-            for cut in islice(cuts, open_cuts - len(ahead)):
-                ahead.append((cut, [self.decoders.submit(self._prepare, images[row].as_py()) for row in cut]))
-            if not ahead:
+            for batch in islice(batches, most_open - len(decoding)):
+                decoding.append((batch, [self.decoders.submit(self._prepare, images[row].as_py()) for row in batch]))
+            if not decoding:
                 return
             by_side: dict[int, tuple[list[int], list[Pixels]]] = {}
-            for row, future in zip(*ahead.popleft(), strict=True):
+            for row, future in zip(*decoding.popleft(), strict=True):
                 try:
-                    cutout, answers.blank[row] = future.result()
+                    cutout, predictions.blank_fraction[row] = future.result()
                 except UnusableCutout as bad:
-                    answers.status[row], answers.error[row] = str(bad.status), bad.reason
+                    predictions.status[row], predictions.error[row] = str(bad.status), bad.reason
                 else:
                     positions, cutouts = by_side.setdefault(cutout.shape[-1], ([], []))
                     positions.append(row)
@@ -131,34 +142,36 @@ class Classifier:
             yield from by_side.values()
 
     def _prepare(self, content: bytes) -> tuple[Pixels, float]:
-        """Decode one cutout and cut out its centre, scaled where the engine does not do that; its blank fraction."""
+        """Decode one cutout and crop its centre, scaled unless the engine does that; and its blank fraction."""
         spec = self.checkpoint.spec
         native = decode(content, self.config.max_image_pixels, self.config.rgb)
         size_px = None if self.engine.resizes else spec.size_px
         return resize(native, size_px, spec.crop_fraction), blank_fraction(native)
 
 
-def _brought(rows: pa.Table, names: Sequence[str]) -> npt.NDArray[np.float32]:
-    """What rows bring along, ``(rows, names)``; NaN where they bring nothing."""
-    nothing = np.full(len(rows), np.nan, np.float32)
-    return np.stack([rows[name].to_numpy() if name in rows.column_names else nothing for name in names], axis=1)
+def _reused(rows: pa.Table, name: str) -> Array:
+    """A column of values reused from a previous catalog; nan where there are none."""
+    if name not in rows.column_names:
+        return np.full(len(rows), np.nan, np.float32)
+    values: Array = rows[name].to_numpy().copy()
+    return values
 
 
-def _with_answers(rows: pa.Table, answers: _Answers, classes: tuple[str, ...]) -> pa.Table:
-    unread = np.isnan(answers.blank)
-    best = np.where(unread, 0, np.nan_to_num(answers.probabilities).argmax(axis=1)).astype(np.int32)
-    labels = pa.DictionaryArray.from_arrays(pa.array(best, mask=unread), pa.array(classes, pa.string()))
+def _with_predictions(rows: pa.Table, predictions: _ChunkPredictions, classes: tuple[str, ...]) -> pa.Table:
+    no_image = np.isnan(predictions.blank_fraction)
+    probabilities = np.stack([predictions.columns[name] for name in probability_columns(classes)], axis=1)
+    best = np.where(no_image, 0, np.nan_to_num(probabilities).argmax(axis=1)).astype(np.int32)
+    labels = pa.DictionaryArray.from_arrays(pa.array(best, mask=no_image), pa.array(classes, pa.string()))
     added = {
-        "status": pa.array(answers.status, pa.string()),
-        "error": pa.array(answers.error, pa.string()),
+        "status": pa.array(predictions.status, pa.string()),
+        "error": pa.array(predictions.error, pa.string()),
         "predicted_class": labels,
-        "confidence": pa.array(answers.probabilities[np.arange(len(rows)), best], mask=unread),
-        BLANK_FRACTION: pa.array(answers.blank, mask=unread),
+        "confidence": pa.array(probabilities[np.arange(len(rows)), best], mask=no_image),
+        BLANK_FRACTION: pa.array(predictions.blank_fraction, mask=no_image),
     }
-    for number, name in enumerate(UNCERTAINTY_COLUMNS):
-        added[name] = pa.array(answers.doubts[:, number], mask=np.isnan(answers.doubts[:, number]))
-    for number, name in enumerate(probability_columns(classes)):
-        added[name] = pa.array(answers.probabilities[:, number], mask=unread)
+    for name, values in predictions.columns.items():
+        added[name] = pa.array(values, mask=np.isnan(values) if name in MODEL_COLUMNS else no_image)
+    rows = rows.drop_columns([name for name in added if name in rows.column_names])
     for name, values in added.items():
         rows = rows.append_column(name, values)
     return rows

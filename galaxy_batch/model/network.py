@@ -1,4 +1,4 @@
-"""The network: uint8 pixels in, logits out; the same module in training and in inference."""
+"""The network: uint8 pixels in, predictions out; the same module in training and in inference."""
 
 import io
 import math
@@ -15,6 +15,7 @@ from torch import nn
 from galaxy_batch.cutouts.decode import Pixels
 from galaxy_batch.errors import InputError
 from galaxy_batch.model.familiarity import STAGES, Familiarity, describe
+from galaxy_batch.model.output import ModelOutput
 from galaxy_batch.storage.files import read_bytes
 
 __all__ = [
@@ -31,44 +32,43 @@ __all__ = [
 PRETRAINED = "pretrained"
 """Weights: the ImageNet weights that timm publishes for the architecture, from the model hub."""
 RANDOM = "random"
-"""Weights: none; every layer starts at random."""
+"""Weights: every layer starts at random."""
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """How pixels become logits: all that must be equal in training and inference."""
+    """How pixels become logits: everything that must be equal in training and inference."""
 
     architecture: str
     """Any image model of timm, by its name there."""
     classes: tuple[str, ...]
     """Names of the classes, in the order of the logits."""
     size_px: int
-    """Side of the square that the network sees."""
+    """Side of the network's input."""
     crop_fraction: float
-    """Share of the cutout's shorter side that is kept, around the centre."""
+    """Share of the cutout's shorter side that the central crop keeps."""
     mean: tuple[float, float, float]
     """Per channel, of pixels scaled to 0…1; subtracted."""
     std: tuple[float, float, float]
     """Per channel, of pixels scaled to 0…1; divided by."""
     views: int = 1
-    """How many of the square's eight symmetries are looked at, and their probabilities averaged: 1, 2, 4 or 8.
-    The sky has no up, so more views are more accurate; each costs a forward pass."""
+    """Number of views (flips and quarter turns) whose probabilities are averaged: 1, 2, 4 or 8. The sky has no up, so
+    more views are more accurate; each costs one forward pass."""
 
 
 class MorphologyModel(nn.Module):
-    """A timm backbone with one logit per class, that takes uint8 pixels.
+    """A timm backbone with one logit per class, that takes uint8 pixels ``(N, 3, size_px, size_px)``.
 
-    Reads ``(N, 3, size_px, size_px)`` uint8; gives ``(N, len(classes))`` logits, and with `answer` also two numbers
-    that tell when not to believe them.
+    The forward pass gives class logits, for training; `predict` gives everything.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
         self.familiarity: Familiarity | None = None
-        """Statistics of the training galaxies; None before the training has ended."""
+        """Statistics of the training galaxies; None until training ends."""
         self.stability_views = 1
-        """With `spec.views` of 1: so many views are looked at for the instability alone."""
+        """Number of views that measure instability where `spec.views` is 1; they do not change the logits."""
         try:
             self.backbone: nn.Module = timm.create_model(
                 spec.architecture, pretrained=False, num_classes=len(spec.classes)
@@ -81,61 +81,59 @@ class MorphologyModel(nn.Module):
         """Logits ``(N, len(classes))`` of uint8 pixels ``(N, 3, size_px, size_px)``."""
         return _mean_logits([self.backbone(view) for view in self._views(pixels, self.spec.views)])
 
-    def answer(self, pixels: Pixels) -> torch.Tensor:
-        """Logits, unfamiliarity and instability of uint8 pixels ``(N, 3, size_px, size_px)``.
-
-        Returns:
-            ``(N, len(classes) + 2)`` float32. The unfamiliarity is the distance of `Familiarity`, whose square is
-            averaged over the views: 1 for an average training galaxy; nan without statistics. The instability is the
-            standard deviation of a class's probability over the views, of the class where it is largest: at most 0.5;
-            nan with one view.
-        """
+    def predict(self, pixels: Pixels) -> ModelOutput[torch.Tensor]:
+        """Class logits, unfamiliarity and instability, float32, of uint8 pixels ``(N, 3, size_px, size_px)``."""
         own = self.spec.views
         views = self._views(pixels, own if own > 1 else self.stability_views)
-        seen, distances = [], []
+        logits, squared_distances = [], []
         for number, view in enumerate(views):
             if self.familiarity is None or number >= own:
-                seen.append(self.backbone(view).float())
+                logits.append(self.backbone(view).float())
                 continue
             last, stages = self.backbone.forward_intermediates(view, indices=list(STAGES))  # type: ignore[operator]
-            seen.append(self.backbone.forward_head(last).float())  # type: ignore[operator]
-            distances.append(self.familiarity(describe(stages)))
-        unknown = torch.full_like(seen[0][:, 0], torch.nan)
-        unfamiliarity = torch.stack(distances).mean(dim=0).sqrt() if distances else unknown
-        instability = _spread(seen) if len(seen) > 1 else unknown
-        return torch.cat([_mean_logits(seen[:own]), unfamiliarity[:, None], instability[:, None]], dim=1)
+            logits.append(self.backbone.forward_head(last).float())  # type: ignore[operator]
+            squared_distances.append(self.familiarity(describe(stages)))
+        return ModelOutput(
+            class_logits=_mean_logits(logits[:own]),
+            unfamiliarity=torch.stack(squared_distances).mean(0).sqrt() if squared_distances else _unknown(logits),
+            instability=_instability(logits) if len(logits) > 1 else _unknown(logits),
+        )
 
     def _views(self, pixels: Pixels, count: int) -> list[torch.Tensor]:
         inputs = normalise(pixels, self.spec.mean, self.spec.std)
         return [inputs] + [_channels_last(symmetry(inputs, n)) for n in range(8 // count, 8, 8 // count)]
 
 
-def _mean_logits(seen: list[torch.Tensor]) -> torch.Tensor:
-    """Logits of the mean probability over views, of the logits ``(N, classes)`` of each."""
-    if len(seen) == 1:
-        return seen[0]
-    return torch.stack([logits.log_softmax(dim=1) for logits in seen]).logsumexp(dim=0) - math.log(len(seen))
+def _unknown(views: list[torch.Tensor]) -> torch.Tensor:
+    """One nan a cutout; a new tensor each time, or OpenVINO would keep the name of one output only."""
+    return torch.full_like(views[0][:, 0], torch.nan)
 
 
-def _spread(seen: list[torch.Tensor]) -> torch.Tensor:
+def _mean_logits(views: list[torch.Tensor]) -> torch.Tensor:
+    """Logits of the mean probability over views, of the logits ``(N, classes)`` of each view."""
+    if len(views) == 1:
+        return views[0]
+    return torch.stack([logits.log_softmax(dim=1) for logits in views]).logsumexp(dim=0) - math.log(len(views))
+
+
+def _instability(views: list[torch.Tensor]) -> torch.Tensor:
     """Largest standard deviation over views of a class's probability, ``(N,)``, of the logits of each view."""
-    probabilities = torch.stack([logits.softmax(dim=1) for logits in seen])
-    away = probabilities - probabilities.mean(dim=0)
-    return away.square().mean(dim=0).sqrt().amax(dim=1)
+    probabilities = torch.stack([logits.softmax(dim=1) for logits in views])
+    deviations = probabilities - probabilities.mean(dim=0)
+    return deviations.square().mean(dim=0).sqrt().amax(dim=1)
 
 
 def normalise(pixels: Pixels, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
     """uint8 pixels ``(N, 3, h, w)`` as float32, `(pixels / 255 - mean) / std` per channel, on their device."""
     centre = torch.tensor(mean, device=pixels.device).view(1, -1, 1, 1)
-    spread = torch.tensor(std, device=pixels.device).view(1, -1, 1, 1)
-    scaled = (pixels.float() / 255 - centre) / spread
-    return _channels_last(scaled)
+    scale = torch.tensor(std, device=pixels.device).view(1, -1, 1, 1)
+    return _channels_last((pixels.float() / 255 - centre) / scale)
 
 
 def symmetry(images: torch.Tensor, number: int) -> torch.Tensor:
-    """One of the eight symmetries of square images ``(N, C, h, h)``; 0 leaves them as they are.
+    """One of the eight symmetries of square images ``(N, C, h, h)``; 0 is the identity.
 
-    Odd numbers are flipped left and right; 2, 3, 6, 7 upside down; 4 to 7 are turned by a quarter first.
+    Odd numbers flip left and right; 2, 3, 6, 7 upside down; 4 to 7 turn by a quarter first.
     """
     turned = images.rot90(1, (-2, -1)) if number & 4 else images
     flipped = turned.flip(-2) if number & 2 else turned
@@ -148,7 +146,7 @@ def build_model(spec: ModelSpec, weights: str) -> MorphologyModel:
     Args:
         spec: architecture, classes and preprocessing.
         weights: `pretrained`, `random`, or the URI of a `.safetensors` or `.pth` file with this
-            architecture's layers; a classifier head of another shape is left at its random start.
+            architecture's layers; a classifier head of another shape stays random.
 
     Raises:
         InputError: the hub cannot be reached, or the file's layers do not fit (they are named).
@@ -188,24 +186,24 @@ def read_weights(uri: str) -> dict[str, torch.Tensor]:
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
     if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise InputError("weights", uri, "the file holds something else than tensors by name")
+        raise InputError("weights", uri, "not a state dict: it holds something other than tensors by name")
     return dict(state)
 
 
 def _channels_last(images: torch.Tensor) -> torch.Tensor:
-    """The layout that convolutions are about twice as fast on, also on CPUs."""
+    """The memory layout in which convolutions are about twice as fast, also on CPUs."""
     return images.contiguous(memory_format=torch.channels_last)
 
 
 def _hub_weights(architecture: str) -> dict[str, torch.Tensor]:
     try:
         model = timm.create_model(architecture, pretrained=True)
-    except Exception as error:  # noqa: BLE001 - the hub's client raises many kinds; all mean the same to a user
+    except Exception as error:  # noqa: BLE001 - the hub's client raises many types; all mean the same to a user
         raise InputError(
             "weights",
             PRETRAINED,
-            f"the model hub did not give {architecture} ({type(error).__name__}); "
-            "where there is no network, give the URI of a weights file, or 'random'",
+            f"cannot download {architecture} from the model hub ({type(error).__name__}); "
+            "without a network, give the URI of a weights file, or 'random'",
         ) from None
     return dict(model.state_dict())
 
@@ -224,9 +222,9 @@ def _load_backbone(model: MorphologyModel, state: Mapping[str, torch.Tensor], or
         for name in own
         if name not in head_names and (name not in state or state[name].shape != own[name].shape)
     ]
-    strangers = [f"{name} (not in the model)" for name in state if name not in own and name not in head_names]
-    if misfits or strangers:
-        shown = [*misfits, *strangers]
+    unexpected = [f"{name} (not in the model)" for name in state if name not in own and name not in head_names]
+    if misfits or unexpected:
+        shown = [*misfits, *unexpected]
         more = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
         raise InputError(
             "weights", origin, f"layers do not fit {model.spec.architecture}: {'; '.join(shown[:8])}{more}"

@@ -32,7 +32,7 @@ from galaxy_batch.ids import id_hashes
 from galaxy_batch.inputs.manifest import Manifest, read_ids
 from galaxy_batch.reuse.predictions import Answers, read_answers, write_answers
 from galaxy_batch.reuse.previous import PreviousCatalog
-from galaxy_batch.rows import BLANK_FRACTION, CHUNK, UNCERTAINTY_COLUMNS, ReviewFlag, Status, probability_columns
+from galaxy_batch.rows import BLANK_FRACTION, CHUNK, MODEL_COLUMNS, ReviewFlag, Status, probability_columns
 from galaxy_batch.storage.files import join, read_bytes, remove_tree
 from galaxy_batch.storage.sorted_runs import RUN_ROWS, all_at_once, groups_of, read_between, write_run
 
@@ -124,7 +124,7 @@ def _sort_earlier(earlier: PreviousCatalog, runs: _Runs, spread: TaskRunner, run
 def _sort_answers(group: pa.Table, runs: _Runs, catalog_uri: str, classes: Sequence[str]) -> pa.Table:
     """A task: some files of the earlier catalog become one run, sorted by the ids' hashes."""
     (item,) = group.to_pylist()
-    taken = [*probability_columns(classes), *UNCERTAINTY_COLUMNS]
+    taken = [*probability_columns(classes), *MODEL_COLUMNS]
     columns = ["object_id", "image_hash", "status", "review_flags", *taken]
     found = all_at_once(lambda entry: _read_file(catalog_uri, entry, columns), item["files"])
     problems = [file for file in found if isinstance(file, str)]

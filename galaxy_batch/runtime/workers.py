@@ -12,7 +12,8 @@ from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from galaxy_batch.config import RuntimeConfig
 from galaxy_batch.errors import InputError
-from galaxy_batch.model.engines.choose import BATCH_SIZES, EngineName, choose_engine
+from galaxy_batch.model.engines.choose import choose_engine
+from galaxy_batch.model.engines.engine import BATCH_SIZES, EngineName
 
 __all__ = ["Growth", "Workers", "workers_for", "workers_on"]
 

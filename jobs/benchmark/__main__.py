@@ -21,7 +21,8 @@ from galaxy_batch.catalog.layout import write_json
 from galaxy_batch.config import CatalogConfig, ManifestConfig, RuntimeConfig
 from galaxy_batch.inputs.manifest import read_objects
 from galaxy_batch.model.checkpoint import Checkpoint, agreement, load_checkpoint, save_checkpoint
-from galaxy_batch.model.engines.choose import BATCH_SIZES, EngineName, Precision, choose_engine, make_engine
+from galaxy_batch.model.engines.choose import choose_engine, make_engine
+from galaxy_batch.model.engines.engine import BATCH_SIZES, EngineName, Precision
 from galaxy_batch.model.network import RANDOM, ModelSpec, build_model
 from galaxy_batch.rows import IMAGE_BYTES, IMAGE_URI
 from galaxy_batch.settings import Range, Uri, load_config

@@ -17,7 +17,7 @@ import torch
 from galaxy_batch.config import ClassifyConfig
 from galaxy_batch.cutouts.decode import Pixels, blank_fraction, decode, resize
 from galaxy_batch.cutouts.fetch import fetch_cutouts
-from galaxy_batch.model.engines.choose import Answer, Engine
+from galaxy_batch.model.engines.engine import Engine, PendingOutput
 from galaxy_batch.model.network import ModelSpec
 from galaxy_batch.rows import IMAGE_BYTES, UnusableCutout
 
@@ -65,7 +65,7 @@ def engine_rate(engine: Engine, batches: Sequence[Sequence[Pixels]], seconds: fl
     """
     held = [engine.load(batch) for batch in batches[: engine.in_flight + 1]]
     work = cycle(batches) if transfer else cycle(held)
-    computing: deque[Answer] = deque(engine.compute(one) for one in held)
+    computing: deque[PendingOutput] = deque(engine.compute(one) for one in held)
     while computing:
         computing.popleft().result()
     done, started = 0, time.perf_counter()
@@ -83,7 +83,7 @@ def engine_probabilities(
     engine: Engine, batches: Sequence[Sequence[Pixels]], temperature: float
 ) -> npt.NDArray[np.float32]:
     """Class probabilities ``(N, classes)`` of the cutouts of all batches, one batch after the other."""
-    logits = np.concatenate([engine.compute(engine.load(batch)).result()[:, :-2] for batch in batches])
+    logits = np.concatenate([engine.compute(engine.load(batch)).result().class_logits for batch in batches])
     return torch.softmax(torch.from_numpy(logits) / temperature, dim=1).numpy()
 
 

@@ -28,9 +28,9 @@ def test_statistics_of_the_training_galaxies_travel_along(saved_model: SavedMode
     uri = str(tmp_path / "m.safetensors")
     saved = save_checkpoint(uri, dataclasses.replace(checkpoint, max_unfamiliarity=1.7, max_instability=0.1), model)
     assert saved.checkpoint_id != checkpoint.checkpoint_id
-    found, again = load_checkpoint(uri)
-    assert found == saved
-    assert torch.equal(again.answer(pixels)[:, 2], model.answer(pixels)[:, 2])
+    loaded, again = load_checkpoint(uri)
+    assert loaded == saved
+    assert torch.equal(again.predict(pixels).unfamiliarity, model.predict(pixels).unfamiliarity)
 
 
 def test_statistics_that_do_not_fit_are_refused(saved_model: SavedModel, tmp_path: Path) -> None:

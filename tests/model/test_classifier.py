@@ -15,10 +15,11 @@ from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.inputs.manifest import read_objects
 from galaxy_batch.model.checkpoint import load_checkpoint, save_checkpoint
 from galaxy_batch.model.classifier import Classifier
-from galaxy_batch.model.engines.choose import Answer, Engine
+from galaxy_batch.model.engines.engine import Engine, PendingOutput
 from galaxy_batch.synthetic.rendering import render
 from galaxy_batch.synthetic.survey import DEFECTS, SurveyFiles
 from tests.conftest import SavedModel
+from tests.support.engines import computed
 from train.data.cutouts import load_cutouts
 from train.evaluate.calibration import class_probabilities
 from train.evaluate.familiarity import measure_familiarity
@@ -120,7 +121,7 @@ class ResizingEngine:
         self.sides.append({cutout.shape[-1] for cutout in cutouts})
         return self.inner.load([resize(cutout, self.size_px, 1.0) for cutout in cutouts])
 
-    def compute(self, loaded: Any) -> Answer:
+    def compute(self, loaded: Any) -> PendingOutput:
         return self.inner.compute(loaded)
 
 
@@ -163,7 +164,7 @@ def check_training_equals_inference(saved_model: SavedModel, config: ManifestCon
     actor = classifier(saved_model, batch_size=64)
     rows = actor(fetch_cutouts(objects, 10**7))
     assert len(cutouts.rows) == len(objects)
-    answers = actor.engine.compute(actor.engine.load(list(cutouts.pixels))).result()
-    assert np.array_equal(answers[:, :2], logits.astype(np.float32))
+    output = computed(actor.engine, cutouts.pixels)
+    assert np.array_equal(output.class_logits, logits.astype(np.float32))
     published = np.stack([rows["p_smooth"].to_numpy(), rows["p_featured"].to_numpy()], axis=1)
     assert np.allclose(published, class_probabilities(logits, checkpoint.temperature), atol=1e-6)

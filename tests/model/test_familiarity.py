@@ -10,7 +10,7 @@ from galaxy_batch.cutouts.decode import decode, resize
 from galaxy_batch.model.familiarity import Familiarity, describe
 from galaxy_batch.model.network import RANDOM, ModelSpec, MorphologyModel, build_model
 from train.evaluate.familiarity import fit_familiarity, measure_familiarity
-from train.fit.fit import predict_answers
+from train.fit.fit import predict
 
 CPU = torch.device("cpu")
 NUMBERS = np.random.default_rng(0)
@@ -67,12 +67,12 @@ def test_the_logits_stay_what_they_are(architecture: str) -> None:
     pixels = torch.randint(0, 120, (40, 3, size, size), dtype=torch.uint8)
     logits = model(pixels)
     model.familiarity = measure_familiarity(model, pixels, CPU, 0)
-    found = model.answer(pixels)
-    assert torch.allclose(found[:, :2], logits, atol=1e-5)
-    assert 0.7 < found[:, 2].square().mean().sqrt() < 1.4
+    output = model.predict(pixels)
+    assert torch.allclose(output.class_logits, logits, atol=1e-5)
+    assert 0.7 < output.unfamiliarity.square().mean().sqrt() < 1.4
     strange = torch.randint(0, 256, (1, 3, 4, 4), dtype=torch.uint8).repeat_interleave(size // 4, 2)
     strange = strange.repeat_interleave(size // 4, 3)
-    assert model.answer(strange)[0, 2] > found[:, 2].max()
+    assert model.predict(strange).unfamiliarity > output.unfamiliarity.max()
 
 
 def test_the_same_seed_measures_the_same() -> None:
@@ -123,7 +123,7 @@ def test_what_is_no_galaxy_is_unfamiliar(sky: Path) -> None:
     model.familiarity = measure_familiarity(model, real_cutouts(galaxies[:4000:2]), CPU, 0)
 
     def distances(pixels: torch.Tensor) -> np.ndarray:
-        return predict_answers(model, pixels, CPU)[:, 2].numpy()
+        return predict(model, pixels, CPU).unfamiliarity.numpy()
 
     ordinary = distances(real_cutouts(galaxies[1:1000:2]))
     with (sky / "sdss_dr7" / "objects.csv").open() as file:

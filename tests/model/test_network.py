@@ -39,22 +39,22 @@ def test_views_are_averaged_as_probabilities(views: int) -> None:
 
 @pytest.mark.parametrize(("views", "stability_views"), [(1, 1), (1, 4), (2, 1), (8, 4)])
 @torch.inference_mode()
-def test_an_answer_is_the_logits_and_how_far_the_views_differ(views: int, stability_views: int) -> None:
+def test_predictions_are_the_logits_and_how_far_the_views_differ(views: int, stability_views: int) -> None:
     torch.manual_seed(0)
     model = build_model(dataclasses.replace(SPEC, views=views, classes=("a", "b", "c")), RANDOM)
     torch.nn.init.normal_(model.backbone.get_classifier().weight)
     model.stability_views = stability_views
     pixels = torch.randint(0, 255, (3, 3, 64, 64), dtype=torch.uint8)
-    found = model.answer(pixels)
-    assert torch.equal(found[:, :3], model(pixels))
-    assert found[:, 3].isnan().all()
-    looked_at = views if views > 1 else stability_views
+    output = model.predict(pixels)
+    assert torch.equal(output.class_logits, model(pixels))
+    assert output.unfamiliarity.isnan().all()
+    compared = views if views > 1 else stability_views
     one = build_model(dataclasses.replace(SPEC, classes=("a", "b", "c")), RANDOM)
     one.load_state_dict(model.state_dict())
-    seen = torch.stack([one(symmetry(pixels, n)).softmax(1) for n in range(0, 8, 8 // looked_at)])
-    wanted = seen.std(0, unbiased=False).amax(1) if looked_at > 1 else torch.full((3,), torch.nan)
-    assert torch.allclose(found[:, 4], wanted, atol=1e-5, equal_nan=True)
-    assert looked_at == 1 or found[:, 4].min() > 1e-3
+    probabilities = torch.stack([one(symmetry(pixels, n)).softmax(1) for n in range(0, 8, 8 // compared)])
+    wanted = probabilities.std(0, unbiased=False).amax(1) if compared > 1 else torch.full((3,), torch.nan)
+    assert torch.allclose(output.instability, wanted, atol=1e-5, equal_nan=True)
+    assert compared == 1 or output.instability.min() > 1e-3
 
 
 def test_a_new_head_starts_small() -> None:

@@ -16,7 +16,7 @@ from galaxy_batch.inputs.manifest import Manifest, open_manifest
 from galaxy_batch.reuse.join import gather_answers
 from galaxy_batch.reuse.predictions import Answers, read_answers
 from galaxy_batch.reuse.previous import PreviousCatalog
-from galaxy_batch.rows import UNCERTAINTY_COLUMNS, ReviewFlag
+from galaxy_batch.rows import MODEL_COLUMNS, ReviewFlag
 from tests.support.skies import CLASSES, in_turn, publish_rows, sky_rows
 
 ROWS = 900
@@ -100,7 +100,7 @@ def test_an_answer_is_all_that_flags_are_made_from(rows: pa.Table, tmp_path: Pat
     flagged = rows
     for name, values in {
         "review_flags": flags,
-        **{name: np.arange(len(rows), dtype=np.float32) for name in UNCERTAINTY_COLUMNS},
+        **{name: np.arange(len(rows), dtype=np.float32) for name in MODEL_COLUMNS},
     }.items():
         flagged = flagged.set_column(rows.column_names.index(name), name, pa.array(values))
     flagged = flagged.slice(0, 300)
@@ -110,7 +110,7 @@ def test_an_answer_is_all_that_flags_are_made_from(rows: pa.Table, tmp_path: Pat
     found = {row["object_id"]: row for row in gathered(answers, manifest).to_pylist()}
     in_order = [found[i] for i in flagged["object_id"].to_pylist()[:4]]
     assert [row["image_hash"] for row in in_order] == flagged["image_hash"].to_pylist()[:4]
-    assert [[row[name] for name in UNCERTAINTY_COLUMNS] for row in in_order] == [[n, n] for n in range(4)]
+    assert [[row[name] for name in MODEL_COLUMNS] for row in in_order] == [[n, n] for n in range(4)]
     assert [row["_blank_fraction"] for row in in_order] == [0, 0, 1, 0]
 
 

@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 
 from galaxy_batch.model.network import MorphologyModel
+from galaxy_batch.model.output import ModelOutput
 from train.config import FitConfig, Phase
 from train.data.galaxies import Examples
 from train.fit.frozen_features import FrozenFeatures
 from train.fit.layers import Layers
 from train.fit.phases import FORWARD_BATCH, PhaseRun, World, auxiliary_head
 
-__all__ = ["Epoch", "EpochStore", "NoStore", "fit", "predict_answers", "predict_logits"]
+__all__ = ["Epoch", "EpochStore", "NoStore", "fit", "predict", "predict_logits"]
 
 logger = logging.getLogger(__name__)
 
@@ -120,10 +121,11 @@ def predict_logits(model: MorphologyModel, pixels: torch.Tensor, device: torch.d
 
 
 @torch.inference_mode()
-def predict_answers(model: MorphologyModel, pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Logits, unfamiliarity, instability ``(N, classes + 2)``, as `MorphologyModel.answer` gives them, on the CPU."""
+def predict(model: MorphologyModel, pixels: torch.Tensor, device: torch.device) -> ModelOutput[torch.Tensor]:
+    """What `MorphologyModel.predict` gives for uint8 pixels ``(N, 3, size, size)``, on the CPU."""
     model.eval()
-    return torch.cat([model.answer(batch.to(device)).float().cpu() for batch in torch.split(pixels, FORWARD_BATCH)])
+    batches = (model.predict(batch.to(device)) for batch in torch.split(pixels, FORWARD_BATCH))
+    return ModelOutput.join((output.map(torch.Tensor.cpu) for output in batches), torch.cat)
 
 
 def _largest_share(count: int, world: World, device: torch.device) -> int:

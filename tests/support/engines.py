@@ -1,0 +1,38 @@
+"""A small model, random pixels, and the output that every engine must give for them."""
+
+import numpy as np
+import torch
+
+from galaxy_batch.model.engines.engine import ArrayOutput, Engine
+from galaxy_batch.model.network import RANDOM, ModelSpec, MorphologyModel, build_model
+
+__all__ = ["close", "computed", "expected", "model_of", "pixels_of"]
+
+
+def model_of(architecture: str = "test_efficientnet", size: int = 64, views: int = 1) -> MorphologyModel:
+    """A model with two classes, whose head is not near zero."""
+    torch.manual_seed(5)
+    model = build_model(ModelSpec(architecture, ("a", "b"), size, 1.0, (0.5,) * 3, (0.3,) * 3, views), RANDOM)
+    torch.nn.init.normal_(model.backbone.get_classifier().weight)
+    return model
+
+
+def pixels_of(count: int, size: int = 64) -> torch.Tensor:
+    """Random uint8 cutouts ``(count, 3, size, size)``, the same at every call."""
+    return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def computed(engine: Engine, pixels: torch.Tensor) -> ArrayOutput:
+    """The engine's output for one batch."""
+    return engine.compute(engine.load(list(pixels))).result()
+
+
+@torch.inference_mode()
+def expected(model: MorphologyModel, pixels: torch.Tensor) -> ArrayOutput:
+    """The model's own output."""
+    return model.predict(pixels).map(lambda tensor: tensor.numpy())
+
+
+def close(output: ArrayOutput, other: ArrayOutput, **tolerance: float) -> bool:
+    """Whether two outputs are equal within `numpy.allclose`'s tolerance, nan in the same places."""
+    return all(np.allclose(a, b, equal_nan=True, **tolerance) for a, b in zip(output, other, strict=True))
