@@ -17,7 +17,7 @@ from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.errors import GalaxyBatchError
 from galaxy_batch.inputs.manifest import find_objects
 from galaxy_batch.release_page.counts import Place
-from galaxy_batch.report.html import Tile
+from galaxy_batch.report.page import Tile
 from galaxy_batch.rows import IMAGE_BYTES, ReviewFlag, UnusableCutout
 from galaxy_batch.settings import parse_config
 from galaxy_batch.storage.files import join, open_parquet

@@ -1,33 +1,30 @@
-"""The page of a release: one self-contained HTML file beside the catalog, made from the catalog's files alone.
+"""The page of a release: one self-contained HTML file beside the catalog, made from the catalog's files.
 
 ::
 
-    catalog ─> count_release ─> read_examples ─> fetch_tiles ─> sections ─> report/index.html
+    catalog ─> count_release ─> read_examples ─> fetch_tiles ─> templates/release.html ─> report/index.html
 
-Only the cutouts of the contact sheets come from elsewhere: from where the survey's manifest has them.
+Only the cutouts of the examples are read from the survey itself, through the catalog's manifest config.
 """
 
 import json
 import logging
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
+from markupsafe import Markup
 
 from galaxy_batch.catalog.layout import MANIFEST, read_manifest
 from galaxy_batch.config import ManifestConfig, ReportConfig
 from galaxy_batch.errors import InputError, without_secrets
-from galaxy_batch.release_page.counts import Place, ReleaseCounts, count_release, share
+from galaxy_batch.release_page.counts import Place, ReleaseCounts, count_release, mapped_class, share
 from galaxy_batch.release_page.examples import fetch_tiles, read_examples
-from galaxy_batch.release_page.sections import (
-    accuracy_section,
-    classes_section,
-    cutouts_section,
-    making_section,
-    queries_section,
-    review_section,
-)
-from galaxy_batch.release_page.sky import sky_section
-from galaxy_batch.report.html import Tile, cards, page, percent
+from galaxy_batch.release_page.figures import confidence_histograms, review_curve
+from galaxy_batch.release_page.sky import sky_maps
+from galaxy_batch.report.figures import embed
+from galaxy_batch.report.page import count, percent, render
 from galaxy_batch.rows import ReviewFlag, Status
 from galaxy_batch.storage.files import join, read_bytes, write_atomically
 
@@ -36,6 +33,17 @@ __all__ = ["PAGE", "write_release_page"]
 logger = logging.getLogger(__name__)
 
 PAGE = "index.html"
+_MEANINGS = {
+    ReviewFlag.LOW_CONFIDENCE: "confidence below the review threshold",
+    ReviewFlag.UNREADABLE: "no class, because there was no image",
+    ReviewFlag.BLANK: "an (almost) empty frame",
+    ReviewFlag.UNFAMILIAR: "unlike the galaxies that the model was trained on",
+    ReviewFlag.UNSTABLE: "the prediction changes when the cutout is flipped or turned",
+    ReviewFlag.REPEATED_IMAGE: "identical bytes for many objects: a placeholder",
+    ReviewFlag.NO_POSITION: "no usable right ascension and declination",
+    ReviewFlag.AUDIT: "random sample to measure the accuracy without bias",
+}
+_SHOWN_BINS = 50
 
 
 def write_release_page(
@@ -45,14 +53,14 @@ def write_release_page(
     source: ManifestConfig | None = None,
     run: Mapping[str, Any] | None = None,
 ) -> str:
-    """Write the page of a published catalog, and give its URI.
+    """Write the page of a published catalog; its URI.
 
     Args:
         catalog_uri: the catalog's folder.
-        report_uri: the folder that gets `index.html`; not one within the catalog.
-        config: contact sheets.
-        source: where the cutouts are; as the catalog's own config says, when not given.
-        run: the summary of the run that made the catalog; read from the record of the run, when not given.
+        report_uri: the folder that gets `index.html`, outside the catalog.
+        config: how many examples are shown.
+        source: where the cutouts are; by default as the catalog's own config says.
+        run: the summary of the run that made the catalog; by default read from the run's record.
 
     Raises:
         InputError: no catalog is published there.
@@ -61,34 +69,139 @@ def write_release_page(
     if manifest is None:
         raise InputError("catalog_uri", catalog_uri, f"no {MANIFEST}: nothing is published there")
     counts = count_release(catalog_uri, manifest, config.cutouts, config.seed)
-    sheets, failed = _drawn(counts)
-    places = [place for kinds in sheets.values() for drawn in kinds.values() for place in drawn]
-    examples = read_examples(catalog_uri, manifest, [*failed, *places])
-    tiles = fetch_tiles([examples[place] for place in places], manifest, source)
-    shown: dict[str, dict[str, list[Tile]]] = {
-        name: {kind: [tiles[examples[place].object_id] for place in drawn] for kind, drawn in kinds.items()}
-        for name, kinds in sheets.items()
-    }
-    sections = {
-        "Classes": classes_section(counts, float(manifest["min_confidence"])),
-        "The sky": sky_section(counts),
-        "Accuracy to expect": accuracy_section(counts, manifest),
-        "Review": review_section(counts, manifest, [examples[place] for place in failed]),
-        "Galaxies": cutouts_section(shown),
-        "How to query it": queries_section(without_secrets(catalog_uri), counts.classes),
-        "How it was made": making_section(manifest, run or _run_record(catalog_uri, manifest)),
-    }
-    about = [("model", str(manifest["model_id"])), ("run", str(manifest["run_id"]))]
-    html = page(f"Galaxy morphologies: {manifest['release']}", about, _headline(counts), sections)
+    html = render(
+        "galaxy_batch.release_page",
+        "release.html",
+        title=f"Galaxy morphologies: {manifest['release']}",
+        about=[("model", manifest["model_id"]), ("run", manifest["run_id"])],
+        catalog_uri=without_secrets(catalog_uri),
+        manifest=manifest,
+        checkpoint=manifest.get("checkpoint", {}),
+        counts=counts,
+        headline=_headline(counts),
+        of_class=mapped_class(counts.classes),
+        sky=sky_maps(counts),
+        **_classes(counts, float(manifest["min_confidence"])),
+        **_accuracy(counts),
+        **_flags(counts, manifest),
+        **_examples(counts, catalog_uri, manifest, source),
+        **_provenance(manifest, run or _run_record(catalog_uri, manifest)),
+    )
     uri = join(report_uri, PAGE)
     write_atomically(uri, html.encode())
-    logger.info("page of the release: %s", without_secrets(uri))
+    logger.info("release page: %s", without_secrets(uri))
     return uri
 
 
-def _drawn(counts: ReleaseCounts) -> tuple[dict[str, dict[str, list[Place]]], list[Place]]:
-    """Rows for the contact sheets, by class and kind, and rows without a class."""
-    sheets = {
+def _headline(counts: ReleaseCounts) -> list[tuple[str, str, str]]:
+    known, kept = int(counts.confident.sum()), int(counts.kept.sum())
+    mix = zip(counts.classes, counts.confident.sum(axis=1).tolist(), strict=True)
+    bad = [f"{n:,} {status}" for status, n in counts.statuses.most_common() if status != Status.OK]
+    frequent = max(ReviewFlag, key=counts.flagged)
+    most = f", {counts.flagged(frequent):,} {frequent.name}" if counts.flagged(frequent) else ""
+    return [
+        ("Galaxies", f"{counts.rows:,}", f"{int(counts.sky.sum()):,} with a position"),
+        (
+            "With a class",
+            percent(share(known, counts.rows)),
+            ", ".join(f"{percent(share(n, known))} {c}" for c, n in mix),
+        ),
+        ("Without a class", f"{counts.failed:,}", ", ".join(bad) or "every cutout could be read"),
+        (
+            "Flagged for review",
+            percent(share(counts.flagged(), counts.rows)),
+            f"{count(counts.flagged(), 'row')}{most}",
+        ),
+        (
+            "Expected accuracy",
+            percent(share(counts.confidence_sum.sum(), known)),
+            f"{percent(share(counts.kept_sum.sum(), kept))} for the {count(kept, 'row')} without a flag",
+        ),
+        ("Repeated images", f"{counts.flagged(ReviewFlag.REPEATED_IMAGE):,}", "rows whose cutout many objects share"),
+    ]
+
+
+def _classes(counts: ReleaseCounts, min_confidence: float) -> dict[str, Any]:
+    totals, kept = counts.confident.sum(axis=1), counts.kept.sum(axis=1)
+    by_class = list(zip(counts.classes, totals.tolist(), strict=True))
+    lowest = _SHOWN_BINS // len(counts.classes) if len(counts.classes) > 1 else 0
+    bins = counts.confident.reshape(len(counts.classes), _SHOWN_BINS, -1).sum(axis=2)
+    bins[:, lowest] += bins[:, :lowest].sum(axis=1)  # confidences that rounding put below 1 / classes
+    shown = dict(zip(counts.classes, bins[:, lowest:], strict=True))
+    described = ", ".join(f"{name}: {rows:,}" for name, rows in by_class)
+    return {
+        "min_confidence": min_confidence,
+        "class_counts": [*by_class, ("no class", counts.failed)],
+        "class_rows": [
+            [name, f"{total:,}", percent(share(total, totals.sum())), f"{left:,}", percent(share(left, kept.sum()))]
+            for (name, total), left in zip(by_class, kept.tolist(), strict=True)
+        ],
+        "confidence": embed(
+            lambda width_px: confidence_histograms(width_px, shown, lowest / _SHOWN_BINS, min_confidence),
+            f"Histograms of the confidence by class. {described}",
+        ),
+    }
+
+
+def _accuracy(counts: ReleaseCounts) -> dict[str, Any]:
+    sets = (counts.confident, counts.confidence_sum, counts.kept, counts.kept_sum)
+    audited = sum(n for mask, n in counts.masks.items() if mask & ReviewFlag.AUDIT and not mask & ReviewFlag.UNREADABLE)
+    return {
+        "audited": audited,
+        "review_curve": _review_curve(counts) if counts.confident.any() else None,
+        "accuracy_rows": [
+            _expected_accuracy(name, *values)
+            for name, *values in [("all", *sets), *zip(counts.classes, *sets, strict=True)]
+        ],
+    }
+
+
+def _expected_accuracy(name: str, rows: Any, sums: Any, kept: Any, kept_sums: Any) -> list[str]:
+    accuracies = percent(share(sums.sum(), rows.sum())), percent(share(kept_sums.sum(), kept.sum()))
+    return [name, f"{int(rows.sum()):,}", accuracies[0], f"{int(kept.sum()):,}", accuracies[1]]
+
+
+def _review_curve(counts: ReleaseCounts) -> Markup:
+    rows, sums = counts.confident.sum(axis=0), counts.confidence_sum.sum(axis=0)
+    left, right = np.cumsum(rows[::-1])[::-1], np.cumsum(sums[::-1])[::-1]
+    have = left >= max(1, 0.01 * left[0])
+    reviewed, accuracy = 1 - left[have] / left[0], right[have] / left[have]
+    flagged, label = None, "Expected accuracy of the other rows by the share of the rows reviewed."
+    if counts.kept.any():
+        flagged = 1 - share(counts.kept.sum(), left[0]), share(counts.kept_sum.sum(), counts.kept.sum())
+        label += f" All flagged rows: {flagged[0]:.1%} and {flagged[1]:.1%}."
+    return embed(lambda width_px: review_curve(width_px, reviewed, accuracy, flagged), label)
+
+
+def _flags(counts: ReleaseCounts, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    rows = []
+    for flag in ReviewFlag:
+        number = counts.flagged(flag)
+        numbers = [f"{number:,}", percent(share(number, counts.rows)), f"{counts.flagged(flag, alone=True):,}"]
+        measured = number > 0 or _is_measured(flag, manifest)
+        rows.append(
+            [flag.name, *(numbers if measured else "–––"), _MEANINGS[flag] + ("" if measured else " (not measured)")]
+        )
+    statuses = [[status, f"{n:,}", percent(share(n, counts.rows))] for status, n in counts.statuses.most_common()]
+    return {"flag_rows": rows, "status_rows": statuses}
+
+
+def _is_measured(flag: ReviewFlag, manifest: Mapping[str, Any]) -> bool:
+    """Whether a row could get this flag: two need a limit, and one of them several views of each cutout."""
+    if flag == ReviewFlag.UNFAMILIAR:
+        return manifest.get("max_unfamiliarity") is not None
+    if flag == ReviewFlag.UNSTABLE:
+        of_model = manifest.get("checkpoint", {}).get("spec", {}).get("views", 1)
+        of_run = manifest.get("config", {}).get("classify", {}).get("stability_views", 1)
+        return manifest.get("max_instability") is not None and max(of_model, of_run) > 1
+    return True
+
+
+def _examples(
+    counts: ReleaseCounts, catalog_uri: str, manifest: Mapping[str, Any], source: ManifestConfig | None
+) -> dict[str, Any]:
+    """Contact sheets by class and kind, and rows without a class."""
+    drawn: dict[str, dict[str, list[Place]]] = {
         name: {
             "confident": counts.confident_of(label),
             "uncertain": counts.uncertain_of(label),
@@ -96,42 +209,33 @@ def _drawn(counts: ReleaseCounts) -> tuple[dict[str, dict[str, list[Place]]], li
         }
         for label, name in enumerate(counts.classes)
     }
-    return sheets, [place for status in Status if status != Status.OK for place in counts.failed_of(status)]
+    failed = [place for status in Status if status != Status.OK for place in counts.failed_of(status)]
+    places = [place for kinds in drawn.values() for kind in kinds.values() for place in kind]
+    examples = read_examples(catalog_uri, manifest, [*failed, *places])
+    tiles = fetch_tiles([examples[place] for place in places], manifest, source)
+    return {
+        "failures": [(examples[p].object_id, examples[p].status, examples[p].error or "") for p in failed],
+        "sheets": {
+            name: {kind: [tiles[examples[place].object_id] for place in kinds[kind]] for kind in kinds}
+            for name, kinds in drawn.items()
+        },
+    }
 
 
-def _headline(counts: ReleaseCounts) -> str:
-    known, kept, placed = int(counts.confident.sum()), int(counts.kept.sum()), int(counts.sky.sum())
-    mix = [(name, int(n)) for name, n in zip(counts.classes, counts.confident.sum(axis=1), strict=True)]
-    bad = [f"{n:,} {status}" for status, n in counts.statuses.most_common() if status != Status.OK]
-    repeated, flagged = counts.flagged(ReviewFlag.REPEATED_IMAGE), counts.flagged()
-    return cards(
-        [
-            ("Galaxies", f"{counts.rows:,}", f"{placed:,} with a position"),
-            ("With a class", percent(share(known, counts.rows)), _listed(mix, known)),
-            ("Without a class", f"{counts.failed:,}", ", ".join(bad) or "every cutout could be read"),
-            ("Sent to review", percent(share(flagged, counts.rows)), _most_frequent(counts)),
-            (
-                "Accuracy to expect",
-                percent(share(counts.confidence_sum.sum(), known)),
-                f"{percent(share(counts.kept_sum.sum(), kept))} of the {kept:,} rows without a flag",
-            ),
-            ("Repeated images", f"{repeated:,}", "rows whose cutout many objects share"),
-        ]
-    )
-
-
-def _most_frequent(counts: ReleaseCounts) -> str:
-    frequent = max(ReviewFlag, key=counts.flagged)
-    most = counts.flagged(frequent)
-    return f"{counts.flagged():,} rows have a flag" + (f", {most:,} {frequent.name}" if most else "")
-
-
-def _listed(mix: Sequence[tuple[str, int]], known: int) -> str:
-    return ", ".join(f"{percent(share(count, known))} {name}" for name, count in mix)
+def _provenance(manifest: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("release", "survey", "created", "run_id", "fingerprint", "model_id", "min_confidence", "rows")
+    made = {name: manifest[name] for name in names if name in manifest} | {"files": len(manifest["files"])}
+    made |= {"reused": manifest["reuse"]} if manifest.get("reuse") else {}
+    made |= {name: run[name] for name in ("steady_rate_per_s", "step_seconds", "computed_rows") if run.get(name)}
+    hidden = ("training", "checkpoint_id")
+    return {
+        "provenance": made,
+        "model": {name: value for name, value in manifest.get("checkpoint", {}).items() if name not in hidden},
+    }
 
 
 def _run_record(catalog_uri: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The summary in the record of the run that made the catalog; empty where there is none any more."""
+    """The summary in the record of the run that made the catalog; empty where there is no record."""
     try:
         folder = join(posixpath.dirname(catalog_uri.rstrip("/")), "runs")
         record = json.loads(read_bytes(join(folder, f"{manifest['run_id']}.json")))

@@ -1,118 +1,103 @@
-"""The sky section of a release's page: where the galaxies are, and what share of them is of one class."""
+"""Maps of a release: density of the galaxies, and share of one class."""
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib import colormaps
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.ticker import LogLocator
 
 from galaxy_batch.release_page.counts import SKY_ORDER, ReleaseCounts, mapped_class
-from galaxy_batch.report.figures import round_ticks
-from galaxy_batch.report.html import drawing, paragraph, percent, section
-from galaxy_batch.report.projections import projection_for
-from galaxy_batch.report.sky_map import Ramp, draw_sky, order_for
+from galaxy_batch.report.figures import PERCENT, embed
+from galaxy_batch.report.page import percent
+from galaxy_batch.report.sky_map import SkyRegion, draw_sky, order_for, region_for
 from galaxy_batch.sky.healpix import BASE_PIXELS, coarser
 
-__all__ = ["sky_section"]
+__all__ = ["sky_maps"]
 
-_IN_A_CELL = 3  # galaxies, on average, in the cells of the map of density
-_FOR_A_SHARE = 25  # likewise in those of the map of a share
-_TOO_FEW = 10  # galaxies in a cell, for a share that means something
+_GALAXIES_IN_DENSITY_CELL = 3  # on average
+_GALAXIES_IN_SHARE_CELL = 25  # on average
+_MIN_GALAXIES = 10  # in a cell, for its share to be drawn
 _SKY_DEG2 = 360.0**2 / math.pi
-_DENSITY = ((222, 235, 246), (134, 186, 222), (44, 119, 181), (8, 48, 92))
-_SHARES = ((213, 94, 0), (244, 178, 120), (247, 247, 243), (118, 180, 219), (0, 95, 155))
 
 
-def sky_section(counts: ReleaseCounts) -> str:
-    """Where the galaxies are, and what share of them is of one class, across the sky."""
-    placed = int(counts.sky.sum())
-    lost = counts.rows - placed
-    if not placed:
-        return paragraph("No row has a position, so there is no map.")
-    projection = projection_for(counts.sky)
-    order = order_for(counts.sky, _IN_A_CELL, projection)
+def sky_maps(counts: ReleaseCounts) -> dict[str, Any] | None:
+    """Both maps and the numbers of their captions; None where no row has a position."""
+    rows = int(counts.sky.sum())
+    if not rows:
+        return None
+    region = region_for(counts.sky)
+    order = order_for(counts.sky, _GALAXIES_IN_DENSITY_CELL, region)
     cells = coarser(counts.sky, SKY_ORDER - order)
     density = np.where(cells > 0, cells / _cell_deg2(order), np.nan)
-    ramp = _density_ramp(density)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logarithm = np.log10(density)
-    seen = np.count_nonzero(cells)
-    caption = (
-        f"{placed:,} galaxies in {seen:,} HEALPix cells of order {order}, {_cell_side(order)} wide: about "
-        f"{_rounded(seen * _cell_deg2(order))} square degrees. {projection.name}, ICRS; RA grows to the left."
-    )
-    return (
-        (paragraph(f"{lost:,} of {counts.rows:,} rows have no position, and are not on the maps.") if lost else "")
-        + section(
-            "Density",
-            drawing(
-                draw_sky(logarithm, np.zeros(len(cells), bool), ramp, projection, "Map of the density of galaxies"),
-                caption,
-            ),
-        )
-        + _map_of_shares(counts)
-    )
-
-
-def _map_of_shares(counts: ReleaseCounts) -> str:
-    name, judged = mapped_class(counts.classes), int(counts.sky_judged.sum())
-    title = f"Share of “{name}”"
-    if not judged:
-        return section(title, paragraph("No row with a position has a class of a cutout of its own."))
-    projection = projection_for(counts.sky)
-    order = order_for(counts.sky_judged, _FOR_A_SHARE, projection)
-    total = coarser(counts.sky_judged, SKY_ORDER - order)
-    of_class = coarser(counts.sky_mapped, SKY_ORDER - order)
-    overall = of_class.sum() / judged
-    known, masked = total >= _TOO_FEW, (total > 0) & (total < _TOO_FEW)
-    shares = np.where(known, of_class / np.maximum(total, 1), np.nan)
-    ramp = _share_ramp(shares[known], total[known], overall, name)
-    words = f"Map of the share of class {name}; {percent(overall)} overall"
-    spread = _spread(of_class[known], total[known], overall)
-    return section(
-        title,
-        drawing(
-            draw_sky(shares, masked, ramp, projection, words),
-            f"Of {judged:,} galaxies with a class and a cutout that is neither blank nor repeated, {percent(overall)} "
-            f"are “{name}”: that is the middle of the scale. Cells of order {order}, {_cell_side(order)} wide; those "
-            f"with fewer than {_TOO_FEW} galaxies are grey ({int(masked.sum()):,} of {np.count_nonzero(total):,}). "
-            + (
-                f"The shares of the cells scatter {spread:.2f} times as much as they would by chance alone; "
-                f"up to {1 + 2 / math.sqrt(2 * (known.sum() - 1)):.2f} times is nothing unusual."
-                if not math.isnan(spread)
-                else "There are too few cells to tell differences from chance."
-            ),
-        ),
-    )
-
-
-def _density_ramp(density: npt.NDArray[np.float64]) -> Ramp:
     low, high = float(np.nanmin(density)), float(np.nanmax(density))
     if high < 1.5 * low:
         low, high = low / 1.5, high * 1.5
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [factor * 10.0**power for power in powers for factor in (1, 2, 5) if low <= factor * 10.0**power <= high]
-    if len(ticks) > 7:
-        ticks = [10.0**power for power in powers if low <= 10.0**power <= high]
-    named = tuple((math.log10(tick), f"{tick:,g}") for tick in ticks)
-    return Ramp(math.log10(low), math.log10(high), _DENSITY, named, "galaxies per square degree")
+    colours, label = (colormaps["viridis"], LogNorm(low, high)), "galaxies per square degree"
+    ticks = LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,))
+    drawing = embed(
+        lambda width_px: draw_sky(width_px, density, region, colours, label, ticks=ticks, format="{x:,g}"),
+        "Map of the density of galaxies",
+        "sky",
+    )
+    occupied = int(np.count_nonzero(cells))
+    return {
+        "rows": rows,
+        "without_position": counts.rows - rows,
+        "area_deg2": _two_digits(occupied * _cell_deg2(order)),
+        "projection": region.projection,
+        "of_class": mapped_class(counts.classes),
+        "min_galaxies": _MIN_GALAXIES,
+        "density": {"drawing": drawing, "cells": occupied, "order": order, "side": _cell_side(order)},
+        "share": _share_map(counts, region) if counts.sky_judged.any() else None,
+    }
 
 
-def _share_ramp(shares: npt.NDArray[np.float64], total: npt.NDArray[np.int64], overall: float, name: str) -> Ramp:
-    """Symmetric about the overall share, so that colours say more or less than that; chance alone stays pale."""
-    reach = 0.05
-    if len(shares):
-        by_chance = 3 * math.sqrt(overall * (1 - overall) / float(np.median(total)))
-        reach = max(reach, by_chance, *(abs(float(q) - overall) for q in np.quantile(shares, [0.02, 0.98])))
-    low, high = overall - reach, overall + reach
-    ticks = tuple((share, f"{100 * share:g}%") for share in round_ticks(max(low, 0), min(high, 1), 6))
-    return Ramp(low, high, _SHARES, ticks, f"share of “{name}”")
+def _share_map(counts: ReleaseCounts, region: SkyRegion) -> dict[str, Any]:
+    """Share of the mapped class; colours are centred on the overall share."""
+    rows, name = int(counts.sky_judged.sum()), mapped_class(counts.classes)
+    order = order_for(counts.sky_judged, _GALAXIES_IN_SHARE_CELL, region)
+    total, of_class = (coarser(sky, SKY_ORDER - order) for sky in (counts.sky_judged, counts.sky_mapped))
+    overall, enough = float(of_class.sum() / rows), total >= _MIN_GALAXIES
+    masked = (total > 0) & ~enough
+    shares = np.where(enough, of_class / np.maximum(total, 1), np.nan)
+    reach = _reach(shares[enough], total[enough], overall)
+    colours = colormaps["RdBu"], Normalize(overall - reach, overall + reach)
+    label = f"share of “{name}”"
+
+    def draw(width_px: int) -> Any:
+        figure = draw_sky(width_px, shares, region, colours, label, masked, format=PERCENT)
+        figure.axes[-1].set_xlim(max(0.0, overall - reach), min(1.0, overall + reach))
+        return figure
+
+    return {
+        "drawing": embed(draw, f"Map of the share of class {name}; {percent(overall)} overall", "sky"),
+        "rows": rows,
+        "overall": overall,
+        "order": order,
+        "side": _cell_side(order),
+        "cells": int(np.count_nonzero(total)),
+        "masked": int(masked.sum()),
+        "scatter": _scatter(of_class[enough], total[enough], overall),
+        "scatter_limit": 1 + 2 / math.sqrt(2 * max(int(enough.sum()) - 1, 1)),
+    }
 
 
-def _spread(right: npt.NDArray[np.int64], total: npt.NDArray[np.int64], share: float) -> float:
-    """Scatter of cells' shares over the binomial one: 1 where only chance makes them differ; nan for under 5 cells."""
+def _reach(shares: npt.NDArray[np.float64], total: npt.NDArray[np.int64], overall: float) -> float:
+    """Half the range of the colours: three standard errors of a typical cell, or 96% of the cells, if that is more."""
+    if not len(shares):
+        return 0.05
+    error = math.sqrt(overall * (1 - overall) / float(np.median(total)))
+    return max(0.05, 3 * error, float(np.abs(np.quantile(shares, [0.02, 0.98]) - overall).max()))
+
+
+def _scatter(hits: npt.NDArray[np.int64], total: npt.NDArray[np.int64], share: float) -> float | None:
+    """Scatter of the cells' shares over the binomial one, the root of the reduced χ²; None for fewer than 5 cells."""
     if len(total) < 5 or not 0 < share < 1:
-        return math.nan
-    chi2 = float(((right - share * total) ** 2 / (share * (1 - share) * total)).sum())
+        return None
+    chi2 = float(((hits - share * total) ** 2 / (share * (1 - share) * total)).sum())
     return math.sqrt(chi2 / (len(total) - 1))
 
 
@@ -120,12 +105,12 @@ def _cell_deg2(order: int) -> float:
     return _SKY_DEG2 / (BASE_PIXELS << 2 * order)
 
 
-def _rounded(value: float) -> str:
-    """Two digits that count: 41,000, 0.52."""
-    digits = 1 - math.floor(math.log10(value))
-    return f"{round(value, digits):,.{max(digits, 0)}f}"
-
-
 def _cell_side(order: int) -> str:
     side = math.sqrt(_cell_deg2(order))
     return f"{side:.2g}°" if side >= 1 else f"{60 * side:.2g}′"
+
+
+def _two_digits(value: float) -> str:
+    """Rounded to two significant digits: 41,000, 0.52."""
+    digits = 1 - math.floor(math.log10(value))
+    return f"{round(value, digits):,.{max(digits, 0)}f}"

@@ -1,162 +1,194 @@
-"""The sky on paper: values of HEALPix cells as an SVG drawing, RA growing to the left, as astronomers draw it.
+"""Maps of HEALPix cells in equal-area projections, right ascension growing to the left.
 
-Each pixel of the drawing is projected back to the sky and takes the colour of its cell, so that poles and the meridian
-RA 0 need no care.
+The whole sky is drawn in Mollweide's projection, a patch in Lambert's zenithal one (Calabretta & Greisen 2002, A&A 395,
+1077: MOL and ZEA), by astropy's WCSAxes. Each pixel of the map is projected back to the sky and takes the value of its
+cell, so that poles and the meridian RA 0 need no special case.
 """
 
-import base64
-import io
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import astropy.units as u
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from astropy.visualization.wcsaxes.frame import EllipticalFrame, RectangularFrame
+from astropy.wcs import WCS
+from astropy_healpix import healpix_to_xyz
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure
 
-from galaxy_batch.report.figures import GREY, INK, svg, text
-from galaxy_batch.report.projections import Projection
+from galaxy_batch.report.figures import INK, is_narrow, new_figure
 from galaxy_batch.sky.healpix import BASE_PIXELS, coarser, pixels_at
 
-__all__ = ["Ramp", "draw_sky", "order_for"]
+__all__ = ["SkyRegion", "draw_sky", "order_for", "region_for"]
 
 Array = npt.NDArray[np.float64]
-Colour = tuple[int, int, int]
+Counts = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 
-_PIXELS = 1000  # of the drawing, across
-_MASKED: Colour = (205, 205, 205)
-_HALO = f'fill="{INK}" stroke="white" stroke-width="3" paint-order="stroke" font-size="13"'
+_PIXELS = 1000  # width of the raster
+_PATCH_DEG = 35.0  # surveys within this radius are drawn as a patch
+_MASKED = (0.7, 0.7, 0.7, 1.0)
 
 
 @dataclass(frozen=True)
-class Ramp:
-    """Colours for numbers from `low` to `high`: between a few colours, in even steps."""
+class SkyRegion:
+    """The part of the sky that a map shows; the whole sky without a radius."""
 
-    low: float
-    high: float
-    colours: tuple[Colour, ...]
-    ticks: tuple[tuple[float, str], ...]
-    """Numbers named at the bar, and their names."""
-    label: str
+    ra_deg: float = 180.0
+    """Of the centre."""
+    dec_deg: float = 0.0
+    radius_deg: float | None = None
 
-    def place(self, values: Array) -> Array:
-        """0 at `low`, 1 at `high`."""
-        return np.clip((values - self.low) / max(self.high - self.low, 1e-12), 0, 1)
+    @property
+    def projection(self) -> str:
+        """Name of the projection."""
+        return "Mollweide’s projection" if self.radius_deg is None else "Lambert’s zenithal projection"
 
-    def paint(self, values: Array) -> npt.NDArray[np.uint8]:
-        """Colours ``(…, 3)`` of values ``(…)``."""
-        stops = np.linspace(0, 1, len(self.colours))
-        channels = [np.interp(self.place(values), stops, [c[i] for c in self.colours]) for i in range(3)]
-        return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    @property
+    def has_pole(self) -> bool:
+        """Whether a patch holds one of the poles."""
+        return self.radius_deg is not None and abs(self.dec_deg) + self.radius_deg >= 90
+
+    @property
+    def width(self) -> float:
+        """Of the map, where the unit sphere has the area 4π."""
+        return 4 * math.sqrt(2) if self.radius_deg is None else 4 * math.sin(math.radians(self.radius_deg) / 2)
+
+    def wcs(self) -> WCS:
+        """The projection of a map `_PIXELS` wide; `pixel_shape` has both sides."""
+        height = _PIXELS if self.radius_deg is not None else _PIXELS // 2
+        wcs = WCS(naxis=2)
+        code, scale_deg = "MOL" if self.radius_deg is None else "ZEA", math.degrees(self.width) / _PIXELS
+        wcs.wcs.ctype, wcs.wcs.crval = [f"RA---{code}", f"DEC--{code}"], [self.ra_deg, self.dec_deg]
+        wcs.wcs.cdelt, wcs.wcs.crpix = [-scale_deg, scale_deg], [(_PIXELS + 1) / 2, (height + 1) / 2]
+        if self.radius_deg is not None:
+            wcs.wcs.lonpole = 180  # north up, also where the centre is the pole
+        wcs.pixel_shape = (_PIXELS, height)
+        return wcs
 
 
-def order_for(rows: npt.NDArray[np.int32], wanted: float, projection: Projection) -> int:
-    """The finest order whose cells with galaxies hold `wanted` of them on average, and can be seen in the drawing.
+def region_for(rows: Counts) -> SkyRegion:
+    """A patch around rows that lie within 35 degrees; else the whole sky, centred on RA 0 or 180.
 
     Args:
-        rows: galaxies in each cell of the finest order that there is, ``(12 · 4^order,)``, nested.
-        wanted: galaxies in a cell.
-        projection: cells are drawn at least three pixels wide.
+        rows: in each cell, ``(12 · 4^order,)``, nested.
     """
-    finest = (len(rows) // BASE_PIXELS).bit_length() // 2
-    side = 3 * projection.width / _PIXELS  # areas are true on all maps: the sphere of radius 1
-    sharpest = math.floor(math.log2(math.sqrt(4 * math.pi / BASE_PIXELS) / side))
-    for order in range(min(finest, max(sharpest, 0)), 0, -1):
+    rough = coarser(rows, max(0, _order(rows) - 4))
+    for cells in (rough, rows):  # few surveys need the second look, at many cells
+        centre, radius_deg = _cap(cells)
+        if radius_deg > _PATCH_DEG + 10:
+            break
+        if radius_deg <= _PATCH_DEG and cells is rows:
+            x, y, z = centre.tolist()
+            return SkyRegion(math.degrees(math.atan2(y, x)) % 360, math.degrees(math.asin(z)), 1.06 * radius_deg)
+    x, y, _ = _unit_vectors(rough)
+    counts = rough[rough > 0]
+    return SkyRegion(0.0 if counts[x > np.abs(y)].sum() > counts[-x > np.abs(y)].sum() else 180.0)
+
+
+def order_for(rows: Counts, wanted: float, region: SkyRegion) -> int:
+    """The finest order whose non-empty cells hold `wanted` rows on average and are three pixels wide on the map.
+
+    Args:
+        rows: in each cell of the finest order there is, ``(12 · 4^order,)``, nested.
+        wanted: rows in a cell.
+        region: what the map shows.
+    """
+    finest, side = _order(rows), 3 * region.width / _PIXELS
+    visible = math.floor(math.log2(math.sqrt(4 * math.pi / BASE_PIXELS) / side))
+    for order in range(min(finest, max(visible, 0)), 0, -1):
         cells = coarser(rows, finest - order)
         if cells.any() and cells.sum() >= wanted * np.count_nonzero(cells):
             return order
     return 0
 
 
-def draw_sky(values: Array, masked: npt.NDArray[np.bool_], ramp: Ramp, projection: Projection, label: str) -> str:
-    """A map of the sky, with a grid in degrees and a bar of colours.
+def draw_sky(
+    width_px: int,
+    values: Array,
+    region: SkyRegion,
+    colours: tuple[Colormap, Normalize],
+    label: str,
+    masked: npt.NDArray[np.bool_] | None = None,
+    **bar: Any,
+) -> Figure:
+    """A map with a grid in degrees and a colour bar.
 
     Args:
-        values: of each cell, ``(12 · 4^order,)``, nested; nan where there is nothing to draw.
-        masked: cells to be drawn in grey, since too little is known of them, ``(12 · 4^order,)``.
-        ramp: colours of the values.
-        projection: which part of the sky, and how.
-        label: what the map shows, in words.
+        width_px: of the figure.
+        values: of each cell, ``(12 · 4^order,)``, nested; nothing is drawn where they are nan.
+        region: what the map shows.
+        colours: colour map, and normalisation of the values.
+        label: of the colour bar.
+        masked: cells that are drawn grey instead, ``(12 · 4^order,)``.
+        bar: further settings of the colour bar (`ticks`, `format`).
     """
-    margin = 46.0
-    across = float(_PIXELS) if projection.width > projection.height else 620.0
-    down = across * projection.height / projection.width
-    left = (_PIXELS - across) / 2 + margin
-    picture = base64.b64encode(_raster(values, masked, ramp, projection)).decode("ascii")
-    image = (
-        f'<image x="{left:.1f}" y="{margin}" width="{across:.1f}" height="{down:.1f}" '
-        f'href="data:image/png;base64,{picture}"/>'
-    )
-    frame = (
-        f'<ellipse cx="{left + across / 2:.1f}" cy="{margin + down / 2:.1f}" rx="{across / 2:.1f}" '
-        f'ry="{down / 2:.1f}" fill="none" stroke="{INK}" stroke-width="1.2"/>'
-    )
-    scale = across / projection.width
-    grid = _grid(projection, lambda x, y: (left + across / 2 - scale * x, margin + down / 2 - scale * y))
-    bar = _bar(ramp, margin + _PIXELS / 2 - 200, margin + down + 54)
-    return svg(_PIXELS + 2 * margin, margin + down + 108, label, image, frame, grid, bar)
+    whole, wcs = region.radius_deg is None, region.wcs()
+    side_px = width_px if whole or is_narrow(width_px) else 0.68 * width_px
+    figure = new_figure(width_px, side_px * (0.5 if whole else 1) + 80)
+    frame = EllipticalFrame if whole or region.has_pole else RectangularFrame
+    axis = figure.add_subplot(projection=wcs, frame_class=frame)
+    axis.imshow(_raster(values, masked, wcs, colours), interpolation="none")
+    axis.coords.frame.set_color(INK)
+    axis.coords.grid(color=INK, alpha=0.35, linewidth=0.6)
+    ra, dec = axis.coords
+    for coordinate, position in zip((ra, dec), "hc" if whole else "cv" if region.has_pole else "bl", strict=True):
+        coordinate.set_format_unit(u.deg, decimal=True, show_decimal_unit=True)
+        coordinate.set_ticks_visible(False)
+        coordinate.set_axislabel("" if frame is EllipticalFrame else "RA" if coordinate is ra else "Dec")
+        coordinate.set_ticklabel_position(position)
+        coordinate.set_axislabel_position(position)
+        if whole:  # without the edge's own meridian, whose label would cover that of the equator
+            step = 60 if is_narrow(width_px) else 30
+            ticks = np.arange(step - 180, 180, step) + region.ra_deg if coordinate is ra else np.arange(-60, 61, step)
+            coordinate.set_ticks(ticks % 360 * u.deg if coordinate is ra else ticks * u.deg)
+            coordinate.set_major_formatter("d")
+    drawn = figure.colorbar(
+        ScalarMappable(colours[1], colours[0]), ax=axis, orientation="horizontal", aspect=30, pad=0.04,
+        shrink=1.0 if is_narrow(width_px) else 0.5, **bar,
+    )  # fmt: skip
+    drawn.set_label(label)
+    drawn.minorticks_off()
+    drawn.ax.grid(visible=False)
+    return figure
 
 
-def _raster(values: Array, masked: npt.NDArray[np.bool_], ramp: Ramp, projection: Projection) -> bytes:
-    """The map as PNG; transparent where there is nothing."""
-    wide, high = _PIXELS, round(_PIXELS * projection.height / projection.width)
-    x = -((np.arange(wide) + 0.5) / wide - 0.5) * projection.width  # RA grows to the left
-    y = (0.5 - (np.arange(high) + 0.5) / high) * projection.height
-    ra, dec = (degrees.ravel() for degrees in projection.inverse(*np.meshgrid(x, y)))
-    on_sky = np.flatnonzero(~np.isnan(ra))
-    order = (len(values) // BASE_PIXELS).bit_length() // 2
-    cells = pixels_at(ra[on_sky], dec[on_sky], order)
-    pixels = np.zeros((high * wide, 4), np.uint8)
-    for where, colours in (
-        (~np.isnan(values[cells]) & ~masked[cells], ramp.paint(np.nan_to_num(values[cells]))),
-        (masked[cells], np.full((len(cells), 3), _MASKED, np.uint8)),
-    ):
-        pixels[on_sky[where], :3], pixels[on_sky[where], 3] = colours[where], 255
-    sink = io.BytesIO()
-    Image.fromarray(pixels.reshape(high, wide, 4)).save(sink, "PNG", optimize=True)
-    return sink.getvalue()
+def _raster(
+    values: Array, masked: npt.NDArray[np.bool_] | None, wcs: WCS, colours: tuple[Colormap, Normalize]
+) -> Array:
+    """Colours ``(height, width, 4)`` of the map's pixels, from 0 to 1; transparent where there is nothing."""
+    width, height = wcs.pixel_shape
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    ra_deg, dec_deg = wcs.pixel_to_world_values(x.ravel(), y.ravel())
+    on_sky = np.flatnonzero(np.isfinite(ra_deg))
+    cells = pixels_at(ra_deg[on_sky], dec_deg[on_sky], _order(values))
+    cmap, norm = colours
+    painted = cmap(norm(np.ma.masked_invalid(values[cells])))
+    if masked is not None:
+        painted[masked[cells]] = _MASKED
+    raster = np.zeros((height * width, 4))
+    raster[on_sky] = painted
+    return raster.reshape(height, width, 4)
 
 
-def _grid(projection: Projection, to_page: Callable[[Array, Array], tuple[Array, Array]]) -> str:
-    """Meridians and parallels with their degrees."""
-    lines, names = [], []
-    middle_x, middle_y = to_page(np.zeros(1), np.zeros(1))
-    for line in projection.grid():
-        x, y = to_page(line.x, line.y)
-        seen = np.flatnonzero(~np.isnan(x))
-        pieces = np.split(seen, np.flatnonzero(np.diff(seen) > 1) + 1)
-        path = "".join("M" + "L".join(f"{x[i]:.1f} {y[i]:.1f}" for i in piece) for piece in pieces if len(piece))
-        lines.append(f'<path d="{path}"/>')
-        px, py = float(x[line.named_at]), float(y[line.named_at])
-        if line.outside:
-            away = math.hypot(px - middle_x[0], py - middle_y[0]) or 1.0
-            px, py = px + 20 * (px - middle_x[0]) / away, py + 16 * (py - middle_y[0]) / away + 4
-        else:
-            py -= 5
-        names.append(text(px, py, line.words, "middle", _HALO))
-    strokes = (("white", 0.45, 2.0), (INK, 0.5, 0.7))  # to be seen on light and on dark cells
-    drawn = [
-        f'<g fill="none" stroke="{colour}" stroke-opacity="{opacity}" stroke-width="{width}">{"".join(lines)}</g>'
-        for colour, opacity, width in strokes
-    ]
-    return "".join(drawn + names)
+def _cap(rows: Counts) -> tuple[Array, float]:
+    """Unit vector to the centre of the rows, and the radius in degrees that holds them all."""
+    vectors = _unit_vectors(rows)
+    centre = (vectors * rows[rows > 0]).sum(axis=1)
+    length = float(np.linalg.norm(centre))
+    if not length:
+        return centre, 180.0
+    centre /= length
+    half_a_cell_deg = 60 / 2 ** _order(rows)
+    return np.clip(centre, -1, 1), math.degrees(math.acos(np.clip((centre @ vectors).min(), -1, 1))) + half_a_cell_deg
 
 
-def _bar(ramp: Ramp, left: float, top: float) -> str:
-    """What the colours mean."""
-    width, height = 400.0, 14.0
-    name = f"ramp-{'-'.join('{:02x}{:02x}{:02x}'.format(*colour) for colour in ramp.colours)}"
-    stops = "".join(
-        f'<stop offset="{place:.4f}" stop-color="rgb{colour}"/>'
-        for place, colour in zip(np.linspace(0, 1, len(ramp.colours)), ramp.colours, strict=True)
-    )
-    parts = [
-        f'<defs><linearGradient id="{name}">{stops}</linearGradient></defs>',
-        f'<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="url(#{name})" stroke="{GREY}"/>',
-        text(left + width / 2, top - 8, ramp.label, "middle"),
-    ]
-    for value, words in ramp.ticks:
-        x = left + width * float(ramp.place(np.array(value)))
-        parts.append(f'<line x1="{x:.1f}" y1="{top + height}" x2="{x:.1f}" y2="{top + height + 5}" stroke="{INK}"/>')
-        parts.append(text(x, top + height + 19, words, "middle"))
-    return "".join(parts)
+def _unit_vectors(rows: Counts) -> Array:
+    """Unit vectors ``(3, cells)`` to the cells with rows."""
+    return np.stack(healpix_to_xyz(np.flatnonzero(rows), 2 ** _order(rows), order="nested"))
+
+
+def _order(cells: npt.NDArray[Any]) -> int:
+    return (len(cells) // BASE_PIXELS).bit_length() // 2

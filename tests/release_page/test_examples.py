@@ -59,7 +59,7 @@ def test_cutouts_are_fetched_again(surveyed: Surveyed) -> None:
         assert name == ("smooth", "featured")[place % 2]
         assert float(confidence) == pytest.approx(np.linspace(0.61, 0.99, 28)[place], abs=0.006)
     assert "changed since" not in shown.text
-    assert "right for 90.0%" in shown.text
+    assert "accuracy of the checkpoint was 90.0%" in shown.text
 
 
 def test_a_cutout_that_is_gone_or_another_now_says_so(surveyed: Surveyed, survey: SurveyFiles, tmp_path: Path) -> None:

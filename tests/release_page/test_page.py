@@ -5,9 +5,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -16,7 +18,9 @@ from galaxy_batch.catalog.layout import MANIFEST
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.config import ReportConfig
 from galaxy_batch.errors import InputError
-from galaxy_batch.release_page.page import write_release_page
+from galaxy_batch.release_page.counts import BINS, ReleaseCounts
+from galaxy_batch.release_page.page import _accuracy, _classes, _flags, write_release_page
+from galaxy_batch.report.figures import new_figure
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.settings import parse_config
 from jobs.release_report import ReleaseReportConfig
@@ -26,12 +30,13 @@ from tests.support.skies import publish_rows, sky_rows
 
 SECTIONS = [
     "Classes",
-    "The sky",
-    "Accuracy to expect",
-    "Review",
-    "Galaxies",
-    "How to query it",
-    "How it was made",
+    "Sky coverage",
+    "Accuracy",
+    "Review flags",
+    "Failures",
+    "Example galaxies",
+    "Queries",
+    "Provenance",
 ]
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 
@@ -55,11 +60,11 @@ def page_of(catalog: Path, **keywords: Any) -> tuple[str, Page]:
     assert uri == str(catalog.parent / "report" / "index.html")
     html = Path(uri).read_text()
     shown = Page(html)
-    assert re.findall(r"<h2[^>]*>([^<]+)</h2>", html) == SECTIONS
+    assert shown.headings == SECTIONS
     assert all(source.startswith(("data:image/", "#")) for source in shown.sources)
     assert not {"script", "link", "iframe", "object"} & set(shown.tags)
     assert html.count("<img ") == len(re.findall(r'<img [^>]*alt="[^"]+"', html))
-    assert html.count("<svg ") == len(re.findall(r'<svg [^>]*aria-label="[^"]+"', html))
+    assert html.count("<svg ") == len(re.findall(r'<svg [^>]*aria-label="[^"]+"', html)) == 2 * len(shown.figures)
     assert not re.search(r"\bnan\b|None|\binf\b", shown.text)
     return html, shown
 
@@ -67,13 +72,13 @@ def page_of(catalog: Path, **keywords: Any) -> tuple[str, Page]:
 def test_the_page_says_what_the_catalog_has(tmp_path: Path) -> None:
     catalog = publish_rows(tmp_path, sky_rows(3000, lost=0.1))
     manifest = json.loads((catalog / MANIFEST).read_text())
-    html, shown = page_of(catalog, run={"steady_rate_per_s": 123.4, "step_seconds": {"classify": 5.5}})
+    _, shown = page_of(catalog, run={"steady_rate_per_s": 123.4, "step_seconds": {"classify": 5.5}})
     assert "3,000" in shown.text
     assert f"{manifest['without_position']:,} of 3,000 rows have no position" in shown.text
     for name, count in manifest["class_counts"].items():
         assert f"{name}{count:,}" in shown.text
     assert f"{manifest['flag_counts']['REPEATED_IMAGE']:,}" in shown.text
-    assert html.count("<svg ") == 5  # classes, confidence, two maps, review
+    assert [label.split(" ")[0] for label in shown.figures] == ["Histograms", "Map", "Map", "Expected"]
     for words in (manifest["run_id"], manifest["fingerprint"], manifest["model_id"], "123.4", "audit_fraction"):
         assert words in shown.text
     assert f"FROM '{catalog}/**/*.parquet'" in shown.text
@@ -117,7 +122,7 @@ def test_no_row_has_a_class(tmp_path: Path) -> None:
         status=["missing"] * 50, error=["no such file"] * 50, review_flags=[int(ReviewFlag.UNREADABLE)] * 50,
     )  # fmt: skip
     _, shown = page_of(publish_rows(tmp_path, rows))
-    assert "No row has a class, so there is nothing to expect." in shown.text
+    assert "No row has a class, so no accuracy can be estimated." in shown.text
     assert "50 missing" in shown.text
     assert "No row with a position has a class" in shown.text
 
@@ -134,7 +139,7 @@ def test_a_class_without_galaxies_and_no_contact_sheet(tmp_path: Path) -> None:
     catalog = publish_rows(tmp_path, rows)
     _, shown = page_of(catalog, config=ReportConfig(cutouts=0))
     assert "featured00.0%0" in shown.text
-    assert "featured: 0" in shown.text
+    assert any("featured: 0" in label for label in shown.figures)
     assert shown.tags.count("img") == 0
 
 
@@ -156,3 +161,70 @@ def test_a_place_without_a_catalog_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing is published there"):
         write_release_page(str(tmp_path), str(tmp_path / "report"), ReportConfig())
     assert parse_config(ReleaseReportConfig, {"catalog_uri": "a"}).manifest is None
+
+
+def counts_of() -> ReleaseCounts:
+    """100 smooth rows of confidence 0.9 and 100 featured ones of 0.6; the latter are flagged, and 10 more failed."""
+    counts = ReleaseCounts(("smooth", "featured"), 0, 0)
+    for label, confidence in ((0, 0.9), (1, 0.6)):
+        place = round(confidence * BINS)
+        counts.confident[label, place], counts.confidence_sum[label, place] = 100, 100 * confidence
+        if label == 0:
+            counts.kept[label, place], counts.kept_sum[label, place] = 100, 100 * confidence
+    counts.rows = 210
+    counts.masks.update({0: 100, int(ReviewFlag.LOW_CONFIDENCE): 97, 129: 3, int(ReviewFlag.UNREADABLE): 10})
+    counts.statuses.update({"ok": 200, "missing": 10})
+    return counts
+
+
+def test_expected_accuracy_is_mean_confidence() -> None:
+    values = _accuracy(counts_of())
+    assert values["accuracy_rows"] == [
+        ["all", "200", "75.0%", "100", "90.0%"],
+        ["smooth", "100", "90.0%", "100", "90.0%"],
+        ["featured", "100", "60.0%", "0", "–"],
+    ]
+    assert values["audited"] == 3
+    assert "All flagged rows: 50.0% and 90.0%." in values["review_curve"]
+
+
+def test_classes_and_flags_are_counted() -> None:
+    values = _classes(counts_of(), 0.75)
+    assert values["class_rows"][0] == ["smooth", "100", "50.0%", "100", "100.0%"]
+    assert values["class_counts"] == [("smooth", 100), ("featured", 100), ("no class", 10)]
+    rows = {row[0]: row[1:4] for row in _flags(counts_of(), {})["flag_rows"]}
+    assert rows.keys() == {flag.name for flag in ReviewFlag}
+    assert rows["LOW_CONFIDENCE"] == ["100", "47.6%", "97"]
+    assert rows["AUDIT"] == ["3", "1.4%", "0"]
+
+
+def test_flags_that_were_not_measured_say_so() -> None:
+    def unmeasured(**manifest: object) -> list[str]:
+        return [row[0] for row in _flags(counts_of(), manifest)["flag_rows"] if row[1] == "–" and "(not" in row[4]]
+
+    several, one = {"classify": {"stability_views": 2}}, {"classify": {"stability_views": 1}}
+    assert unmeasured() == ["UNFAMILIAR", "UNSTABLE"]
+    assert unmeasured(max_unfamiliarity=1.5, max_instability=0.1, config=one) == ["UNSTABLE"]
+    assert unmeasured(max_unfamiliarity=1.5, max_instability=0.1, config=several) == []
+    assert unmeasured(max_instability=0.1, checkpoint={"spec": {"views": 8}}) == ["UNFAMILIAR"]
+
+
+@pytest.mark.parametrize("classes", [("smooth",), ("a", "b", "c"), tuple("abcdefghij")], ids=len)
+def test_every_bin_of_confidence_is_drawn(classes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = ReleaseCounts(classes, 0, 0)
+    counts.confident[:, BINS // len(classes) - 1 :] = 1
+    drawn: list[int] = []
+    monkeypatch.setattr(
+        "galaxy_batch.release_page.page.confidence_histograms",
+        lambda width, shown, *_: drawn.append(sum(rows.sum() for rows in shown.values())) or new_figure(width, 100),
+    )
+    _classes(counts, 0.5)
+    assert drawn == [counts.confident.sum()] * 2
+
+
+def test_the_queries_on_the_page_run(tmp_path: Path) -> None:
+    html, _ = page_of(publish_rows(tmp_path, sky_rows(300)))
+    queries = re.findall(r"<pre><code>(.*?)</code></pre>", html, re.DOTALL)[0]
+    for query in unescape(queries).split(";"):
+        if query.strip():
+            assert duckdb.sql(query).fetchall()

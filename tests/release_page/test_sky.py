@@ -1,15 +1,14 @@
-import re
 from pathlib import Path
 
 import numpy as np
 
 from galaxy_batch.release_page.counts import SKY_ORDER, ReleaseCounts
-from galaxy_batch.release_page.sky import sky_section
+from galaxy_batch.release_page.sky import sky_maps
 from tests.release_page.test_page import page_of
 from tests.support.skies import publish_rows, sky_rows
 
 
-def test_shares_that_differ_only_by_chance_are_said_to() -> None:
+def test_the_scatter_of_shares_is_1_where_only_chance_makes_them_differ() -> None:
     rng, counts = np.random.default_rng(2), ReleaseCounts(("smooth", "featured"), 0, 0)
     cells = rng.integers(0, 12 * 4**SKY_ORDER, 60_000)
     np.add.at(counts.sky, cells, 1)
@@ -19,13 +18,24 @@ def test_shares_that_differ_only_by_chance_are_said_to() -> None:
         share = 0.5 + slope * (cells / cells.max() - 0.5)
         counts.sky_mapped[:] = 0
         np.add.at(counts.sky_mapped, cells[rng.random(len(cells)) < share], 1)
-        (spread,) = re.findall(r"scatter ([\d.]+) times", sky_section(counts))
-        assert low < float(spread) < high
+        maps = sky_maps(counts)
+        assert maps is not None
+        assert low < maps["share"]["scatter"] < high
+        assert 1 < maps["share"]["scatter_limit"] < 1.2
+
+
+def test_the_scale_of_shares_ends_at_100_percent() -> None:
+    counts = ReleaseCounts(("smooth", "featured"), 0, 0)
+    counts.sky[:40] = counts.sky_judged[:40] = counts.sky_mapped[:40] = counts.rows = 30
+    maps = sky_maps(counts)
+    assert maps is not None
+    assert ">100%<" in maps["share"]["drawing"]
+    assert ">102%<" not in maps["share"]["drawing"]
 
 
 def test_all_in_one_place_at_a_pole(tmp_path: Path) -> None:
     rows = sky_rows(40, positions=(np.full(40, 10.0), np.full(40, 90.0)))
-    html, shown = page_of(publish_rows(tmp_path, rows))
+    _, shown = page_of(publish_rows(tmp_path, rows))
     assert "Lambert" in shown.text
     assert "too few cells to tell" in shown.text
-    assert html.count("<svg ") == 5
+    assert len(shown.figures) == 4

@@ -1,64 +1,65 @@
-import math
 import re
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from matplotlib import rcParams
+from matplotlib.figure import Figure
 
-from galaxy_batch.report.figures import bars, curve, histograms, round_ticks
+from galaxy_batch.report.figures import BLUE, GREY, INK, embed, is_narrow, new_figure, panels, png_bytes
 
-HOSTILE = '"><script>alert(1)</script>&'
-
-
-def texts(drawing: str) -> list[str]:
-    return [element.text or "" for element in ElementTree.fromstring(drawing).iter() if element.tag.endswith("text")]
+HOSTILE = '"><script>alert(1)</script>&$x$'
 
 
-def boxes(drawing: str) -> list[dict[str, float]]:
-    found = [element for element in ElementTree.fromstring(drawing).iter() if element.tag.endswith("rect")]
-    return [{name: float(box.attrib[name]) for name in ("x", "y", "width", "height")} for box in found]
+def draw(width_px: int) -> Figure:
+    figure = new_figure(width_px, 200)
+    axis = figure.subplots()
+    axis.plot([0, 1], [0, 1], color=BLUE)
+    axis.set(xlabel=HOSTILE, title="title")
+    axis.text(0, 0, "words", color=GREY)
+    return figure
 
 
-def test_bars_are_as_long_as_their_counts() -> None:
-    drawing = bars([("smooth", 300), (HOSTILE, 100), ("none", 0)])
-    long, short, nothing = boxes(drawing)
-    assert long["width"] == pytest.approx(3 * short["width"], rel=0.01)
-    assert nothing["width"] <= 0.1
-    assert any("300 (75.0%)" in words for words in texts(drawing))
-    assert len(texts(bars([("smooth", 0)]))) == 2  # no share of nothing
+def drawings(html: str) -> list[ElementTree.Element]:
+    return list(ElementTree.fromstring(f"<div>{html}</div>"))
 
 
-def test_histograms_have_a_bar_for_each_bin_that_has_some() -> None:
-    drawing = histograms({"a": np.array([0, 5, 10]), HOSTILE: np.zeros(3, np.int64)}, 0.4, mark=0.5)
-    shown = boxes(drawing)
-    assert [box["height"] for box in shown] == pytest.approx([60, 120], abs=0.1)
-    assert shown[1]["x"] - shown[0]["x"] == pytest.approx(shown[0]["width"] + 1, abs=0.2)
-    assert drawing.count("stroke-dasharray") == 2
-    label = ElementTree.fromstring(drawing).attrib["aria-label"]
-    assert "a: 15 galaxies, half of them under 1.00" in label
-    assert "no galaxies" in label
+def test_both_layouts_are_drawings_with_text_and_a_label() -> None:
+    wide, narrow = drawings(embed(draw, HOSTILE, "sky"))
+    assert (wide.attrib["class"], narrow.attrib["class"]) == ("wide sky", "narrow sky")
+    assert (wide.attrib["viewBox"], narrow.attrib["viewBox"]) == ("0 0 900 200", "0 0 358 200")
+    for drawing in (wide, narrow):
+        assert drawing.attrib["aria-label"] == HOSTILE
+        assert {HOSTILE, "title", "words"} <= {element.text for element in drawing.iter()}
 
 
-def test_a_curve_goes_through_its_points() -> None:
-    drawing = curve(np.array([0, 0.5]), np.array([0.9, 1.0]), "x", "y", {HOSTILE: (0.25, 0.8)})
-    (points,) = re.findall(r'points="([^"]*)"', drawing)
-    (x0, y0), (x1, y1) = (tuple(map(float, point.split(","))) for point in points.split())
-    assert x0 < x1
-    assert y1 < y0  # upwards
-    assert ElementTree.fromstring(drawing) is not None
-    assert "80%" in texts(drawing)  # the axis reaches down to the mark
+def test_neutral_colours_follow_the_page_and_nothing_is_loaded() -> None:
+    html = str(embed(draw, ""))
+    assert {"ink", "soft", "line", "accent"} <= set(re.findall(r"var\(--(\w+)\)", html))
+    assert not {INK, GREY, BLUE.lower()} & set(html.replace(";", " ").replace('"', " ").split())
+    assert "script" not in {element.tag.split("}")[-1] for drawing in drawings(html) for element in drawing.iter()}
 
 
-@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(1, 10))
-def test_ticks_are_round_and_within(low: float, width: float, about: int) -> None:
-    high = low + width
-    ticks = round_ticks(low, high, about)
-    assert len(ticks) <= about + 1
-    assert all(low - 1e-6 * width <= tick <= high + 1e-6 * width for tick in ticks)
-    if len(ticks) > 1:
-        step = (ticks[-1] - ticks[0]) / (len(ticks) - 1)
-        digit = step / 10 ** math.floor(math.log10(step) + 1e-9)
-        assert min(abs(digit - round_one) for round_one in (1, 2, 5, 10)) < 1e-3
-    assert round_ticks(3.0, 3.0, 5) == [3.0]
+def test_text_is_at_least_11_pixels() -> None:
+    for drawing in drawings(embed(draw, "")):
+        sizes = [float(element.attrib["style"].split("px")[0].split()[-1]) for element in drawing.iter()
+                 if element.tag.endswith("text")]  # fmt: skip
+        assert min(sizes) >= 11
+
+
+def test_the_same_figure_gives_the_same_bytes_and_leaves_the_settings_alone() -> None:
+    before = dict(rcParams)
+    assert embed(draw, "a") == embed(draw, "a")
+    assert png_bytes(draw) == png_bytes(draw)
+    assert png_bytes(draw).startswith(b"\x89PNG")
+    assert dict(rcParams) == before
+
+
+@pytest.mark.parametrize("number", [1, 3, 4])
+def test_panels_are_below_each_other_on_narrow_screens(number: int) -> None:
+    for width in (900, 358):
+        figure, axes = panels(width, number, 100)
+        assert len(axes) == number
+        corners = np.array([axis.get_position().p0 for axis in axes])
+        assert len(np.unique(corners[:, 0].round(3))) == (1 if is_narrow(width) else min(number, 3))
+        assert figure.get_size_inches()[0] * 72 == width
