@@ -1,8 +1,11 @@
-"""Settings: frozen dataclasses, read from TOML, checked before anything starts.
+"""Settings: frozen dataclasses, read from TOML and checked before a job starts.
 
-Unknown keys, wrong types and values out of range are `InputError`s that name the field, the value and
-the remedy. `--set section.key=value` overrides the file; the value is read as TOML, and as plain text where
-it is not TOML.
+Unknown keys, wrong types and values out of range are `InputError`s that name the field, the value and the remedy.
+`--set section.key=value` overrides the file; the value is read as TOML, or as plain text where it is not TOML.
+
+A field may be annotated with `str`, `int`, `float`, `bool`, `Literal`, a tuple (`tuple[str, ...]` or of fixed length),
+`dict[str, ...]`, another dataclass, or one of these `| None`; `Annotated` adds a `Range` or `Uri`. Any other
+annotation is a `TypeError`.
 """
 
 import dataclasses
@@ -10,13 +13,14 @@ import difflib
 import tomllib
 import types
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from galaxy_batch.errors import InputError
 
-__all__ = ["Range", "Uri", "load_config", "parse_config", "resolve_uri"]
+__all__ = ["Range", "Uri", "check_annotations", "load_config", "parse_config", "resolve_uri"]
 
 T = TypeVar("T")
 
@@ -27,6 +31,9 @@ class Range:
 
     low: float = float("-inf")
     high: float = float("inf")
+
+    def __str__(self) -> str:
+        return f"at least {self.low:g}" if self.high == float("inf") else f"between {self.low:g} and {self.high:g}"
 
 
 class Uri:
@@ -51,37 +58,64 @@ def load_config(kind: type[T], path: str | Path, overrides: Iterable[str] = ()) 
 
 def parse_config(kind: type[T], values: Mapping[str, Any], overrides: Iterable[str] = ()) -> T:
     """Build the dataclass `kind` from nested tables and `key=value` overrides; errors as `load_config`."""
-    tree = _copied(values)
+    check_annotations(kind)
+    tree = deepcopy(dict(values))
     for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key.strip():
-            raise InputError(
-                "--set", override, "write it as key=value, with dots for sections: review.audit_fraction=0.02"
-            )
-        *sections, name = key.strip().split(".")
-        table = tree
-        for section in sections:
-            table = table.setdefault(section, {})
-            if not isinstance(table, dict):
-                raise InputError("--set", override, f"{section} is a value, not a section")
-        table[name] = _toml_value(text)
+        _apply(override, tree)
     return _build(kind, tree, "")
 
 
+def check_annotations(kind: type) -> None:
+    """Check that this module can parse every field of a dataclass and of the dataclasses within.
+
+    Raises:
+        TypeError: it cannot; the message names the class and the field.
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):
+        if not _is_supported(hints[field.name]):
+            raise TypeError(f"{kind.__name__}.{field.name}: settings cannot have the type {hints[field.name]}")
+
+
 def resolve_uri(uri: str) -> str:
-    """The URI itself; a local path without a scheme made absolute, since workers have another working directory."""
+    """Return the URI; a local path without a scheme made absolute, since workers have another working directory."""
     return uri if "://" in uri or uri.startswith("memory:") else str(Path(uri).expanduser().absolute())
 
 
-def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+def _is_supported(hint: Any) -> bool:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        check_annotations(hint)  # type: ignore[arg-type]
+        return True
+    if origin is Annotated:
+        return _is_supported(arguments[0]) and all(isinstance(m, Range) or m is Uri for m in arguments[1:])
+    if origin in (Union, types.UnionType):
+        return len(_without_none(arguments)) == 1 and _is_supported(_without_none(arguments)[0])
+    if origin is tuple:
+        return all(_is_supported(item) for item in arguments if item is not ...)
+    if origin is dict:
+        return arguments[0] is str and _is_supported(arguments[1])
+    return origin is Literal or hint in (str, int, float, bool)
 
 
-def _toml_value(text: str) -> Any:
+def _without_none(members: Iterable[Any]) -> list[Any]:
+    return [member for member in members if member is not types.NoneType]
+
+
+def _apply(override: str, tree: dict[str, Any]) -> None:
+    """Set one `section.key=value` in nested tables."""
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise InputError("--set", override, "write key=value, with dots for sections: review.audit_fraction=0.02")
+    *sections, name = key.strip().split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise InputError("--set", override, f"{section} is a value, not a section")
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        tree[name] = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        return text
+        tree[name] = text
 
 
 def _build(kind: type[T], values: Mapping[str, Any], prefix: str) -> T:
@@ -100,21 +134,18 @@ def _build(kind: type[T], values: Mapping[str, Any], prefix: str) -> T:
 
 
 def _checked(hint: Any, value: Any, name: str) -> Any:  # noqa: PLR0911 - one return per kind of type
-    """The value as the type hint wants it; raises `InputError` where it is not that."""
+    """Convert a TOML or JSON value to the annotated type; raises `InputError` where it does not fit."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _limited(_checked(arguments[0], value, name), arguments[1:], name)
     if origin in (Union, types.UnionType):
-        inner = next(a for a in arguments if a is not type(None))
-        return None if value is None else _checked(inner, value, name)
+        return None if value is None else _checked(_without_none(arguments)[0], value, name)
     if origin is Literal:
-        if value not in arguments:
+        if not any(value == choice and type(value) is type(choice) for choice in arguments):
             raise InputError(name, value, f"must be one of {', '.join(map(repr, arguments))}")
         return value
     if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise InputError(name, value, "must be a list")
-        return tuple(_checked(arguments[0], item, f"{name}[{i}]") for i, item in enumerate(value))
+        return _checked_tuple(arguments, value, name)
     if origin is dict:
         if not isinstance(value, Mapping):
             raise InputError(name, value, "must be a section")
@@ -130,11 +161,22 @@ def _checked(hint: Any, value: Any, name: str) -> Any:  # noqa: PLR0911 - one re
     return value
 
 
+def _checked_tuple(items: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]:
+    """Check a list against `tuple[X, ...]`, or against one type per element."""
+    if not isinstance(value, (list, tuple)):
+        raise InputError(name, value, "must be a list")
+    if ... in items:
+        items = items[:1] * len(value)
+    if len(value) != len(items):
+        raise InputError(name, value, f"must be a list of {len(items)} values")
+    return tuple(_checked(items[i], element, f"{name}[{i}]") for i, element in enumerate(value))
+
+
 def _limited(value: Any, marks: Iterable[Any], name: str) -> Any:
     for mark in marks:
-        if isinstance(mark, Range) and value is not None and not mark.low <= value <= mark.high:  # nan fails too
-            raise InputError(name, value, f"must be between {mark.low:g} and {mark.high:g}")
-        if mark is Uri and value is not None:
+        if isinstance(mark, Range) and not mark.low <= value <= mark.high:  # false for nan too
+            raise InputError(name, value, f"must be {mark}")
+        if mark is Uri:
             if not value:
                 raise InputError(name, value, "must not be empty")
             value = resolve_uri(value)

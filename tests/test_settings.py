@@ -1,10 +1,14 @@
+import dataclasses
+import importlib
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import pytest
 
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import InputError
-from galaxy_batch.settings import load_config, parse_config, resolve_uri
+from galaxy_batch.settings import Range, check_annotations, load_config, parse_config, resolve_uri
+from tests.conftest import REPOSITORY
 from tests.test_config import VALUES
 
 
@@ -19,10 +23,12 @@ def test_defaults_and_overrides() -> None:
     assert config.manifest.uri == str(Path("objects.csv").absolute())
 
 
-def test_whole_numbers_are_good_floats_and_true_is_no_number() -> None:
+def test_integers_are_accepted_as_floats_and_booleans_are_not_numbers() -> None:
     assert parse_config(CatalogConfig, VALUES, ["max_failed_fraction=1"]).max_failed_fraction == 1.0
     with pytest.raises(InputError, match=r"classify\.chunk_rows = True: must be of type int"):
         parse_config(CatalogConfig, VALUES, ["classify.chunk_rows=true"])
+    with pytest.raises(InputError, match=r"classify\.stability_views = True: must be one of 1, 2, 4, 8"):
+        parse_config(CatalogConfig, VALUES, ["classify.stability_views=true"])
 
 
 @pytest.mark.parametrize(
@@ -38,23 +44,27 @@ def test_whole_numbers_are_good_floats_and_true_is_no_number() -> None:
         ("review=3", "review = 3: must be a section: [review]"),
         ("output_uri=''", "output_uri = '': must not be empty"),
         ("classify.rgb.stretch=0", "classify.rgb.stretch = 0.0: must be between"),
+        ("classify.rgb.scale=[1, 2]", "classify.rgb.scale = [1, 2]: must be a list of 3 values"),
+        ("classify.rgb.scale=[1, 2, nan]", "classify.rgb.scale[2] = nan: must be between 1e-12 and 1e+12"),
+        ("classify.rgb.planes=[2, 1, -1]", "classify.rgb.planes[2] = -1: must be at least 0"),
+        ("runtime.actors=0", "runtime.actors = 0: must be at least 1"),
         ("classify.rgb.strech=1", "did you mean classify.rgb.stretch?"),
-        ("no equals sign", "write it as key=value"),
+        ("no equals sign", "write key=value"),
         ("release.name=x", "release is a value, not a section"),
     ],
 )
-def test_each_mistake_is_named_with_its_remedy(override: str, message: str) -> None:
+def test_errors_name_field_value_and_remedy(override: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         parse_config(CatalogConfig, VALUES, [override])
     assert message in str(caught.value)
 
 
-def test_what_is_required_is_named() -> None:
+def test_a_missing_required_field_is_named() -> None:
     with pytest.raises(InputError, match="checkpoint_uri = None: is required"):
         parse_config(CatalogConfig, {k: v for k, v in VALUES.items() if k != "checkpoint_uri"})
 
 
-def test_files_that_are_not_there_or_not_toml(tmp_path: Path) -> None:
+def test_missing_files_and_invalid_toml_are_input_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         load_config(CatalogConfig, tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("release = \n")
@@ -65,3 +75,50 @@ def test_files_that_are_not_there_or_not_toml(tmp_path: Path) -> None:
 def test_uris_keep_their_scheme_and_paths_become_absolute() -> None:
     assert resolve_uri("gs://b/x") == "gs://b/x"
     assert resolve_uri("a/b") == str(Path("a/b").absolute())
+
+
+def test_every_config_class_of_the_project_can_be_parsed() -> None:
+    names = []
+    for folder in ("galaxy_batch", "train", "jobs"):
+        for path in (REPOSITORY / folder).rglob("*.py"):
+            module = importlib.import_module(".".join(path.relative_to(REPOSITORY).with_suffix("").parts))
+            for name, kind in vars(module).items():
+                if name.endswith("Config") and kind.__module__ == module.__name__:
+                    check_annotations(kind)
+                    names.append(name)
+    assert {"CatalogConfig", "PackConfig", "ExportConfig", "CompareConfig", "TrainConfig", "DemoConfig"} <= set(names)
+
+
+def test_every_supported_annotation_is_checked() -> None:
+    kind = dataclasses.make_dataclass(
+        "Every",
+        [
+            ("pair", tuple[int, str]),
+            ("limits", tuple[Annotated[float, Range(0, 1)], ...]),
+            ("table", dict[str, tuple[bool, ...]]),
+            ("choice", Literal["a", 1] | None),
+        ],
+    )
+    values = {"pair": [1, "x"], "limits": [0, 0.5], "table": {"x": [True]}, "choice": None}
+    assert parse_config(kind, values) == kind((1, "x"), (0.0, 0.5), {"x": (True,)}, None)
+    for override, message in (
+        ("pair=[1, 2]", "pair[1] = 2: must be of type str, not int"),
+        ("pair=[1]", "pair = [1]: must be a list of 2 values"),
+        ("limits=[2]", "limits[0] = 2.0: must be between 0 and 1"),
+        ("table.x=[1]", "table.x[0] = 1: must be of type bool, not int"),
+        ("table=1", "table = 1: must be a section"),
+        ("choice=1.0", "choice = 1.0: must be one of 'a', 1"),
+    ):
+        with pytest.raises(InputError) as caught:
+            parse_config(kind, values, [override])
+        assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "hint", [int | str, int | str | None, list[int], set[str], bytes, Any, dict[int, str], Annotated[int, "up"], tuple]
+)
+def test_an_unsupported_annotation_names_class_and_field(hint: Any) -> None:
+    inner = dataclasses.make_dataclass("Inner", [("fits", int, 1), ("odd", hint, None)])
+    outer = dataclasses.make_dataclass("Outer", [("inner", inner | None, None)])
+    with pytest.raises(TypeError, match=r"Inner\.odd: settings cannot have the type"):
+        parse_config(outer, {})

@@ -65,6 +65,9 @@ class SplitConfig:
             raise InputError("split.fold", self.fold, f"must be below split.folds = {self.folds}")
 
 
+_Positive = Annotated[float, Range(1e-9)]
+
+
 @dataclass(frozen=True)
 class NetworkConfig:
     """Architecture, initial weights and preprocessing."""
@@ -79,16 +82,12 @@ class NetworkConfig:
     """Side of the central crop, as a share of the cutout's shorter side."""
     views: Literal[1, 2, 4, 8] = 1
     """Number of views (flips and quarter turns) that inference averages over. Each costs one forward pass."""
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     """Mean of each channel, of pixels scaled to 0…1; subtracted. Default: ImageNet."""
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    std: tuple[_Positive, _Positive, _Positive] = (0.229, 0.224, 0.225)
     """Standard deviation of each channel, of pixels scaled to 0…1; divided by. Default: ImageNet."""
     rgb: RgbConfig = field(default_factory=RgbConfig)
     """Rendering of FITS bands to RGB; use the same values in `[classify.rgb]` when classifying."""
-
-    def __post_init__(self) -> None:
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise InputError("network.mean, network.std", (self.mean, self.std), "three numbers each, std above 0")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Settings of a packing job."""
+"""Settings of the job that packs cutouts into shards."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -11,21 +11,21 @@ __all__ = ["PackConfig"]
 
 @dataclass(frozen=True)
 class PackConfig:
-    """Many small cutouts into few large files: a manifest, and where its shards go."""
+    """Settings of a packing job: manifest, output and size of the shards."""
 
     output_uri: Annotated[str, Uri]
-    """Folder (any fsspec URI) that gets `shards/` and `manifest.json`; one folder holds one manifest's shards."""
+    """Folder (any fsspec URI) for `shards/` and `manifest.json`. It holds the shards of one manifest only."""
     manifest: ManifestConfig
     shard_bytes: Annotated[int, Range(1 << 20, 2 << 30)] = 256 << 20
-    """Size that a shard should have, about; a worker holds one shard in memory."""
+    """Approximate size of a shard. A worker holds one shard in memory."""
     row_group_rows: Annotated[int, Range(1, 1_000_000)] = 1024
-    """Rows per row group: with as many as `classify.chunk_rows`, a chunk of the catalog job is one row group."""
+    """Rows per Parquet row group. Equal to `classify.chunk_rows`, one chunk of the catalog job is one row group."""
     max_image_bytes: Annotated[int, Range(1024, 1 << 30)] = 20 << 20
-    """A cutout with more encoded bytes than this is left out: status `too_large`."""
+    """Largest encoded cutout in bytes; a larger one is left out and gets the status `too_large`."""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     max_failed_fraction: Annotated[float, Range(0, 1)] = 0.05
-    """More rows without an image than this share: no `manifest.json`, exit code 3."""
+    """Largest fraction of rows without an image. If exceeded, no `manifest.json` is written and the exit code is 3."""
     keep_unreachable: bool = False
-    """Pack rows whose store does not answer without an image; when not, their shards wait for another run."""
+    """Pack rows whose store did not respond, without an image. Otherwise another run packs their shards."""
     overwrite: bool = False
     """Replace shards in `output_uri` that were made from another manifest or with other settings."""

@@ -67,7 +67,7 @@ def test_equal_settings_give_equal_checkpoints(voted: SurveyFiles, tmp_path: Pat
         ("labels.threshold=0.4", "must be between 0.5 and 1"),
         ("network.weights=/nowhere.pth", "no such file"),
         ("network.architecture=efficientnet_z9", "timm has no such model"),
-        ("network.std=[0,1,1]", "three numbers each"),
+        ("network.std=[0,1,1]", r"network\.std\[0\] = 0.0: must be at least 1e-09"),
         ("labels.threshold=1.0", "too few"),
     ],
 )
