@@ -35,9 +35,9 @@ from galaxy_batch.review.flags import flag_for_review
 from galaxy_batch.rows import Status
 from galaxy_batch.runtime.attempts import Attempts
 from galaxy_batch.runtime.isolation import IsolatingClassifier
-from galaxy_batch.runtime.metrics import Dashboard
+from galaxy_batch.runtime.metrics import RunMetrics
 from galaxy_batch.runtime.progress import Progress, Stopwatch
-from galaxy_batch.runtime.workers import Growth, Workers, workers_for
+from galaxy_batch.runtime.workers import ClusterGrowth, Workers, workers_for
 from galaxy_batch.storage.files import join, list_names, remove_tree, without_secrets
 
 __all__ = ["classify_release"]
@@ -105,13 +105,13 @@ def _compute_parts(plan: ReleasePlan, answers: Answers | None) -> float | None:
     if not todo:
         return None
     workers = workers_for(runtime, len(todo))
-    progress = Progress(plan.manifest.rows, done, runtime.progress_every_s, at_once=workers.actors)
-    dashboard = Dashboard(plan.config.release)
+    progress = Progress(plan.manifest.rows, done, runtime.progress_every_s, workers=workers.actors)
+    metrics = RunMetrics(plan.config.release)
     while todo:
-        growth = Growth(runtime, workers)
+        growth = ClusterGrowth(runtime, workers)
         for part in _written_parts(plan, list(todo.values()), workers, answers):
             progress.add(part["rows"], part["failed"], part["flagged"])
-            dashboard.show(progress)
+            metrics.update(progress)
             del todo[part["chunk"]]
             if growth.should_rescale(len(todo)):
                 workers = workers_for(runtime, len(todo))

@@ -1,23 +1,23 @@
-"""Attempts: how often each chunk was begun, counted in one place for all workers of a job.
+"""How many times each chunk was started, counted in one place for all workers of a job.
 
-A chunk that is begun for the third time has twice not come to its end: its worker died with it, or its node was lost.
+A chunk that is started for the third time failed to finish twice: its worker crashed on it, or its node was lost.
 """
 
 from collections import Counter
 
 import ray
 
-__all__ = ["TRIES", "Attempts"]
+__all__ = ["MAX_UNFINISHED", "Attempts"]
 
-TRIES = 2
-"""A chunk that was begun so often without an end is suspected to hold a cutout that ends processes."""
+MAX_UNFINISHED = 2
+"""A chunk that was started this often without finishing is suspected of a cutout that crashes its worker."""
 
 
 class Attempts:
-    """The count of one job. It lives in a small process of Ray's, and as long as this object does.
+    """The count of one job, in a small Ray actor that lives as long as this object.
 
     Args:
-        max_suspects: with more suspected chunks than this, something else than cutouts ends the workers.
+        max_suspects: with more suspected chunks than this, the cause is not the cutouts.
     """
 
     def __init__(self, max_suspects: int) -> None:
@@ -25,10 +25,10 @@ class Attempts:
         self._counts = counts.remote(max_suspects)
 
     def begin(self, chunk: int) -> int:
-        """Note that a chunk is begun; how often it was begun before.
+        """Count the start of a chunk; gives how often it was started before.
 
         Raises:
-            RuntimeError: too many chunks are suspects.
+            RuntimeError: too many chunks are suspected.
         """
         before: int = ray.get(self._counts.begin.remote(chunk))
         return before
@@ -36,16 +36,16 @@ class Attempts:
 
 class _Counts:
     def __init__(self, max_suspects: int) -> None:
-        self.begun, self.max_suspects = Counter[int](), max_suspects
+        self.started, self.max_suspects = Counter[int](), max_suspects
 
     def begin(self, chunk: int) -> int:
-        before = self.begun[chunk]
-        self.begun[chunk] += 1
-        suspects = sum(times > TRIES for times in self.begun.values())
+        before = self.started[chunk]
+        self.started[chunk] += 1
+        suspects = sum(times > MAX_UNFINISHED for times in self.started.values())
         if suspects > self.max_suspects:
             raise RuntimeError(
-                f"{suspects} chunks have each ended {TRIES} model workers, more than runtime.max_suspect_chunks = "
-                f"{self.max_suspects}: that is hardly the cutouts. Look at the workers' memory and logs, then run "
-                "again: finished parts are kept"
+                f"{suspects} chunks have each crashed {MAX_UNFINISHED} model workers, more than "
+                f"runtime.max_suspect_chunks = {self.max_suspects}: the cutouts are probably not the cause. Check the "
+                "workers' memory and logs, then run again: finished parts are kept"
             )
         return before

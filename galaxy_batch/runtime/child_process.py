@@ -1,4 +1,4 @@
-"""A classifier in a process of its own, which a cutout may end without harm to the one that asks."""
+"""A classifier in a child process, which a cutout may crash without harm to the parent."""
 
 import contextlib
 import faulthandler
@@ -12,21 +12,21 @@ import pyarrow as pa
 
 from galaxy_batch.model.classifier import Classifier
 
-__all__ = ["ChildProcess", "Ended", "ended_after", "time_limit_s"]
+__all__ = ["ChildProcess", "ProcessEnded", "chunk_limit_s", "exit_after"]
 
-_ROWS_MORE = 60  # that every chunk has time for, however few its rows
-_START_S = 900.0  # that a child may take to load the model, and to compile it
-_GRACE_S = 30.0  # after which a child ends itself, should nobody be left to end it
+_EXTRA_ROWS = 60  # whose time limit every chunk has beside its own, or small chunks would have hardly any
+_START_LIMIT_S = 900.0  # to load the model, and to compile it
+_GRACE_S = 30.0  # after its time limit, a child whose parent is gone ends itself
 _STDERR = 2
 
 
-def time_limit_s(rows: int, row_limit_s: float) -> float:
-    """Seconds that so many rows may take, after which their process is taken for one that never ends."""
-    return (rows + _ROWS_MORE) * row_limit_s
+def chunk_limit_s(rows: int, row_limit_s: float) -> float:
+    """Seconds after which a process that classifies this number of rows counts as hung."""
+    return (rows + _EXTRA_ROWS) * row_limit_s
 
 
-class Ended(Exception):  # noqa: N818 - a fact about a process
-    """The child did not live to give an answer; `reason` is the end of a sentence about it."""
+class ProcessEnded(Exception):  # noqa: N818 - not always an error
+    """The child ended before it returned a result; `reason` completes a sentence that starts with "the process"."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -34,18 +34,30 @@ class Ended(Exception):  # noqa: N818 - a fact about a process
 
 
 class ChildProcess:
-    """A process with a `Classifier`, which is replaced when it dies."""
+    """A process with a `Classifier`, replaced when it dies.
+
+    Args:
+        model: arguments of `Classifier`.
+
+    Raises:
+        RuntimeError: the process dies, or raises, while it loads the model.
+    """
 
     def __init__(self, model: Mapping[str, Any]) -> None:
         self.model = model
         self._start()
 
     def classify(self, rows: pa.Table, row_limit_s: float) -> pa.Table:
-        """The classified rows; raises `Ended`, and has another process ready then."""
-        limit_s = time_limit_s(len(rows), row_limit_s)
+        """The classified rows.
+
+        Raises:
+            ProcessEnded: the process died or hung; a new one has been started.
+            RuntimeError: what the classifier raised, with its traceback.
+        """
+        limit_s = chunk_limit_s(len(rows), row_limit_s)
         try:
-            return self._asked((rows, limit_s), limit_s)
-        except Ended:
+            return self._result(limit_s, (rows, limit_s))
+        except ProcessEnded:
             self._start()
             raise
 
@@ -56,57 +68,56 @@ class ChildProcess:
         self.process.join()
 
     def _start(self) -> None:
-        spawning = multiprocessing.get_context("spawn")  # a fork would inherit the parent's threads' locks
-        self.pipe, theirs = spawning.Pipe()
-        self.process = spawning.Process(target=_serve, args=(theirs, dict(self.model)), daemon=True)
+        spawning = multiprocessing.get_context("spawn")  # a fork would inherit locks that the parent's threads hold
+        self.pipe, childs_end = spawning.Pipe()
+        self.process = spawning.Process(target=_serve, args=(childs_end, dict(self.model)), daemon=True)
         self.process.start()
-        theirs.close()  # or the end of the process would not be the end of the pipe
+        childs_end.close()  # so that the pipe closes when the child dies
         try:
-            self._asked(None, _START_S)
-        except Ended as ended:
-            reason = f"a process with the model in it, and no cutout yet, {ended.reason}: it is not the cutouts"
+            self._result(_START_LIMIT_S)
+        except ProcessEnded as ended:
+            reason = (
+                f"a process that loads the model, without any cutout, {ended.reason}: the cutouts are not the cause"
+            )
             raise RuntimeError(reason) from None
 
-    def _asked(self, question: object, limit_s: float) -> Any:
+    def _result(self, limit_s: float, task: tuple[pa.Table, float] | None = None) -> Any:
+        """What the child returns for a task, or once the model is loaded."""
         try:
-            if question is not None:
-                self.pipe.send(question)
+            if task is not None:
+                self.pipe.send(task)
             if not self.pipe.poll(limit_s):
                 self.close()
-                raise Ended(f"was not done after {limit_s:.0f} s")
-            answer, failure = self.pipe.recv()
+                raise ProcessEnded(f"was not done after {limit_s:.0f} s")
+            result, failure = self.pipe.recv()
         except (EOFError, OSError):
-            self.close_after_death()
-            raise Ended(_ending(self.process.exitcode)) from None
+            self.pipe.close()
+            self.process.join(_GRACE_S)
+            raise ProcessEnded(_ending(self.process.exitcode)) from None
         if failure:
-            raise RuntimeError(f"in the process of a suspected chunk:\n{failure}")
-        return answer
-
-    def close_after_death(self) -> None:
-        """Wait until the process has an exit code."""
-        self.pipe.close()
-        self.process.join(_GRACE_S)
+            raise RuntimeError(f"the child process of a suspected chunk raised:\n{failure}")
+        return result
 
 
 def _serve(pipe: Any, model: Mapping[str, Any]) -> None:
-    """The child: load the model, then answer until nobody asks any more."""
+    """The child: load the model, then classify until the parent closes the pipe."""
     try:
         classifier = Classifier(**model)
         pipe.send((None, ""))
         while True:
             rows, limit_s = pipe.recv()
-            with ended_after(limit_s + _GRACE_S):
-                answer = classifier(rows)
-            pipe.send((answer, ""))
+            with exit_after(limit_s + _GRACE_S):
+                result = classifier(rows)
+            pipe.send((result, ""))
     except EOFError:
         return
-    except Exception:  # noqa: BLE001 - whatever it is, the parent raises it
+    except Exception:  # noqa: BLE001 - the parent raises it, whatever it is
         pipe.send((None, traceback.format_exc()))
 
 
 @contextlib.contextmanager
-def ended_after(seconds: float) -> Iterator[None]:
-    """End this process, with a traceback of all threads, if the block takes longer: also where C code never returns."""
+def exit_after(seconds: float) -> Iterator[None]:
+    """End this process, with a traceback of all threads, if the block takes longer; also where C code hangs."""
     faulthandler.dump_traceback_later(seconds, exit=True, file=_STDERR)
     try:
         yield
@@ -118,5 +129,5 @@ def _ending(exit_code: int | None) -> str:
     if exit_code is None or exit_code >= 0:
         return f"ended with exit code {exit_code}"
     name = signal.Signals(-exit_code).name
-    hint = ", which is what the system sends when memory is short" if name == "SIGKILL" else ""
+    hint = ", which the system sends when memory runs out" if name == "SIGKILL" else ""
     return f"was ended by {name}{hint}"

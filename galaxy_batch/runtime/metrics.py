@@ -1,18 +1,18 @@
-"""What dashboards show of a run: its progress as Ray metrics, which Ray exports to Prometheus."""
+"""A run's progress as Ray metrics, which Ray exports to Prometheus."""
 
 from ray.util.metrics import Gauge
 
 from galaxy_batch.runtime.progress import Progress
 
-__all__ = ["Dashboard"]
+__all__ = ["RunMetrics"]
 
 _TAG = "release"
 
 
-class Dashboard:
-    """Gauges of one run, each with the tag `release`; Ray adds `ray_` to their names.
+class RunMetrics:
+    """Gauges of one run, each with the tag `release`; Ray prefixes their names with `ray_`.
 
-    A Ray without its `default` extra has nobody who exports them; then they do nothing.
+    Without Ray's `default` extra nothing exports them, and they have no effect.
 
     Args:
         release: name of the survey release.
@@ -24,23 +24,23 @@ class Dashboard:
             name: Gauge(f"galaxy_batch_{name}", description, tag_keys=(_TAG,))
             for name, description in (
                 ("galaxies", "Galaxies of the whole manifest."),
-                ("galaxies_done", "Galaxies with a finished part, of this run and of earlier ones."),
+                ("galaxies_done", "Galaxies with a finished part, of this run and of previous ones."),
                 ("galaxies_failed", "Galaxies of this run without a class."),
-                ("galaxies_flagged", "Galaxies of this run that a person should look at."),
-                ("galaxies_per_second", "Rate of this run since its workers are at work."),
-                ("seconds_left", "Time that the rest takes at this rate."),
+                ("galaxies_flagged", "Galaxies of this run that need review."),
+                ("galaxies_per_second", "Rate of this run since all workers have started."),
+                ("seconds_left", "Estimated time to the end of the run."),
             )
         }
 
-    def show(self, progress: Progress) -> None:
-        """Set all gauges to where the run is."""
-        values = (
-            progress.total,
-            progress.done,
-            progress.failed,
-            progress.flagged,
-            progress.rate,
-            progress.seconds_left,
-        )
-        for gauge, value in zip(self.gauges.values(), values, strict=True):
-            gauge.set(value, self.tags)
+    def update(self, progress: Progress) -> None:
+        """Set all gauges to the state of the run."""
+        values = {
+            "galaxies": progress.total,
+            "galaxies_done": progress.done,
+            "galaxies_failed": progress.failed,
+            "galaxies_flagged": progress.flagged,
+            "galaxies_per_second": progress.rate,
+            "seconds_left": progress.seconds_left,
+        }
+        for name, gauge in self.gauges.items():
+            gauge.set(values[name], self.tags)

@@ -1,4 +1,4 @@
-"""How far a run is: galaxies done, rate, time left, failed and flagged so far; and where its time went."""
+"""Progress of a run: galaxies done, failed and flagged, rate and time left; and the time of each step."""
 
 import logging
 import sys
@@ -11,38 +11,36 @@ __all__ = ["CLEAR_LINE", "Progress", "Stopwatch"]
 logger = logging.getLogger(__name__)
 
 CLEAR_LINE = "\r\x1b[K"
-"""Takes a terminal back to the start of an empty line: what follows replaces the line of progress."""
+"""Clears the line of a terminal, so that the next text replaces the progress line."""
 _REDRAW_S = 0.2
 
 
 class Progress:
-    """Counts finished rows; on a terminal one line that changes, else a log line every so often.
-
-    Log lines have no control characters, so that job logs stay clean.
+    """Counts finished rows. On a terminal it redraws one line; elsewhere it logs plain lines at intervals.
 
     Args:
         total: rows of the whole manifest.
-        done: rows that an earlier run finished.
+        done: rows that previous runs finished.
         every_s: seconds between two log lines.
-        at_once: chunks that are worked on at the same time. Until the first of each is finished, workers start up,
-            which says nothing about the rate.
+        workers: chunks computed at the same time. The rate is measured after this many are finished: before, workers
+            are still starting.
     """
 
-    def __init__(self, total: int, done: int, every_s: float, at_once: int = 1) -> None:
-        self.total, self.done, self.every_s, self.at_once = total, done, every_s, at_once
+    def __init__(self, total: int, done: int, every_s: float, workers: int = 1) -> None:
+        self.total, self.done, self.every_s, self.workers = total, done, every_s, workers
         self.failed = self.flagged = self.new = self.chunks = 0
         self.started = self.logged = time.monotonic()
         self.steady_since: tuple[float, int] | None = None
 
     def add(self, rows: int, failed: int, flagged: int) -> None:
-        """Count a finished chunk; show it when it is time, and at the end."""
+        """Count a finished chunk; report at intervals, and at the end."""
         self.new += rows
         self.done += rows
         self.failed += failed
         self.flagged += flagged
         self.chunks += 1
         now = time.monotonic()
-        if self.chunks == self.at_once:
+        if self.chunks == self.workers:
             self.steady_since = (now, self.new)
         terminal = sys.stderr.isatty()
         if now - self.logged >= (_REDRAW_S if terminal else self.every_s) or self.done >= self.total:
@@ -55,15 +53,15 @@ class Progress:
 
     @property
     def steady_rate(self) -> float | None:
-        """Galaxies per second since all workers were at work; None while that cannot be said."""
-        if self.steady_since is None or self.chunks <= self.at_once:
+        """Galaxies per second since all workers have started; None until that is known."""
+        if self.steady_since is None or self.chunks <= self.workers:
             return None
         since, rows = self.steady_since
         return (self.new - rows) / max(time.monotonic() - since, 1e-9)
 
     @property
     def rate(self) -> float:
-        """Galaxies per second: the steady rate, or that since the start until there is one."""
+        """Galaxies per second: the steady rate, or that since the start while there is none."""
         return self.steady_rate or self.new / max(time.monotonic() - self.started, 1e-9)
 
     @property

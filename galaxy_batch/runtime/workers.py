@@ -1,4 +1,4 @@
-"""How a job is spread over a machine or cluster: how many actors, with how much each."""
+"""How a job is distributed over a machine or cluster: how many actors, with which CPUs and GPUs."""
 
 import logging
 import time
@@ -15,25 +15,25 @@ from galaxy_batch.errors import InputError
 from galaxy_batch.model.engines.choose import choose_engine
 from galaxy_batch.model.engines.engine import BATCH_SIZES, EngineName
 
-__all__ = ["Growth", "Workers", "workers_for", "workers_on"]
+__all__ = ["ClusterGrowth", "Workers", "workers_for", "workers_on"]
 
 logger = logging.getLogger(__name__)
 
-# Actors must leave room for the tasks that read and write, or the job waits for ever: on one CPU as on a
-# thousand, actors reserve three quarters, and a task, which mostly waits for the store, asks for a quarter of one.
+# Actors must leave CPUs for the tasks that read and write, or the job deadlocks: actors reserve three quarters of the
+# CPUs, and a task, which mostly waits for the store, a quarter of one.
 _ACTOR_SHARE = 0.75
 _TASK_CPUS = 0.25
-# Ray Data starts all tasks that read before one that writes. Where few fit, one place is therefore kept for the latter,
-# or no part is written until everything is read; and two fit even beside the actor of a single CPU.
+# Ray Data starts all tasks that read before one that writes. Where few tasks fit, one slot is kept for writing, or no
+# part would be written until everything is read. Two small tasks fit even beside the actor of a single CPU.
 _SMALL_TASK_CPUS = 0.12
 _FEW_TASKS = 4
-_CPUS_PER_ACTOR = {"openvino": 8, "torch": 1}  # torch loses time where its threads meet; OpenVINO runs a stream in each
-_LOOK_EVERY_S = 5.0  # at the nodes, to see whether there are more
-_SAY_EVERY_S = 30.0  # that there is no node yet
-_WORTH = 1.1  # times the capacity: what is computed at the moment, and the start of the actors, are lost for it
-_CHUNKS_EACH = 2  # for each actor, or it is not worth it either
-_ACTORS_PER_GPU = 2  # one has the GPU to itself while the other begins or ends a chunk
-_ACTOR_RESTARTS = 100  # of one actor; how often a chunk may kill one is counted elsewhere (attempts), and is less
+_CPUS_PER_ACTOR = {"openvino": 8, "torch": 1}  # torch loses time synchronising threads; OpenVINO runs a stream in each
+_CHECK_NODES_S = 5.0  # interval
+_LOG_WAITING_S = 30.0  # interval
+_MIN_GROWTH = 1.1  # of the capacity; rescaling costs the chunks in work and the start of the actors
+_MIN_CHUNKS_PER_ACTOR = 2  # for rescaling to pay
+_ACTORS_PER_GPU = 2  # one uses the GPU while the other starts or ends a chunk
+_MAX_ACTOR_RESTARTS = 100  # of one actor; `attempts` limits how often one chunk may crash one to less
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Workers:
     task_cpus: float = _TASK_CPUS
     """CPUs that Ray reserves for each task that reads or writes."""
     readers: int | None = None
-    """Tasks that read at a time, at most; as many as fit when None."""
+    """Most tasks that read at a time; as many as fit when None."""
 
     @property
     def device(self) -> str:
@@ -62,7 +62,7 @@ class Workers:
 
     @property
     def capacity(self) -> int:
-        """What the actors can do together, in CPU threads or halves of GPUs."""
+        """Compute of all actors, in CPU threads or halves of GPUs."""
         return self.actors * (1 if self.device == "cuda" else self.threads)
 
     @property
@@ -84,62 +84,62 @@ class Workers:
             "num_cpus": self.actor_cpus,
             "num_gpus": self.actor_gpus,
             "compute": ActorPoolStrategy(size=self.actors),
-            "max_restarts": _ACTOR_RESTARTS,
-            "max_task_retries": _ACTOR_RESTARTS,  # a chunk that waits behind one that kills is tried again as often
+            "max_restarts": _MAX_ACTOR_RESTARTS,
+            "max_task_retries": _MAX_ACTOR_RESTARTS,  # chunks queued behind a crashing one are retried as often
         }
 
 
 def workers_for(runtime: RuntimeConfig, chunks: int) -> Workers:
-    """Spread a job of so many chunks over the Ray that runs; wait for its nodes where they are still to come.
+    """Distribute a job of this many chunks over the running Ray cluster; waits until it has a node to compute on.
 
     Raises:
-        InputError: a GPU is asked for, and Ray has none; or no node with CPUs came in time.
+        InputError: a GPU is requested, and Ray has none; or no node with CPUs joined in time.
     """
-    return workers_on(_awaited_nodes(runtime), runtime, chunks)
+    return workers_on(_wait_for_nodes(runtime), runtime, chunks)
 
 
-class Growth:
-    """Tells when a cluster has come to have so much more room that it is worth to spread a job anew.
+class ClusterGrowth:
+    """Watches whether a cluster has grown enough for a job to be distributed again.
 
-    Ray Data's own pools grow too. But they know of reservations only, not that on 48 CPUs, say, actors which fit eight
-    times must run six times, or no CPU is left for the tasks that read; nor can they change an actor's size.
+    Ray Data's own actor pools grow too, but they know reservations only: they would take all CPUs for actors and leave
+    none for the tasks that read, and they cannot change an actor's size.
 
     Args:
-        runtime: how the job is to be spread.
-        workers: how it is.
+        runtime: settings of the job.
+        workers: its present workers.
     """
 
     def __init__(self, runtime: RuntimeConfig, workers: Workers) -> None:
         self.runtime, self.workers = runtime, workers
-        self.looked = time.monotonic()
-        self.seen: tuple[float, Workers] | None = None
-        """Since when there is room for more, and what would be there."""
+        self.last_check = time.monotonic()
+        self.possible: tuple[float, Workers] | None = None
+        """Since when the cluster allows more workers, and which."""
 
     def should_rescale(self, chunks: int) -> bool:
-        """Whether the rest of the job, so many chunks, should be spread anew: the nodes are there, and will stay."""
+        """Whether to distribute the remaining chunks again: nodes have joined, and stayed for `grow_after_s`."""
         now = time.monotonic()
-        if now - self.looked < min(_LOOK_EVERY_S, self.runtime.grow_after_s):
+        if now - self.last_check < min(_CHECK_NODES_S, self.runtime.grow_after_s):
             return False
-        self.looked = now
+        self.last_check = now
         nodes = _nodes()
         if not chunks or _missing(nodes, self.runtime):
-            self.seen = None
+            self.possible = None
             return False
         possible = workers_on(nodes, self.runtime, chunks)
-        more = possible.capacity > _WORTH * self.workers.capacity and possible.device == self.workers.device
+        more = possible.capacity > _MIN_GROWTH * self.workers.capacity and possible.device == self.workers.device
         better = possible.device == "cuda" and self.workers.device == "cpu"
-        if not (more or better) or chunks < _CHUNKS_EACH * possible.actors:
-            self.seen = None
-        elif self.seen is None or self.seen[1].capacity != possible.capacity:
-            self.seen = (now, possible)
-        if self.seen is None or now - self.seen[0] < self.runtime.grow_after_s:
+        if not (more or better) or chunks < _MIN_CHUNKS_PER_ACTOR * possible.actors:
+            self.possible = None
+        elif self.possible is None or self.possible[1].capacity != possible.capacity:
+            self.possible = (now, possible)
+        if self.possible is None or now - self.possible[0] < self.runtime.grow_after_s:
             return False
-        logger.info("the cluster has grown: %d model workers in place of %d", possible.actors, self.workers.actors)
+        logger.info("the cluster has grown: %d model workers instead of %d", possible.actors, self.workers.actors)
         return True
 
 
 def workers_on(nodes: Sequence[Mapping[str, float]], runtime: RuntimeConfig, chunks: int) -> Workers:
-    """Spread a job of so many chunks over nodes, at least one, each with so many `CPU` and `GPU`."""
+    """Distribute a job of this many chunks over at least one node, each given by its `CPU` and `GPU` resources."""
     with_gpu = [(node["CPU"], int(node["GPU"])) for node in nodes if node.get("GPU", 0) >= 1]
     gpus = sum(gpu for _, gpu in with_gpu)
     device = "cuda" if gpus and runtime.device != "cpu" else "cpu"
@@ -150,7 +150,7 @@ def workers_on(nodes: Sequence[Mapping[str, float]], runtime: RuntimeConfig, chu
     else:
         engine = choose_engine() if runtime.engine == "auto" else runtime.engine
         sizes = [node["CPU"] for node in nodes]
-        cpus, room = sum(sizes), min(sizes)  # an actor must fit on the smallest node that it may be placed on
+        cpus, room = sum(sizes), min(sizes)  # Ray may place an actor on the smallest node
         each = min(room, _CPUS_PER_ACTOR[engine])
         wanted = sum(int(size // each) for size in sizes)
     actors = max(1, min(runtime.actors or wanted, chunks))
@@ -172,7 +172,7 @@ def workers_on(nodes: Sequence[Mapping[str, float]], runtime: RuntimeConfig, chu
 
 
 def _nodes() -> list[Mapping[str, float]]:
-    """What each node has that is there and may work."""
+    """Resources of each live node that has CPUs."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
 
 
@@ -182,9 +182,9 @@ def _missing(nodes: Sequence[Mapping[str, float]], runtime: RuntimeConfig) -> st
     return None if nodes else "CPU"
 
 
-def _awaited_nodes(runtime: RuntimeConfig) -> list[Mapping[str, float]]:
-    """The nodes, as soon as there is one to work on. More can come only where the head does no work itself."""
-    started = next_line = time.monotonic()
+def _wait_for_nodes(runtime: RuntimeConfig) -> list[Mapping[str, float]]:
+    """The nodes, once there is one to compute on. A GPU is awaited only where the head has no CPUs itself."""
+    started = next_log = time.monotonic()
     while what := _missing(nodes := _nodes(), runtime):
         waited = time.monotonic() - started
         growing = any(node["Alive"] and not node["Resources"].get("CPU") for node in ray.nodes())
@@ -194,18 +194,18 @@ def _awaited_nodes(runtime: RuntimeConfig) -> list[Mapping[str, float]]:
             raise InputError(
                 "runtime.wait_for_nodes_s",
                 runtime.wait_for_nodes_s,
-                "no node with CPUs to work on came in this time; start one, or wait longer",
+                "no node with CPUs joined the cluster in this time; start one, or wait longer",
             )
-        if started + waited >= next_line:
+        if started + waited >= next_log:
             logger.info("waiting for a node with a %s, %.0f s so far", what, waited)
-            next_line += _SAY_EVERY_S
-            request_resources(bundles=[{"CPU": 1, **({"GPU": 1} if what == "GPU" else {})}])  # of an autoscaler
+            next_log += _LOG_WAITING_S
+            request_resources(bundles=[{"CPU": 1, **({"GPU": 1} if what == "GPU" else {})}])  # from the autoscaler
         time.sleep(min(1.0, runtime.wait_for_nodes_s))
-    if next_line != started:
-        request_resources(bundles=[])  # from now on the work itself asks
+    if next_log != started:
+        request_resources(bundles=[])  # from now on the job's own tasks request them
     return nodes
 
 
 def _reservable(cpus: float) -> float:
-    """Ray reserves hundredths up to one CPU, and whole CPUs above."""
+    """Rounded down to what Ray reserves: hundredths below one CPU, whole CPUs above."""
     return float(int(cpus)) if cpus >= 1 else max(0.01, int(cpus * 100) / 100)

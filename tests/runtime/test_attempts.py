@@ -1,17 +1,17 @@
-"""How often a chunk was begun, counted for all workers of a job."""
-
 import pytest
 import ray
 
-from galaxy_batch.runtime.attempts import TRIES, Attempts
+from galaxy_batch.runtime.attempts import MAX_UNFINISHED, Attempts
 
 
 @pytest.mark.usefixtures("ray_started")
-def test_workers_anywhere_share_one_count_and_too_many_suspects_are_refused() -> None:
+def test_all_workers_share_one_count_and_too_many_suspects_fail_the_job() -> None:
     attempts = Attempts(max_suspects=1)
-    begin = ray.remote(num_cpus=0.25)(lambda counting, chunk: counting.begin(chunk))
+    begin = ray.remote(num_cpus=0.25)(lambda attempts, chunk: attempts.begin(chunk))
     assert ray.get([begin.remote(attempts, chunk) for chunk in range(3)]) == [0, 0, 0]
-    assert [attempts.begin(0) for _ in range(TRIES)] == [1, 2]
+    assert [attempts.begin(0) for _ in range(MAX_UNFINISHED)] == [1, 2]
     assert attempts.begin(1) == 1
-    with pytest.raises(RuntimeError, match=r"2 chunks have each ended 2 model workers, more than runtime\.max_suspect"):
+    with pytest.raises(
+        RuntimeError, match=r"2 chunks have each crashed 2 model workers, more than runtime\.max_suspect"
+    ):
         attempts.begin(1)

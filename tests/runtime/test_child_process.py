@@ -1,32 +1,54 @@
-"""A process of its own: its end is seen, and told from that of a cutout."""
-
+import os
+import signal
 import subprocess
 import sys
+import threading
 
+import psutil
 import pytest
 
 from galaxy_batch.runtime import child_process
-from galaxy_batch.runtime.isolation import classify_apart
+from galaxy_batch.runtime.child_process import ChildProcess, ProcessEnded
 from tests.conftest import REPOSITORY, SavedModel
 from tests.runtime.test_isolation import chunk, model
 
+pytestmark = pytest.mark.faults
 
-@pytest.mark.faults
-def test_a_process_that_dies_without_a_cutout_is_not_the_cutouts_fault(
+
+def test_a_process_that_dies_while_it_loads_the_model_blames_no_cutout(
     saved_model: SavedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child_process, "_START_S", 0.001)
-    with pytest.raises(RuntimeError, match="no cutout yet, was not done after 0 s: it is not the cutouts"):
-        classify_apart(chunk([None]), 1.0, model(saved_model))
+    monkeypatch.setattr(child_process, "_START_LIMIT_S", 0.001)
+    with pytest.raises(RuntimeError, match="without any cutout, was not done after 0 s: the cutouts are not the cause"):
+        ChildProcess(model(saved_model))
 
 
-@pytest.mark.faults
-def test_a_hang_ends_the_process_even_where_no_other_thread_can_run() -> None:
+def test_a_process_that_is_killed_while_it_receives_a_chunk_is_replaced(saved_model: SavedModel) -> None:
+    """A large chunk is when the kernel kills a process for its memory."""
+    child = ChildProcess(model(saved_model))
+    rows = chunk([None] * 3)
+    large = rows.set_column(4, "_image_bytes", [[bytes(100 << 20)] * 3])
+    process = psutil.Process(child.process.pid)
+    started_with = process.memory_info().rss
+
+    def kill_while_it_receives() -> None:
+        while process.memory_info().rss < started_with + (20 << 20):
+            pass
+        os.kill(process.pid, signal.SIGKILL)
+
+    threading.Thread(target=kill_while_it_receives, daemon=True).start()
+    with pytest.raises(ProcessEnded, match="was ended by SIGKILL"):
+        child.classify(large, 10.0)
+    assert child.classify(rows, 10.0)["status"].to_pylist() == ["ok"] * 3
+    child.close()
+
+
+def test_a_hang_ends_the_process_even_if_no_other_thread_can_run() -> None:
     script = (
         "import ctypes\n"
-        "from galaxy_batch.runtime.child_process import ended_after\n"
-        "with ended_after(60): pass\n"
-        "with ended_after(0.5): ctypes.PyDLL(None).pause()\n"
+        "from galaxy_batch.runtime.child_process import exit_after\n"
+        "with exit_after(60): pass\n"
+        "with exit_after(0.5): ctypes.PyDLL(None).pause()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], check=False, cwd=REPOSITORY, capture_output=True, text=True, timeout=100

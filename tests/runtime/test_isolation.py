@@ -1,4 +1,4 @@
-"""Cutouts that kill: found by bisection, with real processes and real signals."""
+"""Crashing cutouts are isolated, with real processes and real signals."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,8 @@ import pytest
 
 from galaxy_batch.config import ClassifyConfig
 from galaxy_batch.model.classifier import Classifier
-from galaxy_batch.runtime.isolation import IsolatingClassifier, classify_apart, find_crashing_rows
+from galaxy_batch.runtime.attempts import Attempts
+from galaxy_batch.runtime.isolation import IsolatingClassifier, classify_in_child_process, find_crashing_rows
 from galaxy_batch.synthetic.rendering import render
 from tests.conftest import SavedModel
 from tests.faults.killers import WITH_KILLER, killer_cutout
@@ -23,7 +24,7 @@ def model(saved: SavedModel) -> dict[str, Any]:
 
 
 def chunk(ways: Sequence[str | None]) -> pa.Table:
-    """Rows as `fetch_cutouts` leaves them: a good galaxy where there is no way to kill."""
+    """Rows as `fetch_cutouts` gives them: a good galaxy for None, else a cutout that crashes in this way."""
     images = [render(number, seed=1) if way is None else killer_cutout(way, render(number, seed=1))
               for number, way in enumerate(ways)]  # fmt: skip
     count = len(ways)
@@ -33,7 +34,9 @@ def chunk(ways: Sequence[str | None]) -> pa.Table:
     })  # fmt: skip
 
 
-class Begun:
+class StartedTimes(Attempts):
+    """Every chunk was started this often before."""
+
     def __init__(self, times: int) -> None:
         self.times = times
 
@@ -43,82 +46,84 @@ class Begun:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_bisection_finds_exactly_the_rows_that_kill(seed: int) -> None:
+def test_bisection_finds_exactly_the_crashing_rows(seed: int) -> None:
     rng = np.random.default_rng(seed)
     rows = int(rng.integers(1, 1500))
-    guilty = set(rng.choice(rows, min(rows, int(rng.integers(1, 9))), replace=False).tolist())
-    deaths = 0
+    crashing = set(rng.choice(rows, min(rows, int(rng.integers(1, 9))), replace=False).tolist())
+    crashes = 0
 
     def survives(part: Sequence[int]) -> bool:
-        nonlocal deaths
-        deaths += bool(guilty & set(part))
-        return not guilty & set(part)
+        nonlocal crashes
+        crashes += bool(crashing & set(part))
+        return not crashing & set(part)
 
-    assert find_crashing_rows(survives, rows) == sorted(guilty)
-    assert deaths <= len(guilty) * (2 + np.log2(rows))
+    assert find_crashing_rows(survives, rows) == sorted(crashing)
+    assert crashes <= len(crashing) * (2 + np.log2(rows))
 
 
-def test_a_death_that_does_not_repeat_has_no_culprit() -> None:
+def test_a_crash_that_does_not_repeat_marks_no_row() -> None:
     assert find_crashing_rows(lambda part: True, 100) == []
-    died = iter([False])  # once, with whatever is tried first
-    assert find_crashing_rows(lambda part: next(died, True), 100) == []
+    first_crashes = iter([False])
+    assert find_crashing_rows(lambda part: next(first_crashes, True), 100) == []
 
 
-def test_when_everything_kills_it_is_not_the_cutouts() -> None:
-    with pytest.raises(RuntimeError, match="not single cutouts"):
+def test_when_every_row_crashes_the_cutouts_are_not_the_cause() -> None:
+    with pytest.raises(RuntimeError, match="is not single cutouts"):
         find_crashing_rows(lambda part: False, 1024)
 
 
-def test_an_undisturbed_chunk_is_classified_as_ever(saved_model: SavedModel) -> None:
+def test_a_chunk_without_crashes_is_classified_as_by_the_classifier(saved_model: SavedModel) -> None:
     rows = chunk([None] * 3)
-    careful = IsolatingClassifier(Begun(0), 1.0, model(saved_model))
-    assert careful(rows).equals(Classifier(**model(saved_model))(rows))
+    isolating = IsolatingClassifier(StartedTimes(0), 1.0, model(saved_model))
+    assert isolating(rows).equals(Classifier(**model(saved_model))(rows))
 
 
 @pytest.mark.faults
-def test_a_cutout_that_kills_is_one_row_and_the_others_are_as_ever(
+def test_a_crashing_cutout_is_one_row_and_the_others_are_classified(
     saved_model: SavedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", WITH_KILLER)
     rows = chunk([None, "SIGSEGV"])
-    found = IsolatingClassifier(Begun(2), 1.0, model(saved_model))(rows)
-    assert found["status"].to_pylist() == ["ok", "crashed"]
-    assert found["error"].to_pylist() == [None, "the process that read this image was ended by SIGSEGV"]
-    assert found["predicted_class"][1].as_py() is None
+    classified = IsolatingClassifier(StartedTimes(2), 1.0, model(saved_model))(rows)
+    assert classified["status"].to_pylist() == ["ok", "crashed"]
+    assert classified["error"].to_pylist() == [None, "the process that read this image was ended by SIGSEGV"]
+    assert classified["predicted_class"][1].as_py() is None
     alone = Classifier(**model(saved_model))(rows.slice(0, 1))
-    assert found.slice(0, 1).equals(alone)
+    assert classified.slice(0, 1).equals(alone)
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(500)
-def test_every_way_to_die_is_named(saved_model: SavedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_cause_of_a_crash_is_reported(saved_model: SavedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", WITH_KILLER)
-    found = classify_apart(chunk(["SIGABRT", None, None, "hang", "SIGKILL"]), 0.06, model(saved_model))
-    assert found["status"].to_pylist() == ["crashed", "ok", "ok", "crashed", "crashed"]
-    assert found["error"].to_pylist() == [
+    classified = classify_in_child_process(chunk(["SIGABRT", None, None, "hang", "SIGKILL"]), 0.06, model(saved_model))
+    assert classified["status"].to_pylist() == ["crashed", "ok", "ok", "crashed", "crashed"]
+    assert classified["error"].to_pylist() == [
         "the process that read this image was ended by SIGABRT",
         None,
         None,
         "the process that read this image was not done after 4 s",
-        "the process that read this image was ended by SIGKILL, which is what the system sends when memory is short",
+        "the process that read this image was ended by SIGKILL, which the system sends when memory runs out",
     ]
 
 
 @pytest.mark.faults
-def test_a_chunk_whose_worker_was_lost_for_another_reason_is_just_classified(saved_model: SavedModel) -> None:
+def test_a_chunk_unfinished_for_another_reason_is_classified_as_usual(saved_model: SavedModel) -> None:
     rows = chunk([None] * 5)
-    assert classify_apart(rows, 1.0, model(saved_model)).equals(Classifier(**model(saved_model))(rows))
+    assert classify_in_child_process(rows, 1.0, model(saved_model)).equals(Classifier(**model(saved_model))(rows))
 
 
-def test_what_the_child_raises_is_not_taken_for_a_death(saved_model: SavedModel) -> None:
+def test_an_error_of_the_child_is_not_a_crash(saved_model: SavedModel) -> None:
     with pytest.raises(RuntimeError, match="no-such-model") as caught:
-        classify_apart(chunk([None]), 1.0, {**model(saved_model), "checkpoint_uri": "/no-such-model.safetensors"})
-    assert "not the cutouts" not in str(caught.value)
+        classify_in_child_process(
+            chunk([None]), 1.0, {**model(saved_model), "checkpoint_uri": "/no-such-model.safetensors"}
+        )
+    assert "not the cause" not in str(caught.value)
 
 
 @pytest.mark.faults
-def test_a_process_that_dies_of_a_good_cutout_too_is_not_the_cutouts_fault(
+def test_a_process_that_crashes_on_a_good_cutout_blames_no_cutout(
     saved_model: SavedModel,
 ) -> None:
-    with pytest.raises(RuntimeError, match="so it does with a cutout that is known to be good"):
-        classify_apart(chunk([None]), 1e-9, model(saved_model))
+    with pytest.raises(RuntimeError, match="also with a cutout that is known to be good"):
+        classify_in_child_process(chunk([None]), 1e-9, model(saved_model))

@@ -10,7 +10,7 @@ from galaxy_batch.runtime.progress import CLEAR_LINE, Progress, Stopwatch
 from tests.conftest import REPOSITORY
 
 
-def test_a_line_every_so_often_and_at_the_end(
+def test_a_log_line_at_intervals_and_at_the_end(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
@@ -25,8 +25,8 @@ def test_a_line_every_so_often_and_at_the_end(
     ]
 
 
-def test_a_terminal_has_one_line_that_changes() -> None:
-    """In a process of its own, whose stderr is a real terminal."""
+def test_a_terminal_shows_one_line_that_is_redrawn() -> None:
+    """In another process, whose stderr is a real terminal."""
     script = """
 import logging
 from galaxy_batch.runtime.progress import Progress
@@ -61,10 +61,10 @@ def test_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(character.isprintable() for character in str(counter))
 
 
-def test_start_up_is_not_part_of_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rate_does_not_include_the_start_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-    counter = Progress(total=1000, done=0, every_s=5, at_once=2)
+    counter = Progress(total=1000, done=0, every_s=5, workers=2)
     for seconds, known in ((30, None), (31, None), (36, 20.0), (41, 20.0)):
         clock[0] = seconds
         counter.add(100, 0, 0)
@@ -72,7 +72,7 @@ def test_start_up_is_not_part_of_the_rate(monkeypatch: pytest.MonkeyPatch) -> No
     assert "20.0 per second, 30s left" in str(counter)
 
 
-def test_steps_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_of_one_step_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     steps = Stopwatch()

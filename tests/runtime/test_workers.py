@@ -6,7 +6,7 @@ import ray
 from galaxy_batch.config import RuntimeConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.runtime import workers
-from galaxy_batch.runtime.workers import Growth, Workers, workers_for
+from galaxy_batch.runtime.workers import ClusterGrowth, Workers, workers_for
 
 
 def on(monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], chunks: int = 1000, **settings: Any) -> Workers:
@@ -35,12 +35,12 @@ OPENVINO = {"engine": "openvino"}
         ([{}, {"CPU": 8, "GPU": 4}, {"CPU": 64}], {}, (8, "cuda", 1, 0.75, 0.5)),
     ],
 )
-def test_actors_leave_room_on_every_machine(
+def test_actors_leave_cpus_for_tasks_on_every_machine(
     monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], settings: dict[str, Any], expected: tuple[Any, ...]
 ) -> None:
-    found = on(monkeypatch, nodes, **settings)
-    assert (found.actors, found.engine, found.threads, found.actor_cpus, found.actor_gpus) == expected
-    assert found.actors * found.actor_cpus <= sum(node.get("CPU", 0) for node in nodes) - 0.25
+    chosen = on(monkeypatch, nodes, **settings)
+    assert (chosen.actors, chosen.engine, chosen.threads, chosen.actor_cpus, chosen.actor_gpus) == expected
+    assert chosen.actors * chosen.actor_cpus <= sum(node.get("CPU", 0) for node in nodes) - 0.25
 
 
 @pytest.mark.parametrize(
@@ -54,30 +54,30 @@ def test_actors_leave_room_on_every_machine(
         ([{"CPU": 8, "GPU": 4}, {"CPU": 64}], {}, (0.25, None)),
     ],
 )
-def test_tasks_that_read_leave_room_for_those_that_write(
+def test_read_tasks_leave_cpus_for_write_tasks(
     monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], settings: dict[str, Any], expected: tuple[Any, ...]
 ) -> None:
-    found = on(monkeypatch, nodes, **settings)
-    assert (found.task_cpus, found.readers) == expected
-    spare = sum(node.get("CPU", 0) for node in nodes) - found.actors * found.actor_cpus
-    assert ((found.readers or 3) + 1) * found.task_cpus <= spare
+    chosen = on(monkeypatch, nodes, **settings)
+    assert (chosen.task_cpus, chosen.readers) == expected
+    spare = sum(node.get("CPU", 0) for node in nodes) - chosen.actors * chosen.actor_cpus
+    assert ((chosen.readers or 3) + 1) * chosen.task_cpus <= spare
 
 
-def test_batches_suit_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_batch_size_depends_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     assert on(monkeypatch, [{"CPU": 2}]).batch_size < on(monkeypatch, [{"CPU": 2, "GPU": 1}]).batch_size
     assert on(monkeypatch, [{"CPU": 2}], batch_size=5).batch_size == 5
 
 
-def test_no_more_actors_than_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_are_no_more_actors_than_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert on(monkeypatch, [{"CPU": 64}], chunks=3, engine="torch").actors == 3
 
 
-def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_gpu_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="Ray has no GPU"):
         on(monkeypatch, [{"CPU": 2}], device="cuda")
 
 
-def test_nodes_that_left_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dead_nodes_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [{"Alive": True, "Resources": {"CPU": 4}}, {"Alive": False, "Resources": {"CPU": 4}}]
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     assert workers_for(RuntimeConfig(engine="torch"), 100).actors == 4
@@ -87,26 +87,26 @@ def alive(*nodes: dict[str, float]) -> list[dict[str, Any]]:
     return [{"Alive": True, "Resources": node} for node in nodes]
 
 
-def test_a_head_without_work_waits_for_its_nodes_and_asks_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = [alive({}), alive({}), alive({}, {"CPU": 4})]
-    asked: list[Any] = []
-    monkeypatch.setattr(ray, "nodes", lambda: looks.pop(0) if len(looks) > 1 else looks[0])
-    monkeypatch.setattr(workers, "request_resources", lambda *, bundles: asked.append(bundles))
+def test_a_head_without_cpus_waits_for_nodes_and_requests_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = [alive({}), alive({}), alive({}, {"CPU": 4})]
+    requested: list[Any] = []
+    monkeypatch.setattr(ray, "nodes", lambda: states.pop(0) if len(states) > 1 else states[0])
+    monkeypatch.setattr(workers, "request_resources", lambda *, bundles: requested.append(bundles))
     monkeypatch.setattr(workers.time, "sleep", lambda seconds: None)
     assert workers_for(RuntimeConfig(engine="torch"), 100).actors == 4
-    assert asked == [[{"CPU": 1}], []], "and takes back what it asked for"
+    assert requested == [[{"CPU": 1}], []], "and withdraws the request"
 
 
 @pytest.mark.parametrize(
     ("nodes", "settings", "message"),
     [
-        ([], {}, "no node with CPUs to work on came"),
-        ([{}], {}, "no node with CPUs to work on came"),
+        ([], {}, "no node with CPUs joined"),
+        ([{}], {}, "no node with CPUs joined"),
         ([{}, {"CPU": 4}], {"device": "cuda"}, "Ray has no GPU"),
         ([{}, {"GPU": 1}], {"device": "cuda"}, "Ray has no GPU"),
     ],
 )
-def test_a_cluster_whose_nodes_never_come_is_bad_input(
+def test_a_cluster_whose_nodes_never_join_is_bad_input(
     monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], settings: dict[str, Any], message: str
 ) -> None:
     monkeypatch.setattr(workers, "request_resources", lambda bundles: None)
@@ -127,14 +127,14 @@ CARD = {"CPU": 16, "GPU": 1}
         ([{}, TWO, TWO], [{}, TWO], 100, TORCH, False),
         ([{}, TWO], [{}], 100, TORCH, False),
         ([SIXTEEN] * 8, [*[SIXTEEN] * 8, {"CPU": 1}], 1000, TORCH, False),
-        ([{}, TWO], [{}, TWO, TWO], 100, {**TORCH, "actors": 2}, True),  # of more threads
+        ([{}, TWO], [{}, TWO, TWO], 100, {**TORCH, "actors": 2}, True),  # with more threads
         ([{}, FOUR], [{}, FOUR, SIXTEEN], 100, OPENVINO, True),
         ([{}, CARD], [{}, CARD, CARD], 100, GPU, True),
         ([{}, SIXTEEN], [{}, SIXTEEN, CARD], 100, {**TORCH, **GPU}, True),  # a GPU is worth more than 16 CPUs
         ([{}, CARD, SIXTEEN], [{}, SIXTEEN], 100, {**TORCH, **GPU}, False),
     ],
 )
-def test_nodes_that_came_later_are_worth_a_new_start_or_not(
+def test_whether_new_nodes_make_the_job_rescale(
     monkeypatch: pytest.MonkeyPatch,
     before: list[dict[str, float]],
     after: list[dict[str, float]],
@@ -143,13 +143,13 @@ def test_nodes_that_came_later_are_worth_a_new_start_or_not(
     grown: bool,
 ) -> None:
     runtime = RuntimeConfig(grow_after_s=30, **settings)
-    growth = Growth(runtime, on(monkeypatch, before, grow_after_s=30, **settings))
-    clock = [growth.looked]
+    growth = ClusterGrowth(runtime, on(monkeypatch, before, grow_after_s=30, **settings))
+    clock = [growth.last_check]
     monkeypatch.setattr(workers.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(ray, "nodes", lambda: alive(*after))
-    said = []
+    decisions = []
     for _ in range(9):
         clock[0] += 5
-        said.append(growth.should_rescale(chunks))
-    assert not any(said[:6]), "nodes that go again at once are not worth it"
-    assert any(said) == grown
+        decisions.append(growth.should_rescale(chunks))
+    assert not any(decisions[:6]), "nodes must stay for grow_after_s"
+    assert any(decisions) == grown
