@@ -3,8 +3,7 @@
 import os
 import runpy
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,14 +11,12 @@ import torch
 
 import jobs  # noqa: F401 - sets what Ray reads when it is imported
 from galaxy_batch.config import RuntimeConfig
-from galaxy_batch.model.checkpoint import Checkpoint, save_checkpoint
-from galaxy_batch.model.network import RANDOM, ModelSpec, build_model
 from galaxy_batch.synthetic.survey import ONE_OF_EACH_DEFECT, SurveyFiles, write_survey
 from jobs.command import ray_session
+from tests.support.jobs import CallJob, FinishedJob
+from tests.support.models import SavedModel, save_random_model
+from tests.support.repository import REPOSITORY
 from tests.support.s3_server import s3, s3_process  # noqa: F401 - fixtures
-
-REPOSITORY = Path(__file__).parent.parent
-
 
 torch.set_num_threads(1)  # the machine may be busy with Ray's workers, and threads that wait for each other are slow
 
@@ -54,38 +51,10 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> SurveyFiles:
     )
 
 
-@dataclass(frozen=True)
-class SavedModel:
-    """A checkpoint on disk."""
-
-    uri: str
-    checkpoint: Checkpoint
-
-
 @pytest.fixture(scope="session")
 def saved_model(tmp_path_factory: pytest.TempPathFactory) -> SavedModel:
     """A tiny network with random weights, as a checkpoint."""
     return save_random_model(tmp_path_factory.mktemp("model") / "model.safetensors", seed=3)
-
-
-def save_random_model(path: Path, seed: int) -> SavedModel:
-    """Write a checkpoint of timm's smallest network; another seed is another model."""
-    torch.manual_seed(seed)
-    spec = ModelSpec("test_efficientnet", ("smooth", "featured"), 64, 0.75, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    about = Checkpoint(spec, temperature=1.3, min_confidence=0.6, label_rule={"threshold": 0.6}, accuracy=0.5, ece=0.1)
-    return SavedModel(str(path), save_checkpoint(str(path), about, build_model(spec, RANDOM)))
-
-
-@dataclass(frozen=True)
-class Called:
-    """How a job ended."""
-
-    code: object
-    said: str
-    stdout: str
-
-
-CallJob = Callable[..., Called]
 
 
 @pytest.fixture
@@ -94,7 +63,7 @@ def call_job(
 ) -> CallJob:
     """Run a job that needs no Ray, as `python -m` does but in this process, which has imported all that it needs."""
 
-    def call(job: str, *arguments: str) -> Called:
+    def call(job: str, *arguments: str) -> FinishedJob:
         monkeypatch.setattr(sys, "argv", [job, *arguments])
         monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("Ray was started"))
         monkeypatch.delitem(sys.modules, f"jobs.{job}", raising=False)
@@ -102,6 +71,6 @@ def call_job(
         with pytest.raises(SystemExit) as ended:
             runpy.run_module(f"jobs.{job}", run_name="__main__")
         captured = capsys.readouterr()
-        return Called(ended.value.code, caplog.text + captured.err, captured.out)
+        return FinishedJob(ended.value.code, caplog.text + captured.err, captured.out)
 
     return call

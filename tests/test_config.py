@@ -3,13 +3,7 @@ import pytest
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.settings import parse_config
-
-VALUES = {
-    "release": "dr7",
-    "output_uri": "s3://bucket/out",
-    "checkpoint_uri": "/m.safetensors",
-    "manifest": {"uri": "objects.csv", "uri_template": "{object_id}.jpg"},
-}
+from tests.support.configs import CATALOG_VALUES
 
 
 @pytest.mark.parametrize(
@@ -26,7 +20,7 @@ VALUES = {
 )
 def test_values_that_contradict_each_other_are_input_errors(override: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
-        parse_config(CatalogConfig, VALUES, [override])
+        parse_config(CatalogConfig, CATALOG_VALUES, [override])
     assert message in str(caught.value)
 
 
@@ -34,4 +28,4 @@ def test_values_that_contradict_each_other_are_input_errors(override: str, messa
 def test_band_templates_must_be_three_different_ones(templates: list[str]) -> None:
     manifest = {"uri": "objects.csv", "band_templates": templates}
     with pytest.raises(InputError, match=r"manifest\.band_templates = .*: give three, all different"):
-        parse_config(CatalogConfig, {**VALUES, "manifest": manifest})
+        parse_config(CatalogConfig, {**CATALOG_VALUES, "manifest": manifest})

@@ -20,10 +20,10 @@ from galaxy_batch.inputs.manifest import Chunk, Manifest
 from galaxy_batch.plan import plan_release
 from galaxy_batch.settings import load_config
 from galaxy_batch.synthetic.survey import SurveyFiles
-from tests.conftest import SavedModel
-from tests.jobs.test_jobs import CATALOG, run, summary_of
+from tests.support.configs import CATALOG_TOML, catalog_config
+from tests.support.jobs import run_job, summary_of
+from tests.support.models import SavedModel
 from tests.support.s3_server import S3
-from tests.test_pipeline import config_for
 
 
 def files_below(folder: Path) -> list[str]:
@@ -47,7 +47,7 @@ def test_a_sample_is_classified_and_nothing_stays(
     survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = {"dry_run": {"sample": 20}, "runtime": {"engine": "torch", "num_cpus": 2}}
-    plan = plan_release(config_for(survey, saved_model, tmp_path / "a" / "out", **settings))
+    plan = plan_release(catalog_config(survey, saved_model, tmp_path / "a" / "out", **settings))
     with caplog.at_level("INFO"):
         summary = dry_run_release(plan)
     assert files_below(tmp_path) == []
@@ -71,7 +71,7 @@ def test_a_sample_is_classified_and_nothing_stays(
 def test_finished_chunks_count_and_a_published_catalog_needs_nothing(
     survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
 ) -> None:
-    config = config_for(survey, saved_model, tmp_path)
+    config = catalog_config(survey, saved_model, tmp_path)
     plan = plan_release(config)
     for chunk in (0, 3):
         write_json(part_uri(plan.parts_uri, chunk), {})
@@ -88,7 +88,7 @@ def test_finished_chunks_count_and_a_published_catalog_needs_nothing(
 
 
 def test_too_many_without_a_class_are_bad_input(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
-    strict = config_for(survey, saved_model, tmp_path, max_failed_fraction=0.05, dry_run={"sample": 40})
+    strict = catalog_config(survey, saved_model, tmp_path, max_failed_fraction=0.05, dry_run={"sample": 40})
     wanted = r"manifest.uri_template = 'images/{object_id}.jpg': 4 of 40 sampled cutouts have no class \(3 unreadable, "
     with pytest.raises(InputError, match=wanted + r"1 missing\), more than max_failed_fraction = 0.05; the first is"):
         dry_run_release(plan_release(strict))
@@ -105,7 +105,7 @@ def test_a_gpu_may_be_missing_only_where_the_cluster_has_others(
     survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
 ) -> None:
     settings: dict[str, Any] = {"runtime": {"device": "cuda", "engine": "torch"}, "dry_run": {"sample": 3}}
-    plan = plan_release(config_for(survey, saved_model, tmp_path, **settings))
+    plan = plan_release(catalog_config(survey, saved_model, tmp_path, **settings))
     with pytest.raises(InputError, match=r"runtime\.device = 'cuda': this machine has no GPU"):
         dry_run_release(plan)
     summary = dry_run_release(plan, on_cluster=True)
@@ -117,9 +117,10 @@ def test_the_command_asks_no_ray_and_writes_nothing(
     survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tmp_path / "catalog.toml"
-    config.write_text(CATALOG.format(output=tmp_path / "out", checkpoint=saved_model.uri, manifest=survey.manifest))
+    output = tmp_path / "out"
+    config.write_text(CATALOG_TOML.format(output=output, checkpoint=saved_model.uri, manifest=survey.manifest))
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # where no cluster answers
-    process = run("build_catalog", str(config), "--dry-run")
+    process = run_job("build_catalog", str(config), "--dry-run")
     assert process.returncode == 0, process.stderr
     summary = summary_of(process)
     assert (summary["dry_run"], summary["rows"], summary["sample"]["rows"]) == (True, 40, 32)
@@ -137,11 +138,9 @@ def test_a_store_that_refuses_is_named(s3: S3, survey: SurveyFiles, saved_model:
         s3.put(f"images/{object_id}.jpg", (survey.images / f"{object_id}.jpg").read_bytes())
     toml = tmp_path / "s3.toml"
     toml.write_text(
-        CATALOG.format(output=f"{s3.uri}/out", checkpoint=saved_model.uri, manifest=f"{s3.uri}/objects.csv").replace(
-            "max_failed_fraction = 0.5", "max_failed_fraction = 0.05"
-        )
+        CATALOG_TOML.format(output=f"{s3.uri}/out", checkpoint=saved_model.uri, manifest=f"{s3.uri}/objects.csv")
     )
-    config = load_config(CatalogConfig, toml, ["dry_run.sample=8"])
+    config = load_config(CatalogConfig, toml, ["dry_run.sample=8", "max_failed_fraction=0.05"])
     stored = s3.names()
 
     def refused(part: str, answer: str = "403", method: str | None = "GET", times: float = 99) -> str:

@@ -10,12 +10,13 @@ import pytest
 
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.rows import ReviewFlag
-from tests.jobs.test_jobs import run, summary_of
+from tests.support.jobs import run_job, summary_of
 from tests.support.skies import read_catalog
 
 
 def test_the_demo_tells_the_whole_story(tmp_path: Path) -> None:
-    process = run("demo", "--set", f"output_uri={tmp_path}", "--set", "galaxies=60", "--set", "epochs=1", timeout=170)
+    settings = (f"output_uri={tmp_path}", "galaxies=60", "epochs=1")
+    process = run_job("demo", *(word for setting in settings for word in ("--set", setting)), timeout=170)
     assert process.returncode == 0, process.stderr
     summary = summary_of(process)
     assert (summary["rows"], summary["status_counts"]["missing"]) == (60, 1)
@@ -35,7 +36,7 @@ def test_the_demo_tells_the_whole_story(tmp_path: Path) -> None:
 @pytest.mark.timeout(3600)
 def test_a_model_of_gz2_classifies_sdss_dr7(sky: Path, tmp_path: Path) -> None:
     """The README's two commands, with the pretrained weights that need no hub."""
-    train = run(
+    train = run_job(
         "train_model", "jobs/configs/train_gz2.toml",
         "--set", f"galaxies.uri={sky / 'gz2' / 'training_solutions.csv'}",
         "--set", f"output_uri={tmp_path / 'model'}",
@@ -46,7 +47,7 @@ def test_a_model_of_gz2_classifies_sdss_dr7(sky: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert train.returncode == 0, train.stderr
     assert summary_of(train)["accuracy"] > 0.85
-    build = run(
+    build = run_job(
         "build_catalog", "jobs/configs/sdss_dr7.toml",
         "--set", f"manifest.uri={sky / 'sdss_dr7' / 'objects.csv'}",
         "--set", f"checkpoint_uri={tmp_path / 'model' / 'model.safetensors'}",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.support.repository import REPOSITORY
 
 MODULES = sorted(
     path.relative_to(REPOSITORY)
@@ -199,3 +199,10 @@ def test_the_lock_names_no_registry_and_agrees_with_the_pins() -> None:
     runtime = {name: version for name, version in pins if name in locked}
     assert {"ray", "torch", "timm", "pyarrow"} <= runtime.keys()
     assert {name: locked[name] for name in runtime} == runtime
+
+
+def test_no_test_module_imports_another() -> None:
+    """What tests share is in tests/support."""
+    for path in (REPOSITORY / "tests").rglob("*.py"):
+        modules = {name.rpartition(".")[2] for name in imports(path) if name.startswith("tests.")}
+        assert not {name for name in modules if name.startswith("test_") or name == "conftest"}, path

@@ -15,37 +15,19 @@ import torch
 
 from galaxy_batch.catalog.layout import unpublish
 from galaxy_batch.catalog.verify import verify_catalog
-from galaxy_batch.config import CatalogConfig, ReportConfig
+from galaxy_batch.config import ReportConfig
 from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.model.checkpoint import load_checkpoint, save_checkpoint
 from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
 from galaxy_batch.rows import ReviewFlag
-from galaxy_batch.settings import parse_config
 from galaxy_batch.synthetic.survey import SurveyFiles
-from tests.conftest import SavedModel, save_random_model
+from tests.support.configs import catalog_config
+from tests.support.models import SavedModel, save_random_model
 from tests.support.skies import read_catalog
 from train.evaluate.familiarity import measure_familiarity
 
 pytestmark = pytest.mark.usefixtures("ray_started")
-
-
-def config_for(survey: SurveyFiles, model: SavedModel, output: Path, **settings: Any) -> CatalogConfig:
-    values: dict[str, Any] = {
-        "release": "made-up",
-        "output_uri": str(output),
-        "checkpoint_uri": model.uri,
-        "max_failed_fraction": 0.5,
-        "manifest": {
-            "uri": str(survey.manifest),
-            "ra_column": "ra",
-            "dec_column": "dec",
-            "uri_template": "images/{object_id}.jpg",
-        },
-        "classify": {"chunk_rows": 7},
-        "runtime": {"actors": 1, "engine": "torch"},  # OpenVINO takes seconds to load, and has its own tests
-    }
-    return parse_config(CatalogConfig, {**values, **settings})
 
 
 def read(summary: dict[str, Any]) -> pd.DataFrame:
@@ -55,7 +37,7 @@ def read(summary: dict[str, Any]) -> pd.DataFrame:
 def test_every_row_comes_out_once_with_its_defect_named(
     survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
 ) -> None:
-    plan = plan_release(config_for(survey, saved_model, tmp_path))
+    plan = plan_release(catalog_config(survey, saved_model, tmp_path))
     summary = classify_release(plan)
     catalog = read(summary).set_index("object_id")
     wanted = pd.read_csv(survey.manifest)
@@ -86,7 +68,7 @@ def test_every_row_comes_out_once_with_its_defect_named(
 
 
 def test_a_finished_run_does_nothing_again(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
-    config = config_for(survey, saved_model, tmp_path)
+    config = catalog_config(survey, saved_model, tmp_path)
     first = classify_release(plan_release(config))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     second = classify_release(plan_release(config))
@@ -111,8 +93,8 @@ def test_a_finished_run_does_nothing_again(survey: SurveyFiles, saved_model: Sav
 
 
 def test_a_stopped_run_continues(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
-    config = config_for(survey, saved_model, tmp_path / "stopped")
-    whole = classify_release(plan_release(config_for(survey, saved_model, tmp_path / "whole")))
+    config = catalog_config(survey, saved_model, tmp_path / "stopped")
+    whole = classify_release(plan_release(catalog_config(survey, saved_model, tmp_path / "whole")))
     plan = plan_release(config)
     classify_release(plan)
     parts = sorted(Path(plan.parts_uri).glob("part-*.parquet"))
@@ -135,7 +117,7 @@ def test_a_stopped_run_continues(survey: SurveyFiles, saved_model: SavedModel, t
 def test_the_page_of_the_release_stands_beside_the_catalog(
     survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = config_for(survey, saved_model, tmp_path)
+    config = catalog_config(survey, saved_model, tmp_path)
 
     def no_page(*_: object) -> str:
         raise RuntimeError("no page today")
@@ -160,7 +142,7 @@ def test_the_page_of_the_release_stands_beside_the_catalog(
 def test_too_many_failures_publish_nothing_and_keep_what_was_written(
     survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
 ) -> None:
-    strict = config_for(survey, saved_model, tmp_path, max_failed_fraction=0.09)
+    strict = catalog_config(survey, saved_model, tmp_path, max_failed_fraction=0.09)
     with pytest.raises(GateError, match=r"4 of 40 cutouts have no class \(3 unreadable, 1 missing\)") as caught:
         classify_release(plan_release(strict))
     assert caught.value.summary["catalog_uri"] is None
@@ -184,7 +166,7 @@ def test_cutouts_that_were_not_reached_are_asked_for_again(
     content = file.read_bytes()
     file.unlink()
     file.symlink_to("/proc/self/mem")  # a file that gives an input/output error, as a disk does that is lost
-    config = config_for(moved, saved_model, tmp_path / "out")
+    config = catalog_config(moved, saved_model, tmp_path / "out")
     with pytest.raises(GateError, match="1 of 40 cutouts are unreachable") as caught:
         classify_release(plan_release(config))
     assert (caught.value.summary["catalog_uri"], caught.value.summary["failed"]) == (None, 5)
@@ -206,8 +188,8 @@ def test_cutouts_that_were_not_reached_are_asked_for_again(
 def test_other_settings_never_replace_a_catalog_unasked(
     survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
 ) -> None:
-    classify_release(plan_release(config_for(survey, saved_model, tmp_path)))
-    changed = config_for(survey, saved_model, tmp_path, review={"min_confidence": 0.99})
+    classify_release(plan_release(catalog_config(survey, saved_model, tmp_path)))
+    changed = catalog_config(survey, saved_model, tmp_path, review={"min_confidence": 0.99})
     with pytest.raises(InputError, match="set overwrite = true"):
         plan_release(changed)
     summary = classify_release(plan_release(dataclasses.replace(changed, overwrite=True)))
@@ -222,7 +204,7 @@ def test_unfamiliar_and_unstable_rows_are_flagged(survey: SurveyFiles, saved_mod
     uri = str(tmp_path / "model.safetensors")
     knowing = save_checkpoint(uri, dataclasses.replace(checkpoint, max_unfamiliarity=1e9, max_instability=0.0), model)
     settings: dict[str, Any] = {"classify": {"chunk_rows": 7, "stability_views": 2}, "review": {"max_unfamiliarity": 2}}
-    plan = plan_release(config_for(survey, SavedModel(uri, knowing), tmp_path, **settings))
+    plan = plan_release(catalog_config(survey, SavedModel(uri, knowing), tmp_path, **settings))
     assert plan.limits == {"min_confidence": 0.6, "max_unfamiliarity": 2.0, "max_instability": 0.0}
     summary = classify_release(plan)
     catalog = read(summary)
@@ -238,8 +220,8 @@ def test_unfamiliar_and_unstable_rows_are_flagged(survey: SurveyFiles, saved_mod
 
 def test_models_never_mix(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
     other = save_random_model(tmp_path / "other.safetensors", seed=99)
-    first = plan_release(config_for(survey, saved_model, tmp_path))
-    second = plan_release(config_for(survey, other, tmp_path))
+    first = plan_release(catalog_config(survey, saved_model, tmp_path))
+    second = plan_release(catalog_config(survey, other, tmp_path))
     assert first.layout.root != second.layout.root
     assert first.fingerprint != second.fingerprint
 
@@ -252,11 +234,11 @@ def test_images_in_parquet_give_the_same_catalog_as_files(
     contents = [f.read_bytes() if f.exists() else None for f in files]
     table = pa.table({**{c: pa.array(objects[c]) for c in objects}, "image": pa.array(contents, pa.binary())})
     pq.write_table(table, tmp_path / "packed.parquet", row_group_size=9)
-    packed = config_for(survey, saved_model, tmp_path / "a", manifest={
+    packed = catalog_config(survey, saved_model, tmp_path / "a", manifest={
         "uri": str(tmp_path / "packed.parquet"), "ra_column": "ra", "dec_column": "dec", "image_column": "image",
     })  # fmt: skip
     a = read(classify_release(plan_release(packed))).sort_values("object_id").reset_index(drop=True)
-    b = read(classify_release(plan_release(config_for(survey, saved_model, tmp_path / "b"))))
+    b = read(classify_release(plan_release(catalog_config(survey, saved_model, tmp_path / "b"))))
     b = b.sort_values("object_id").reset_index(drop=True)
     same = [c for c in a.columns if c not in ("p_smooth", "p_featured", "confidence", "error")]
     assert a[same].equals(b[same])
@@ -272,7 +254,7 @@ def test_text_ids_and_kept_columns(survey: SurveyFiles, saved_model: SavedModel,
     })  # fmt: skip
     manifest = survey.manifest.parent / "named.parquet"
     pq.write_table(table, manifest)
-    config = config_for(survey, saved_model, tmp_path, manifest={
+    config = catalog_config(survey, saved_model, tmp_path, manifest={
         "uri": str(manifest), "id_column": "name", "image_column": "file", "keep_columns": ["z"],
     })  # fmt: skip
     catalog = read_catalog(classify_release(plan_release(config))["catalog_uri"]).to_pandas()

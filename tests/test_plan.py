@@ -5,23 +5,23 @@ import pytest
 from galaxy_batch.errors import InputError
 from galaxy_batch.plan import plan_release
 from galaxy_batch.synthetic.survey import SurveyFiles
-from tests.conftest import SavedModel
-from tests.test_pipeline import config_for
+from tests.support.configs import catalog_config
+from tests.support.models import SavedModel
 
 
 def test_flags_that_a_checkpoint_cannot_set_are_named(
     survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    plan = plan_release(config_for(survey, saved_model, tmp_path))
+    plan = plan_release(catalog_config(survey, saved_model, tmp_path))
     assert plan.limits == {"min_confidence": 0.6, "max_unfamiliarity": None, "max_instability": None}
     assert "no row will be UNFAMILIAR" in caplog.text
     assert "no row will be UNSTABLE: one view is looked at" in caplog.text
     for name, remedy in (("max_unfamiliarity", "train it anew"), ("max_instability", "stability_views")):
         with pytest.raises(InputError, match=remedy):
-            plan_release(config_for(survey, saved_model, tmp_path, review={name: 0.4}))
+            plan_release(catalog_config(survey, saved_model, tmp_path, review={name: 0.4}))
     caplog.clear()
-    plan_release(config_for(survey, saved_model, tmp_path, classify={"stability_views": 2}))
+    plan_release(catalog_config(survey, saved_model, tmp_path, classify={"stability_views": 2}))
     assert "neither the checkpoint nor review.max_instability gives a limit" in caplog.text
 
 
@@ -30,4 +30,4 @@ def test_an_output_that_cannot_be_written_is_explained(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="output_uri"):
-        plan_release(config_for(survey, saved_model, tmp_path / "file" / "out"))
+        plan_release(catalog_config(survey, saved_model, tmp_path / "file" / "out"))

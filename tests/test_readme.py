@@ -16,29 +16,9 @@ from galaxy_batch.rows import CATALOG_COLUMNS, ReviewFlag, Status
 from galaxy_batch.settings import load_config
 from jobs.benchmark.__main__ import BenchmarkConfig
 from jobs.release_report import ReleaseReportConfig
-from tests.conftest import REPOSITORY
+from tests.support.documents import DOCUMENTS, PACKAGE_README, README, blocks
+from tests.support.repository import REPOSITORY
 from train.config import TrainConfig
-
-DOCUMENTS = {
-    path: (REPOSITORY / path).read_text()
-    for path in (
-        "README.md", "galaxy_batch/README.md", "jobs/README.md", "train/README.md", "cluster/README.md",
-        "tests/README.md",
-    )
-}  # fmt: skip
-README, PACKAGE_README = DOCUMENTS["README.md"], DOCUMENTS["galaxy_batch/README.md"]
-
-
-def section(title: str, text: str) -> str:
-    """What stands below a heading of the second level."""
-    match = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
-    assert match, f"no section {title}"
-    return match[1]
-
-
-def blocks(language: str, text: str) -> list[str]:
-    """The fenced blocks in a language."""
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def test_the_readme_is_short() -> None:

@@ -22,9 +22,9 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 
 from galaxy_batch.rows import ReviewFlag
+from tests.support.documents import PACKAGE_README, README, blocks, section
 from tests.support.s3_server import S3
 from tests.support.skies import even_positions, publish_rows, read_catalog, sky_rows
-from tests.test_readme import PACKAGE_README, README, blocks, section
 
 COUNT = 3000
 CONE = SkyCoord(180 * u.deg, 0 * u.deg)
@@ -81,7 +81,7 @@ def sky_made(tmp_path_factory: pytest.TempPathFactory) -> Sky:
     ra, dec = even_positions(COUNT, rng)
     ra[500:2000], dec[500:2000] = 180 + rng.normal(0, 0.4, 1500), rng.normal(0, 0.4, 1500)
     folder = tmp_path_factory.mktemp("recipes")
-    rows = sky_rows(COUNT, seed=12, positions=(ra, dec), lost=0.03)
+    rows = sky_rows(COUNT, seed=12, positions=(ra, dec), without_position=0.03)
     catalog = publish_rows(folder / "release=r" / "model=m", rows, 1000, 500, 2500)
     some = rows.filter(rows["ra"].is_valid()).take(np.arange(0, 2500, 5))
     shift = rng.normal(0, 0.3 / 3600, (2, len(some)))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs.benchmark.memory import watch
-from tests.conftest import REPOSITORY
+from tests.support.repository import REPOSITORY
 
 ROWS = int(os.environ.get("GALAXY_BATCH_SCALE_ROWS", "3000000"))
 

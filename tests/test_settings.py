@@ -8,13 +8,13 @@ import pytest
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.settings import Range, check_annotations, load_config, parse_config, resolve_uri
-from tests.conftest import REPOSITORY
-from tests.test_config import VALUES
+from tests.support.configs import CATALOG_VALUES
+from tests.support.repository import REPOSITORY
 
 
 def test_defaults_and_overrides() -> None:
     config = parse_config(
-        CatalogConfig, VALUES, ["review.audit_fraction=0.5", "release=dr8", "manifest.keep_columns=['z']"]
+        CatalogConfig, CATALOG_VALUES, ["review.audit_fraction=0.5", "release=dr8", "manifest.keep_columns=['z']"]
     )
     assert config.review.audit_fraction == 0.5
     assert config.release == "dr8"
@@ -24,11 +24,11 @@ def test_defaults_and_overrides() -> None:
 
 
 def test_integers_are_accepted_as_floats_and_booleans_are_not_numbers() -> None:
-    assert parse_config(CatalogConfig, VALUES, ["max_failed_fraction=1"]).max_failed_fraction == 1.0
+    assert parse_config(CatalogConfig, CATALOG_VALUES, ["max_failed_fraction=1"]).max_failed_fraction == 1.0
     with pytest.raises(InputError, match=r"classify\.chunk_rows = True: must be of type int"):
-        parse_config(CatalogConfig, VALUES, ["classify.chunk_rows=true"])
+        parse_config(CatalogConfig, CATALOG_VALUES, ["classify.chunk_rows=true"])
     with pytest.raises(InputError, match=r"classify\.stability_views = True: must be one of 1, 2, 4, 8"):
-        parse_config(CatalogConfig, VALUES, ["classify.stability_views=true"])
+        parse_config(CatalogConfig, CATALOG_VALUES, ["classify.stability_views=true"])
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,13 @@ def test_integers_are_accepted_as_floats_and_booleans_are_not_numbers() -> None:
 )
 def test_errors_name_field_value_and_remedy(override: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
-        parse_config(CatalogConfig, VALUES, [override])
+        parse_config(CatalogConfig, CATALOG_VALUES, [override])
     assert message in str(caught.value)
 
 
 def test_a_missing_required_field_is_named() -> None:
     with pytest.raises(InputError, match="checkpoint_uri = None: is required"):
-        parse_config(CatalogConfig, {k: v for k, v in VALUES.items() if k != "checkpoint_uri"})
+        parse_config(CatalogConfig, {k: v for k, v in CATALOG_VALUES.items() if k != "checkpoint_uri"})
 
 
 def test_missing_files_and_invalid_toml_are_input_errors(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def rows() -> pa.Table:
     ra, dec = even_positions(ROWS, rng)
     ra[1000:3000], dec[1000:3000] = rng.uniform(0, 360, 2000), 90 - np.abs(rng.normal(0, 0.5, 2000))
     ra[3000:5000], dec[3000:5000] = rng.normal(0, 0.2, 2000) % 360, rng.normal(0, 0.2, 2000)
-    return sky_rows(ROWS, seed=7, positions=(ra, dec), lost=0.03)
+    return sky_rows(ROWS, seed=7, positions=(ra, dec), without_position=0.03)
 
 
 @pytest.fixture(scope="module")
@@ -251,5 +251,5 @@ def test_a_catalog_without_any_position_is_still_one(tmp_path: Path) -> None:
     library("hats")
     from hats.io.validation import is_valid_catalog
 
-    catalog = publish_rows(tmp_path, sky_rows(50, lost=1.0))
+    catalog = publish_rows(tmp_path, sky_rows(50, without_position=1.0))
     assert is_valid_catalog(catalog, strict=True)

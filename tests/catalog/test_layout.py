@@ -8,7 +8,7 @@ from galaxy_batch.catalog.files import write_metadata_file
 from galaxy_batch.catalog.layout import Layout, fingerprint, publish_manifest, read_manifest, unpublish
 from galaxy_batch.errors import InputError
 from galaxy_batch.ids import id_hashes, ids_checksum
-from tests.catalog.test_files import written
+from tests.support.parts import write_catalog_files
 
 
 def test_every_path_is_below_release_and_model() -> None:
@@ -37,7 +37,7 @@ def test_the_fingerprint_depends_on_all_that_parts_are_made_from() -> None:
 
 def test_there_is_no_catalog_until_the_manifest_is_written(tmp_path: Path) -> None:
     catalog = str(tmp_path / "catalog")
-    entries = written(tmp_path)
+    entries = write_catalog_files(tmp_path)
     metadata = write_metadata_file(b"x=y\n", "hats.properties", catalog)
     assert read_manifest(catalog) is None
     manifest = publish_manifest(catalog, reversed(entries), [metadata], {"fingerprint": "f", "release": "r"})

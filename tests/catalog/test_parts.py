@@ -6,36 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from galaxy_batch.catalog.parts import finished_parts, part_uri, read_part, write_part
-from galaxy_batch.rows import catalog_schema
-
-SCHEMA = catalog_schema(pa.int64(), ["smooth", "featured"])
-
-
-def rows(chunk: int, ids: list[int]) -> pa.Table:
-    n = len(ids)
-    columns = {
-        "object_id": ids,
-        "ra": [1.0] * n,
-        "dec": [2.0] * n,
-        "predicted_class": pa.array([*["smooth"] * (n - 1), None]),
-        "confidence": pa.array([0.9] * n, pa.float32()),
-        "p_smooth": pa.array([0.9] * n, pa.float32()),
-        "p_featured": pa.array([0.1] * n, pa.float32()),
-        "unfamiliarity": pa.array([1.0] * n, pa.float32()),
-        "instability": pa.array([None] * n, pa.float32()),
-        "review_flags": pa.array([0] * (n - 1) + [2], pa.int32()),
-        "needs_review": [*[False] * (n - 1), True],
-        "status": [*["ok"] * (n - 1), "missing"],
-        "error": pa.array([*[None] * (n - 1), "no such file"], pa.string()),
-        "image_hash": pa.array([1] * n),
-        "_healpix_29": pa.array([5] * n),
-        "_chunk": pa.array([chunk] * n, pa.int32()),
-    }
-    return pa.table(columns)
+from tests.support.parts import SCHEMA, part_rows
 
 
 def test_a_part_holds_the_catalogs_columns_and_says_what_it_holds(tmp_path: Path) -> None:
-    said = write_part(rows(7, [2**60, 2**60 + 1, 3]), str(tmp_path), SCHEMA, "dr7", "abc")
+    said = write_part(part_rows(7, [2**60, 2**60 + 1, 3]), str(tmp_path), SCHEMA, "dr7", "abc")
     assert said.to_pylist() == [{"chunk": 7, "rows": 3, "failed": 1, "flagged": 1}]
     table = pq.read_table(part_uri(str(tmp_path), 7))
     assert table.schema.equals(SCHEMA)
@@ -46,9 +21,9 @@ def test_a_part_holds_the_catalogs_columns_and_says_what_it_holds(tmp_path: Path
 
 
 def test_a_retry_writes_the_same_file_again(tmp_path: Path) -> None:
-    write_part(rows(0, [1, 2]), str(tmp_path), SCHEMA, "r", "m")
+    write_part(part_rows(0, [1, 2]), str(tmp_path), SCHEMA, "r", "m")
     first = (tmp_path / "part-000000.parquet").read_bytes()
-    write_part(rows(0, [1, 2]), str(tmp_path), SCHEMA, "r", "m")
+    write_part(part_rows(0, [1, 2]), str(tmp_path), SCHEMA, "r", "m")
     assert (tmp_path / "part-000000.parquet").read_bytes() == first
     assert os.listdir(tmp_path) == ["part-000000.parquet"]
 
@@ -56,16 +31,16 @@ def test_a_retry_writes_the_same_file_again(tmp_path: Path) -> None:
 def test_only_whole_parts_count_as_finished(tmp_path: Path) -> None:
     assert finished_parts(str(tmp_path / "nowhere")) == set()
     for chunk in (0, 3, 1234567):
-        write_part(rows(chunk, [chunk]), str(tmp_path), SCHEMA, "r", "m")
+        write_part(part_rows(chunk, [chunk]), str(tmp_path), SCHEMA, "r", "m")
     (tmp_path / ".tmp-part-000001.parquet-x").write_bytes(b"half")
     (tmp_path / "notes.txt").write_text("x")
     assert finished_parts(str(tmp_path)) == {0, 3, 1234567}
 
 
 def test_a_part_whose_store_did_not_answer_is_asked_for_again_unless_it_is_kept(tmp_path: Path) -> None:
-    folder, good = str(tmp_path), rows(2, [9, 8])
+    folder, good = str(tmp_path), part_rows(2, [9, 8])
     lost = good.set_column(good.column_names.index("status"), "status", pa.array(["ok", "unreachable"]))
-    write_part(rows(1, [5]), folder, SCHEMA, "r", "m")
+    write_part(part_rows(1, [5]), folder, SCHEMA, "r", "m")
     write_part(lost, folder, SCHEMA, "r", "m")
     assert finished_parts(folder) == {1}
     assert finished_parts(folder, keep_unreachable=True) == {1, 2}
@@ -78,7 +53,7 @@ def test_a_part_whose_store_did_not_answer_is_asked_for_again_unless_it_is_kept(
 
 
 def test_read_part_gives_rows_with_their_chunk(tmp_path: Path) -> None:
-    write_part(rows(4, [9, 8]), str(tmp_path), SCHEMA, "r", "m")
+    write_part(part_rows(4, [9, 8]), str(tmp_path), SCHEMA, "r", "m")
     read = read_part(pa.table({"index": [4]}), str(tmp_path))
     assert read["object_id"].to_pylist() == [9, 8]
     assert read["_chunk"].to_pylist() == [4, 4]
@@ -88,11 +63,11 @@ def test_read_part_gives_rows_with_their_chunk(tmp_path: Path) -> None:
 
 def test_rows_of_two_chunks_are_never_mixed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="too many values"):
-        write_part(pa.concat_tables([rows(0, [1]), rows(1, [2])]), str(tmp_path), SCHEMA, "r", "m")
+        write_part(pa.concat_tables([part_rows(0, [1]), part_rows(1, [2])]), str(tmp_path), SCHEMA, "r", "m")
     assert finished_parts(str(tmp_path)) == set()
 
 
 def test_parts_are_readable_from_memory() -> None:
-    write_part(rows(0, [1]), "memory://parts-test", SCHEMA, "r", "m")
+    write_part(part_rows(0, [1]), "memory://parts-test", SCHEMA, "r", "m")
     assert finished_parts("memory://parts-test") == {0}
     assert len(read_part(pa.table({"index": [0]}), "memory://parts-test")) == 1

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,24 +9,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from galaxy_batch.catalog import publish as publication
-from galaxy_batch.catalog.files import CatalogFileHeader
 from galaxy_batch.catalog.layout import read_manifest
-from galaxy_batch.catalog.publish import publish
 from galaxy_batch.catalog.sort_parts import Places, run_tasks, sort_parts
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.rows import ReviewFlag
 from tests.support.s3_server import S3
 from tests.support.skies import (
-    MODEL_ID,
-    RELEASE,
     REVIEW,
-    about,
-    in_turn,
+    catalog_contents,
     publish_rows,
+    publish_sorted,
     read_catalog,
-    schema_of,
+    run_in_order,
     sky_rows,
     write_parts,
+    write_unsorted_parts,
 )
 
 ROWS = 3000
@@ -35,16 +31,7 @@ ROWS = 3000
 
 @pytest.fixture(scope="module")
 def rows() -> pa.Table:
-    return sky_rows(ROWS, seed=9, lost=0.1)
-
-
-def contents(catalog: Path) -> dict[str, bytes]:
-    """Every file of a catalog but those with a date."""
-    return {
-        str(file.relative_to(catalog)): file.read_bytes()
-        for file in sorted(catalog.rglob("*"))
-        if file.is_file() and file.name not in ("manifest.json", "hats.properties")
-    }
+    return sky_rows(ROWS, seed=9, without_position=0.1)
 
 
 def test_every_row_is_in_one_file_as_it_was(rows: pa.Table, tmp_path: Path) -> None:
@@ -76,15 +63,15 @@ def test_repeated_images_are_counted_over_all_parts(rows: pa.Table, tmp_path: Pa
 
 
 def test_many_shares_of_hashes_are_as_one(rows: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = contents(publish_rows(tmp_path / "one", rows))
+    one = catalog_contents(publish_rows(tmp_path / "one", rows))
     monkeypatch.setattr(publication, "_HASHES_AT_ONCE", 100)
-    assert contents(publish_rows(tmp_path / "many", rows)) == one
+    assert catalog_contents(publish_rows(tmp_path / "many", rows)) == one
 
 
 def test_the_catalog_does_not_depend_on_how_the_parts_were_cut_or_ordered(rows: pa.Table, tmp_path: Path) -> None:
-    wanted = contents(publish_rows(tmp_path / "a", rows, 1000, 300, 5000))
+    wanted = catalog_contents(publish_rows(tmp_path / "a", rows, 1000, 300, 5000))
     order = np.random.default_rng(1).permutation(len(rows))
-    assert contents(publish_rows(tmp_path / "b", rows.take(pa.array(order)), 130, 300, 400)) == wanted
+    assert catalog_contents(publish_rows(tmp_path / "b", rows.take(pa.array(order)), 130, 300, 400)) == wanted
     assert len(wanted) > 15
 
 
@@ -100,21 +87,21 @@ def test_objects_at_one_place_share_a_file_however_many(tmp_path: Path, caplog: 
     assert "1 pixels of order 10, the smallest that there are, hold more than max_rows = 100 rows" in caplog.text
 
 
-@pytest.mark.parametrize("lost", [0.0, 1.0])
-def test_a_survey_with_all_positions_or_none(lost: float, tmp_path: Path) -> None:
-    catalog = publish_rows(tmp_path, sky_rows(400, lost=lost), 100, 150, 300)
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_survey_with_all_positions_or_none(share: float, tmp_path: Path) -> None:
+    catalog = publish_rows(tmp_path, sky_rows(400, without_position=share), 100, 150, 300)
     assert verify_catalog(str(catalog)) == []
     manifest = read_manifest(str(catalog))
     assert manifest
-    assert manifest["without_position"] == 400 * lost
+    assert manifest["without_position"] == 400 * share
     beside = [pq.read_metadata(file).num_rows for file in catalog.glob("without_position/*.parquet")]
-    assert sum(beside) == 400 * lost
-    assert beside == [0] or lost
-    assert bool(list(catalog.glob("dataset/Norder*"))) == (not lost)
+    assert sum(beside) == 400 * share
+    assert beside == [0] or share
+    assert bool(list(catalog.glob("dataset/Norder*"))) == (not share)
 
 
 def test_kept_columns_of_any_type_come_through(tmp_path: Path) -> None:
-    rows = sky_rows(300, seed=3, lost=0.1)
+    rows = sky_rows(300, seed=3, without_position=0.1)
     n = range(len(rows))
     kept = {
         "z": pa.array([None if i % 7 == 0 else i / 300 for i in n], pa.float32()),
@@ -139,25 +126,13 @@ def test_a_single_row_is_a_catalog(tmp_path: Path) -> None:
     assert verify_catalog(str(catalog)) == []
 
 
-def prepared(folder: Path, rows: pa.Table) -> tuple[Places, list[int]]:
-    sizes = write_parts(folder / "parts", rows, 500)
-    return Places(str(folder / "parts"), str(folder / "exchange"), str(folder / "catalog")), sizes
-
-
-def finish(places: Places, survey: Any, rows: pa.Table) -> dict[str, Any]:
-    schema = schema_of(rows)
-    return publish(
-        places, survey, CatalogFileHeader(schema, RELEASE, MODEL_ID), about(len(rows), schema), REVIEW, 400, in_turn
-    )
-
-
 @pytest.mark.parametrize("change", ["lost", "doubled", "exchanged"])
 def test_rows_that_change_on_the_way_publish_nothing(rows: pa.Table, tmp_path: Path, change: str) -> None:
-    places, sizes = prepared(tmp_path, rows)
-    survey = sort_parts(places, sizes, in_turn, run_rows=1000)
+    places, sizes = write_unsorted_parts(tmp_path, rows)
+    survey = sort_parts(places, sizes, run_in_order, run_rows=1000)
     run = Path(places.run(1))
     if change == "lost":
-        sort_parts(Places(places.parts_uri, str(tmp_path / "short"), ""), sizes[:3], in_turn, run_rows=1000)
+        sort_parts(Places(places.parts_uri, str(tmp_path / "short"), ""), sizes[:3], run_in_order, run_rows=1000)
         run.write_bytes((tmp_path / "short" / "rows-000001.arrow").read_bytes())
     elif change == "doubled":
         run.write_bytes(Path(places.run(0)).read_bytes())
@@ -165,23 +140,23 @@ def test_rows_that_change_on_the_way_publish_nothing(rows: pa.Table, tmp_path: P
         other = rows.set_column(0, "object_id", pa.compute.add(rows["object_id"], 1))
         other = other.filter(other["ra"].is_valid())
         keep = rows.filter(rows["ra"].is_valid())
-        there, sizes = prepared(tmp_path / "keep", keep)
-        survey = sort_parts(there, sizes, in_turn)
-        elsewhere, _ = prepared(tmp_path / "other", other)
-        sort_parts(elsewhere, sizes, in_turn)
+        there, sizes = write_unsorted_parts(tmp_path / "keep", keep)
+        survey = sort_parts(there, sizes, run_in_order)
+        elsewhere, _ = write_unsorted_parts(tmp_path / "other", other)
+        sort_parts(elsewhere, sizes, run_in_order)
         Path(there.run(0)).write_bytes(Path(elsewhere.run(0)).read_bytes())
         places = there
     with pytest.raises(RuntimeError, match="nothing was published"):
-        finish(places, survey, rows)
+        publish_sorted(places, survey, rows)
     assert read_manifest(places.catalog_uri) is None
 
 
 def test_remains_of_an_earlier_publication_are_removed(rows: pa.Table, tmp_path: Path) -> None:
-    places, sizes = prepared(tmp_path, rows)
+    places, sizes = write_unsorted_parts(tmp_path, rows)
     for stray in ("catalog/dataset/Norder=9/Dir=0/Npix=5.parquet", "catalog/x", "exchange/rows-000099.arrow"):
         (tmp_path / stray).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / stray).write_text("remains")
-    finish(places, sort_parts(places, sizes, in_turn), rows)
+    publish_sorted(places, sort_parts(places, sizes, run_in_order), rows)
     assert verify_catalog(places.catalog_uri) == []
     assert not (tmp_path / "exchange").exists()
 
@@ -190,7 +165,7 @@ def test_remains_of_an_earlier_publication_are_removed(rows: pa.Table, tmp_path:
 def test_ray_does_the_same_as_one_process(rows: pa.Table, tmp_path: Path) -> None:
     one = publish_rows(tmp_path / "one", rows, 170, 200, 700)
     many = publish_rows(tmp_path / "many", rows, 170, 200, 700, spread=run_tasks)
-    assert contents(many) == contents(one)
+    assert catalog_contents(many) == catalog_contents(one)
     assert verify_catalog(str(many)) == []
 
 
@@ -202,10 +177,10 @@ def test_a_store_that_stumbles_gets_the_same_catalog(s3: S3, rows: pa.Table, tmp
         s3.proxy.fail("exchange/rows-000001", answer)
         s3.proxy.fail("exchange/hashes-000000", answer)
         s3.proxy.fail("catalog/dataset", answer, method="PUT")
-    finish(places, sort_parts(places, sizes, in_turn, 1000), rows)
+    publish_sorted(places, sort_parts(places, sizes, run_in_order, 1000), rows)
     assert verify_catalog(places.catalog_uri) == []
     s3.direct.get(f"{s3.bucket}/catalog", str(tmp_path / "catalog"), recursive=True)
-    assert contents(tmp_path / "catalog") == contents(publish_rows(tmp_path / "local", rows, 500, 400))
+    assert catalog_contents(tmp_path / "catalog") == catalog_contents(publish_rows(tmp_path / "local", rows, 500, 400))
     assert not [name for name in s3.names() if "exchange" in name]
     copied = [request.path for request in s3.proxy.requests if request.method == "PUT" and "catalog/" in request.path]
     assert copied[-1].endswith("/manifest.json")

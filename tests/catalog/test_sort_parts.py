@@ -9,27 +9,31 @@ import pyarrow as pa
 import pytest
 
 from galaxy_batch.catalog.sort_parts import sort_parts
-from tests.catalog.test_publish import prepared
-from tests.support.skies import in_turn, sky_rows, write_parts
+from tests.support.skies import (
+    run_in_order,
+    sky_rows,
+    write_parts,
+    write_unsorted_parts,
+)
 
 ROWS = 3000
 
 
 @pytest.fixture(scope="module")
 def rows() -> pa.Table:
-    return sky_rows(ROWS, seed=9, lost=0.1)
+    return sky_rows(ROWS, seed=9, without_position=0.1)
 
 
 def test_a_part_with_other_rows_publishes_nothing(rows: pa.Table, tmp_path: Path) -> None:
-    places, sizes = prepared(tmp_path, rows)
+    places, sizes = write_unsorted_parts(tmp_path, rows)
     write_parts(tmp_path / "parts", rows.slice(0, 499), 500)  # a part that lost a row
     with pytest.raises(RuntimeError, match=r"part 0 of .* has 499 rows, not 500; nothing was published"):
-        sort_parts(places, sizes, in_turn)
+        sort_parts(places, sizes, run_in_order)
 
 
 def test_the_survey_counts_what_the_gate_needs(rows: pa.Table, tmp_path: Path) -> None:
-    places, sizes = prepared(tmp_path, rows)
-    survey = sort_parts(places, sizes, in_turn, 900)
+    places, sizes = write_unsorted_parts(tmp_path, rows)
+    survey = sort_parts(places, sizes, run_in_order, 900)
     assert survey.rows == ROWS == survey.histogram.sum()
     assert survey.runs == 6
     assert survey.statuses == Counter(rows["status"].to_pylist())

@@ -22,7 +22,7 @@ from galaxy_batch.errors import InputError
 from galaxy_batch.ids import id_hashes, ids_checksum
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.sky.healpix import Tile
-from tests.conftest import CallJob
+from tests.support.jobs import CallJob
 from tests.support.skies import publish_rows, sky_rows
 
 ROWS = 600
@@ -30,7 +30,7 @@ ROWS = 600
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = publish_rows(tmp_path_factory.mktemp("sky"), sky_rows(ROWS, seed=5, lost=0.05), 100, 90, 250)
+    folder = publish_rows(tmp_path_factory.mktemp("sky"), sky_rows(ROWS, seed=5, without_position=0.05), 100, 90, 250)
     assert verify_catalog(str(folder)) == []
     return folder
 
@@ -507,7 +507,7 @@ def test_a_changed_id_is_found_where_its_checksum_is_kept(catalog: Path) -> None
 
 
 def test_text_ids_and_their_doubles(tmp_path: Path) -> None:
-    catalog = publish_rows(tmp_path, sky_rows(300, seed=2, lost=0.1, text_ids=True), 100, 60, 120)
+    catalog = publish_rows(tmp_path, sky_rows(300, seed=2, without_position=0.1, text_ids=True), 100, 60, 120)
     assert verify_catalog(str(catalog)) == []
     rewrite(catalog, lambda t: pa.concat_tables([t, t.slice(0, 1)]).sort_by("_healpix_29"))
     assert any("1 ids stand in more than one row: J1237" in problem for problem in verify_catalog(str(catalog)))
@@ -533,14 +533,14 @@ def test_a_catalog_in_memory_can_be_verified(published: Path) -> None:
 
 def test_the_job_says_what_is_wrong_and_exits_with_3(catalog: Path, call_job: CallJob) -> None:
     good = call_job("verify_catalog", str(catalog))
-    assert good.code == 0, good.said
+    assert good.code == 0, good.log
     assert json.loads(good.stdout.splitlines()[-1]) == {"catalog_uri": str(catalog), "problems": []}
     (catalog / "notes.txt").write_text("x")
     bad = call_job("verify_catalog", str(catalog))
     assert bad.code == 3
     assert json.loads(bad.stdout.splitlines()[-1])["problems"] == ["notes.txt: is not part of the catalog"]
-    assert "notes.txt: is not part of the catalog" in bad.said
-    assert "Traceback" not in bad.said
+    assert "notes.txt: is not part of the catalog" in bad.log
+    assert "Traceback" not in bad.log
 
 
 def test_the_job_takes_a_catalog_and_nothing_else(tmp_path: Path, call_job: CallJob) -> None:
@@ -549,4 +549,4 @@ def test_the_job_takes_a_catalog_and_nothing_else(tmp_path: Path, call_job: Call
     assert call_job("verify_catalog", str(tmp_path), "--set", "a=b").code == 2
     nothing = call_job("verify_catalog", str(tmp_path))
     assert nothing.code == 3
-    assert "nothing is published" in nothing.said
+    assert "nothing is published" in nothing.log

@@ -9,8 +9,7 @@ import pytest
 
 from galaxy_batch.catalog.hats import tile_path
 from galaxy_batch.catalog.verify_file import Inspection, header_problems, inspect, schema_problem
-from tests.catalog.test_verify_rows import PROMISE
-from tests.support.skies import publish_rows, schema_of, sky_rows
+from tests.support.skies import CONTRACT, publish_rows, schema_of, sky_rows
 
 ROWS = 900
 
@@ -29,7 +28,7 @@ def looked_at(path: str, table: pa.Table, group_rows: int = ROWS) -> Inspection:
     sink = io.BytesIO()
     pq.write_table(table, sink, row_group_size=group_rows)
     schema = {column.name: str(column.type) for column in schema_of(table)}
-    return inspect(sink.getvalue(), path, schema, PROMISE)
+    return inspect(sink.getvalue(), path, schema, CONTRACT)
 
 
 @pytest.mark.parametrize("group_rows", [1, 7, ROWS])
@@ -74,7 +73,7 @@ def test_a_file_knows_its_pixel_from_its_path(table: tuple[str, pa.Table]) -> No
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" * 100, bytes(5000)])
 def test_what_is_no_parquet_is_said(content: bytes) -> None:
-    (problem,) = inspect(content, tile_path(0, 0), {}, PROMISE).problems
+    (problem,) = inspect(content, tile_path(0, 0), {}, CONTRACT).problems
     assert problem.startswith("cannot be read as Parquet")
 
 

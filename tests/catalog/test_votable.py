@@ -35,7 +35,7 @@ def file_of(rows: pa.Table, path: Path, schema: pa.Schema) -> Path:
 
 @pytest.fixture
 def rows() -> pa.Table:
-    rows = sky_rows(500, seed=1, lost=0.1)
+    rows = sky_rows(500, seed=1, without_position=0.1)
     return rows.append_column("release", pa.array(["dr7"] * 500)).append_column("model_id", pa.array(["abc"] * 500))
 
 

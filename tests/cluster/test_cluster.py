@@ -27,7 +27,7 @@ from ray.scripts.scripts import start as ray_start
 
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.settings import load_config
-from tests.conftest import REPOSITORY
+from tests.support.repository import REPOSITORY
 
 CLUSTER = REPOSITORY / "cluster"
 MANIFESTS = {"rayjob.yaml": "rayjobs", "raycluster.yaml": "rayclusters"}

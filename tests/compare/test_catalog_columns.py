@@ -10,7 +10,7 @@ from tests.support.skies import publish_rows, read_catalog, sky_rows
 
 
 def test_columns_are_those_of_the_files(tmp_path: Path) -> None:
-    rows = sky_rows(700, seed=2, lost=0.1).append_column("z", pa.array([None, *range(699)], pa.int16()))
+    rows = sky_rows(700, seed=2, without_position=0.1).append_column("z", pa.array([None, *range(699)], pa.int16()))
     catalog = publish_rows(tmp_path, rows, 200, 150)
     manifest = open_side("old_uri", str(catalog))
     side = read_side("old_uri", str(catalog), manifest, ("irregular", "featured", "smooth"), ("z",))

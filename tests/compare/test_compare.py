@@ -15,50 +15,15 @@ from galaxy_batch.errors import InputError
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.settings import parse_config
 from galaxy_batch.sky.healpix import pixels_at
-from tests.support.skies import publish_rows, read_catalog, sky_rows
+from tests.support.row_changes import failing, flipped, with_magnitudes
+from tests.support.skies import publish_rows, read_catalog, sky_rows, with_columns
 
 ROWS = 6000
 
 
-def with_magnitudes(rows: pa.Table, seed: int = 0) -> pa.Table:
-    magnitude = np.random.default_rng(seed).normal(18, 1, len(rows)).astype(np.float32)
-    return rows.append_column("r", pa.array(magnitude)).append_column("band", pa.array(["r"] * len(rows)))
-
-
-def replaced(rows: pa.Table, **columns: Any) -> pa.Table:
-    for name, values in columns.items():
-        place = rows.column_names.index(name)
-        rows = rows.set_column(place, name, pa.array(values, rows[name].type))
-    return rows
-
-
-def flipped(rows: pa.Table, which: np.ndarray) -> pa.Table:
-    """The same rows, the two probabilities of some exchanged."""
-    smooth, featured = rows["p_smooth"].to_numpy(), rows["p_featured"].to_numpy()
-    label = rows["predicted_class"].to_pandas()
-    other = label.map({"smooth": "featured", "featured": "smooth"})
-    return replaced(
-        rows,
-        p_smooth=pa.array(np.where(which, featured, smooth), from_pandas=True),
-        p_featured=pa.array(np.where(which, smooth, featured), from_pandas=True),
-        predicted_class=pa.array(np.where(which, other, label), from_pandas=True),
-    )
-
-
-def failing(rows: pa.Table, which: np.ndarray) -> pa.Table:
-    """The same rows, some without a class."""
-    columns = {
-        name: pa.array(rows[name].to_numpy(), mask=which | rows[name].is_null().to_numpy())
-        for name in ("predicted_class", "confidence", "p_smooth", "p_featured", "image_hash")
-    }
-    status = np.where(which, "missing", rows["status"].to_numpy())
-    flags = np.where(which, ReviewFlag.UNREADABLE, rows["review_flags"].to_numpy())
-    return replaced(rows, **columns, status=status, review_flags=flags, needs_review=flags != 0)
-
-
 @pytest.fixture(scope="module")
 def old_rows() -> pa.Table:
-    return with_magnitudes(sky_rows(ROWS, seed=5, lost=0.03))
+    return with_magnitudes(sky_rows(ROWS, seed=5, without_position=0.03))
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +135,7 @@ def test_objects_under_new_ids_are_matched_by_position(
     dec = np.clip(np.nan_to_num(rows["dec"].to_numpy()) + 0.2 / 3600, -90, 90)
     pixels = pixels_at(np.nan_to_num(rows["ra"].to_numpy()), dec)
     rows = rows.set_column(0, "object_id", pa.array(ids))
-    rows = replaced(rows, dec=pa.array(dec, mask=~placed), _healpix_29=pa.array(pixels, mask=~placed))
+    rows = with_columns(rows, dec=pa.array(dec, mask=~placed), _healpix_29=pa.array(pixels, mask=~placed))
     renamed = publish_rows(tmp_path, rows, 1000, 900)
     with pytest.raises(InputError, match="match by position"):
         compared(old, renamed)
@@ -261,6 +226,6 @@ def test_a_damaged_catalog_is_not_compared(old: Path, old_rows: pa.Table, tmp_pa
     next(broken.glob("dataset/**/Npix=*.parquet")).unlink()
     with pytest.raises(InputError, match="is missing: verify"):
         compared(old, broken)
-    unplaced = publish_rows(tmp_path / "unplaced", sky_rows(50, lost=1.0))
+    unplaced = publish_rows(tmp_path / "unplaced", sky_rows(50, without_position=1.0))
     with pytest.raises(InputError, match="no row has a position"):
         compared(old, unplaced, match="position")

@@ -17,7 +17,8 @@ from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
 from galaxy_batch.settings import parse_config
 from jobs.compare_catalogs import compare
-from tests.conftest import REPOSITORY, SavedModel
+from tests.support.models import SavedModel
+from tests.support.repository import REPOSITORY
 
 GALAXIES = 60
 

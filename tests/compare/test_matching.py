@@ -12,7 +12,7 @@ from tests.support.skies import CLASSES, publish_rows, sky_rows
 
 def side(folder: Path, first: int, text_ids: bool = False) -> CatalogColumns:
     """500 objects, of which those of another `first` have others."""
-    rows = sky_rows(1000, seed=4, lost=0.1, text_ids=text_ids).slice(first, 500)
+    rows = sky_rows(1000, seed=4, without_position=0.1, text_ids=text_ids).slice(first, 500)
     catalog = str(publish_rows(folder, rows, 100, 70))
     return read_side("old_uri", catalog, open_side("old_uri", catalog), CLASSES)
 

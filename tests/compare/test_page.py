@@ -12,8 +12,8 @@ from galaxy_batch.compare.figures import _cells, _project
 from galaxy_batch.errors import GateError, InputError
 from jobs.command import run_job
 from jobs.compare_catalogs import compare
-from tests.compare.test_compare import failing, flipped, with_magnitudes
-from tests.conftest import REPOSITORY
+from tests.support.repository import REPOSITORY
+from tests.support.row_changes import failing, flipped, with_magnitudes
 from tests.support.skies import publish_rows, sky_rows
 
 CONFIG = REPOSITORY / "jobs" / "configs" / "compare_releases.toml"
@@ -21,7 +21,7 @@ CONFIG = REPOSITORY / "jobs" / "configs" / "compare_releases.toml"
 
 @pytest.fixture(scope="module")
 def rows() -> pa.Table:
-    return with_magnitudes(sky_rows(3000, seed=8, lost=0.02))
+    return with_magnitudes(sky_rows(3000, seed=8, without_position=0.02))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_a_crossed_gate_fails_after_the_page_is_written(old: Path, new: Path, tm
 
 
 def test_nothing_in_common_still_makes_a_page(old: Path, tmp_path: Path) -> None:
-    other = publish_rows(tmp_path / "other", sky_rows(40, seed=9, first=9000, lost=1.0))
+    other = publish_rows(tmp_path / "other", sky_rows(40, seed=9, first=9000, without_position=1.0))
     with pytest.raises(GateError) as caught:
         compare(arguments(old, other, tmp_path / "out"))
     assert caught.value.summary["flip_rate"] is None

@@ -24,7 +24,8 @@ from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.inputs.manifest import read_objects
 from galaxy_batch.model.classifier import Classifier
 from galaxy_batch.rows import Status, UnusableCutout
-from tests.conftest import REPOSITORY, SavedModel
+from tests.support.models import SavedModel
+from tests.support.repository import REPOSITORY
 from train.data.cutouts import load_cutouts
 
 HEIGHT, WIDTH = 30, 40

@@ -25,7 +25,7 @@ from galaxy_batch.settings import parse_config
 from galaxy_batch.sky.cone import Cone
 from jobs.command import run_job
 from jobs.export_catalog import export_catalog as job
-from tests.conftest import CallJob
+from tests.support.jobs import CallJob
 from tests.support.s3_server import S3
 from tests.support.skies import even_positions, publish_rows, read_catalog, sky_rows
 
@@ -43,7 +43,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ra, dec = even_positions(ROWS, rng)
     ra[500:1200], dec[500:1200] = rng.uniform(0, 360, 700), 90 - np.abs(rng.normal(0, 0.5, 700))
     ra[1200:1900], dec[1200:1900] = rng.normal(0, 0.2, 700) % 360, rng.normal(0, 0.2, 700)
-    rows = sky_rows(ROWS, seed=9, positions=(ra, dec), lost=0.03)
+    rows = sky_rows(ROWS, seed=9, positions=(ra, dec), without_position=0.03)
     z = pa.field("z", pa.float32(), metadata={"description": "Redshift", "ucd": "src.redshift"})
     rows = rows.append_column(z, pa.array(rng.random(ROWS).astype(np.float32), mask=rng.random(ROWS) < 0.3))
     return publish_rows(tmp_path_factory.mktemp("export") / "release=r" / "model=m", rows, 1000, 300, 2500)
@@ -251,7 +251,7 @@ def test_the_job_ends_with_its_summary(catalog: Path, rows: pa.Table, tmp_path: 
         f'catalog_uri = "{catalog}"\noutput_uri = "{tmp_path}/x.vot"\n[cone]\nra = 0\ndec = 90\nradius_deg = 0.5\n'
     )
     done = call_job("export_catalog", str(config), "--set", "where=confidence > 0 or error <> ''")
-    assert done.code == 0, done.said
+    assert done.code == 0, done.log
     summary = json.loads(done.stdout.splitlines()[-1])
     given = {"catalog_uri": str(catalog), "output_uri": f"{tmp_path}/x.vot", "format": "votable"}
     assert given.items() <= summary.items()

@@ -49,7 +49,7 @@ SCHEMA = catalog_schema(pa.int64(), CLASSES, KEPT)
 def rows() -> pa.Table:
     """A catalog's columns with nulls of every type, the lowest integers among the values, and kept columns."""
     rng = np.random.default_rng(2)
-    rows = sky_rows(COUNT, seed=2, lost=0.1)
+    rows = sky_rows(COUNT, seed=2, without_position=0.1)
     hashes = rows["image_hash"].to_pylist()
     hashes[:3] = [-(2**63), None, -(2**63) + 1]
     rows = rows.set_column(rows.column_names.index("image_hash"), "image_hash", pa.array(hashes, pa.int64()))

@@ -13,7 +13,7 @@ from galaxy_batch.errors import InputError
 from galaxy_batch.export.query import Condition
 from tests.support.skies import sky_rows
 
-ROWS = sky_rows(3000, seed=3, lost=0.1)
+ROWS = sky_rows(3000, seed=3, without_position=0.1)
 ID = ROWS["object_id"][1234].as_py()
 
 

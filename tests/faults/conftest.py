@@ -13,8 +13,8 @@ import pyarrow.csv as pacsv
 import pytest
 
 from galaxy_batch.synthetic.survey import ONE_OF_EACH_DEFECT, write_survey
-from tests.conftest import SavedModel
 from tests.faults.experiment import RECORDS, Experiment, Record, table_of
+from tests.support.models import SavedModel
 from tests.support.s3_server import S3, Proxy, S3Process
 
 GALAXIES = 200

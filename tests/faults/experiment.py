@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from galaxy_batch.catalog.layout import read_manifest
 from galaxy_batch.catalog.verify import verify_catalog
-from tests.conftest import REPOSITORY
+from tests.support.repository import REPOSITORY
 from tests.support.s3_server import S3, Request
 from tests.support.skies import read_catalog
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import REPOSITORY
 from tests.faults.experiment import Ended, Experiment, Job
 from tests.faults.hosts import Cluster, Host, namespaces_can_be_made
+from tests.support.repository import REPOSITORY
 from tests.support.s3_server import S3, Proxy
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(540)]

@@ -16,8 +16,9 @@ import pytest
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.synthetic.survey import write_survey
-from tests.conftest import REPOSITORY, SavedModel
 from tests.faults.killers import WITH_KILLER, killer_cutout
+from tests.support.models import SavedModel
+from tests.support.repository import REPOSITORY
 from tests.support.skies import read_catalog
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(550)]

@@ -21,10 +21,11 @@ from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.inputs.manifest import read_objects
 from galaxy_batch.rows import UnusableCutout
 from galaxy_batch.storage import downloads, retries
-from tests.conftest import REPOSITORY, SavedModel
 from tests.faults.corpus import IMAGES, PLACES, Kind, galaxy, rotated, write_place
 from tests.faults.reader import Reader
 from tests.faults.servers import ANSWERS, server_process
+from tests.support.models import SavedModel
+from tests.support.repository import REPOSITORY
 from tests.support.skies import read_catalog
 
 MOST_BYTES = 1000 << 20  # what unpacks to three bands of 25 megapixels as doubles takes 600, and their picture 75

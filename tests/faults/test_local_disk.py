@@ -15,14 +15,23 @@ import pytest
 from galaxy_batch.catalog.layout import read_manifest
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.synthetic.survey import SurveyFiles
-from tests.catalog.test_publish import contents, prepared, rows
-from tests.conftest import REPOSITORY, SavedModel
 from tests.faults.experiment import CONFIG, RECORDS, Job, Record
-from tests.support.skies import publish_rows, read_catalog
-
-__all__ = ["rows"]
+from tests.support.models import SavedModel
+from tests.support.repository import REPOSITORY
+from tests.support.skies import (
+    catalog_contents,
+    publish_rows,
+    read_catalog,
+    sky_rows,
+    write_unsorted_parts,
+)
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(500)]
+
+
+@pytest.fixture(scope="module")
+def rows() -> pa.Table:
+    return sky_rows(3000, seed=9, without_position=0.1)
 
 
 PUBLISHER = """
@@ -30,20 +39,19 @@ import sys
 from pathlib import Path
 import pyarrow.parquet as pq
 from galaxy_batch.catalog.sort_parts import Places, sort_parts
-from tests.support.skies import in_turn
-from tests.catalog.test_publish import finish
+from tests.support.skies import run_in_order, publish_sorted
 folder = Path(sys.argv[1])
 rows = pq.read_table(folder / "rows.parquet")
 places = Places(str(folder / "parts"), str(folder / "exchange"), str(folder / "catalog"))
 sizes = [500] * (len(rows) // 500)
-finish(places, sort_parts(places, sizes, in_turn, 1000), rows)
+publish_sorted(places, sort_parts(places, sizes, run_in_order, 1000), rows)
 """
 
 
 def test_killed_at_any_moment_there_is_no_half_catalog_and_the_next_run_makes_it_whole(
     rows: pa.Table, tmp_path: Path
 ) -> None:
-    places, _ = prepared(tmp_path, rows)
+    places, _ = write_unsorted_parts(tmp_path, rows)
     pq.write_table(rows, tmp_path / "rows.parquet")
     moments = {
         "a run": lambda: list(tmp_path.glob("exchange/rows-*")),
@@ -63,7 +71,7 @@ def test_killed_at_any_moment_there_is_no_half_catalog_and_the_next_run_makes_it
     subprocess.run([sys.executable, "-c", PUBLISHER, str(tmp_path)], cwd=REPOSITORY, check=True)
     assert verify_catalog(places.catalog_uri) == []
     whole = publish_rows(tmp_path / "whole", rows, 500, 400)
-    assert contents(tmp_path / "catalog") == contents(whole)
+    assert catalog_contents(tmp_path / "catalog") == catalog_contents(whole)
 
 
 def test_the_driver_dies_and_finished_parts_stay_as_they_are(

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import REPOSITORY
-from tests.jobs.test_jobs import run, summary_of
-from tests.packing.test_pack import TOML, shard_files, times
+from tests.support.configs import PACK_TOML
+from tests.support.files import mtimes, shard_files
+from tests.support.jobs import run_job, summary_of
+from tests.support.repository import REPOSITORY
 
 
 @pytest.mark.faults
@@ -35,7 +36,7 @@ def test_every_id_comes_out_once_after_a_kill(sky: Path, tmp_path: Path) -> None
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # which the system sends to the holder of a lease that is in the way
     fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
     config, output = tmp_path / "pack.toml", tmp_path / "out"
-    config.write_text(TOML.format(output=output, manifest=manifest, images=images))
+    config.write_text(PACK_TOML.format(output=output, manifest=manifest, images=images))
     process = subprocess.Popen(
         [sys.executable, "-m", "jobs.pack_cutouts", str(config)],
         cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -46,23 +47,23 @@ def test_every_id_comes_out_once_after_a_kill(sky: Path, tmp_path: Path) -> None
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=30)
     assert process.returncode == -signal.SIGKILL
-    before = times(shard_files(output))
+    before = mtimes(shard_files(output))
     assert len(before) >= 3
     assert not (output / "manifest.json").exists()
     planned = json.loads((output / "plan.json").read_text())["shards"]
     assert len(before) < planned
 
     os.close(held)
-    again = run("pack_cutouts", str(config))
+    again = run_job("pack_cutouts", str(config))
     assert again.returncode == 0, again.stderr
     assert "resuming" in again.stderr
     summary = summary_of(again)
     assert (summary["rows"], summary["failed"], summary["shards"]) == (1140, 0, planned)
-    assert times(list(before)) == before, "finished shards are not written again"
+    assert mtimes(list(before)) == before, "finished shards are not written again"
     packed = pq.read_table(shard_files(output))
     assert packed["object_id"].cast(pa.string()).to_pylist() == ids
     assert packed["image"].to_pylist() == [(images / f"{i}.jpeg").read_bytes() for i in ids]
-    finished = run("pack_cutouts", str(config), timeout=60)
+    finished = run_job("pack_cutouts", str(config), timeout=60)
     assert finished.returncode == 0, finished.stderr
     assert "already packed, nothing to do" in finished.stderr
     assert summary_of(finished) == {**summary, "already_packed": True, "seconds": summary_of(finished)["seconds"]}

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 from galaxy_batch.catalog.layout import read_manifest
-from tests.conftest import REPOSITORY
 from tests.faults.experiment import CHUNK_ROWS, Experiment
+from tests.support.repository import REPOSITORY
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(500)]
 

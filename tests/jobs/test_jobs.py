@@ -6,72 +6,41 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from galaxy_batch.synthetic.survey import SurveyFiles
-from tests.conftest import REPOSITORY, CallJob, SavedModel
+from tests.support.configs import CATALOG_TOML
+from tests.support.jobs import CallJob, run_job, summary_of
+from tests.support.models import SavedModel
+from tests.support.repository import REPOSITORY
 from tests.support.skies import read_catalog
-
-CATALOG = """
-release = "made-up"
-output_uri = "{output}"
-checkpoint_uri = "{checkpoint}"
-max_failed_fraction = 0.5
-[manifest]
-uri = "{manifest}"
-ra_column = "ra"
-dec_column = "dec"
-uri_template = "images/{{object_id}}.jpg"
-[classify]
-chunk_rows = 8
-[runtime]
-num_cpus = 1
-engine = "torch"
-"""
-
-
-def run(job: str, *arguments: str, timeout: float = 150) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", f"jobs.{job}", *arguments],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-
-
-def summary_of(process: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(process.stdout.strip().splitlines()[-1])
-    return found
 
 
 @pytest.fixture
 def config(tmp_path: Path, survey: SurveyFiles, saved_model: SavedModel) -> Path:
     file = tmp_path / "catalog.toml"
-    file.write_text(CATALOG.format(output=tmp_path / "out", checkpoint=saved_model.uri, manifest=survey.manifest))
+    file.write_text(CATALOG_TOML.format(output=tmp_path / "out", checkpoint=saved_model.uri, manifest=survey.manifest))
     return file
 
 
 def test_build_catalog_on_one_cpu_and_again(config: Path) -> None:
-    first = run("build_catalog", str(config))
+    first = run_job("build_catalog", str(config))
     assert first.returncode == 0, first.stderr
     summary = summary_of(first)
     assert {"catalog_uri", "rows", "failed", "flagged", "seconds"} <= summary.keys()
     assert (summary["rows"], summary["failed"]) == (40, 4)
     assert len(read_catalog(summary["catalog_uri"])) == 40
     assert "40 of 40 galaxies (100%)" in first.stderr
-    again = run("build_catalog", str(config))
+    again = run_job("build_catalog", str(config))
     assert again.returncode == 0, again.stderr
     assert "nothing to do" in again.stderr
     assert summary_of(again)["already_published"]
 
 
 def test_too_many_failures_exit_with_3_and_a_summary(config: Path) -> None:
-    process = run("build_catalog", str(config), "--set", "max_failed_fraction=0.01")
+    process = run_job("build_catalog", str(config), "--set", "max_failed_fraction=0.01")
     assert process.returncode == 3, process.stderr
     assert "4 of 40 cutouts have no class" in process.stderr
     assert "Traceback" not in process.stderr
@@ -96,14 +65,14 @@ def test_bad_input_exits_with_2_before_ray_starts(
     config: Path, call_job: CallJob, overrides: list[str], message: str
 ) -> None:
     ended = call_job("build_catalog", str(config), *(word for o in overrides for word in ("--set", o)))
-    assert ended.code == 2, ended.said
-    assert message in ended.said
-    assert "Traceback" not in ended.said
+    assert ended.code == 2, ended.log
+    assert message in ended.log
+    assert "Traceback" not in ended.log
     assert ended.stdout == ""
 
 
 def test_a_refusal_as_a_user_sees_it(config: Path) -> None:
-    process = run("build_catalog", str(config), "--set", "relase=x", timeout=60)
+    process = run_job("build_catalog", str(config), "--set", "relase=x", timeout=60)
     assert process.returncode == 2, process.stderr
     assert "relase = 'x': unknown key; did you mean release?" in process.stderr
     assert "Traceback" not in process.stderr
@@ -116,13 +85,13 @@ def test_duplicate_ids_are_named(config: Path, survey: SurveyFiles, tmp_path: Pa
     (tmp_path / "doubled.csv").write_text("\n".join([*lines, lines[1]]) + "\n")
     ended = call_job("build_catalog", str(config), "--set", f"manifest.uri={tmp_path / 'doubled.csv'}")
     assert ended.code == 2
-    assert f"1 ids stand in more than one row: {lines[1].split(',')[0]}" in ended.said
+    assert f"1 ids stand in more than one row: {lines[1].split(',')[0]}" in ended.log
 
 
 @pytest.mark.parametrize("job", ["build_catalog", "train_model", "pack_cutouts", "export_catalog", "compare_catalogs"])
 def test_no_config_no_run(job: str, call_job: CallJob) -> None:
     ended = call_job(job, "nowhere.toml")
-    assert (ended.code, "no such file" in ended.said) == (2, True), ended.said
+    assert (ended.code, "no such file" in ended.log) == (2, True), ended.log
     assert call_job(job).code == 2
 
 
@@ -158,7 +127,7 @@ def test_a_benchmark_counts_what_was_published(tmp_path: Path, survey: SurveyFil
         f'chunk_rows = 30\n[manifest]\nuri = "{survey.manifest}"\nuri_template = "images/{{object_id}}.jpg"\n'
         '[runtime]\nnum_cpus = 1\nengine = "torch"\n'
     )
-    process = run("benchmark", str(file))
+    process = run_job("benchmark", str(file))
     assert process.returncode == 0, process.stderr
     summary = summary_of(process)
     assert summary == json.loads((tmp_path / "out" / "benchmark.json").read_text())

@@ -45,8 +45,9 @@ from jobs import cluster_client as submission
 from jobs import submit as command
 from jobs.cluster_client import LostConnectionError, Submission, connect, is_uploaded, submit_job
 from jobs.submit import UnprovenError, submit
-from tests.conftest import REPOSITORY, SavedModel
-from tests.jobs.test_jobs import CATALOG
+from tests.support.configs import CATALOG_TOML
+from tests.support.models import SavedModel
+from tests.support.repository import REPOSITORY
 
 PENDING, RUNNING, STOPPED, SUCCEEDED, FAILED = (
     JobStatus.PENDING, JobStatus.RUNNING, JobStatus.STOPPED, JobStatus.SUCCEEDED, JobStatus.FAILED,
@@ -307,7 +308,7 @@ def made(
 
 
 def write_config(folder: Path, survey: SurveyFiles, model: SavedModel) -> None:
-    text = CATALOG.format(output="out", checkpoint=model.uri, manifest=survey.manifest)
+    text = CATALOG_TOML.format(output="out", checkpoint=model.uri, manifest=survey.manifest)
     (folder / "catalog.toml").write_text(text)
 
 

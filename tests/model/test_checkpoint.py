@@ -8,7 +8,7 @@ import torch
 
 from galaxy_batch.errors import InputError
 from galaxy_batch.model.checkpoint import load_checkpoint, save_checkpoint
-from tests.conftest import SavedModel, save_random_model
+from tests.support.models import SavedModel, save_random_model
 from train.evaluate.familiarity import measure_familiarity
 
 

@@ -18,8 +18,8 @@ from galaxy_batch.model.classifier import Classifier
 from galaxy_batch.model.engines.engine import Engine, PendingOutput
 from galaxy_batch.synthetic.rendering import render
 from galaxy_batch.synthetic.survey import DEFECTS, SurveyFiles
-from tests.conftest import SavedModel
 from tests.support.engines import computed
+from tests.support.models import SavedModel
 from train.data.cutouts import load_cutouts
 from train.evaluate.calibration import class_probabilities
 from train.evaluate.familiarity import measure_familiarity

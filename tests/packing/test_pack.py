@@ -20,31 +20,10 @@ from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
 from galaxy_batch.settings import parse_config
 from galaxy_batch.synthetic.survey import SurveyFiles
-from tests.conftest import CallJob, SavedModel
-
-POSITIONS = {"ra_column": "ra", "dec_column": "dec"}
-
-
-def config_for(survey: SurveyFiles, output: Path, **settings: Any) -> PackConfig:
-    """Row groups of 4 rows, and some five shards."""
-    values: dict[str, Any] = {
-        "output_uri": str(output),
-        "manifest": {"uri": str(survey.manifest), "uri_template": "images/{object_id}.jpg", **POSITIONS},
-        "row_group_rows": 4,
-        "max_failed_fraction": 0.1,
-        "runtime": {"num_cpus": 1},
-    }
-    config = parse_config(PackConfig, {**values, **settings})
-    total = sum(file.stat().st_size for file in survey.images.iterdir())
-    return dataclasses.replace(config, shard_bytes=total // 5)  # less than a config may say: the survey is small
-
-
-def shard_files(output: Path) -> list[Path]:
-    return sorted((output / "shards").glob("*.parquet"))
-
-
-def times(files: list[Path]) -> dict[Path, int]:
-    return {file: file.stat().st_mtime_ns for file in files}
+from tests.support.configs import PACK_TOML, POSITIONS, pack_config
+from tests.support.files import mtimes, shard_files
+from tests.support.jobs import CallJob
+from tests.support.models import SavedModel
 
 
 @pytest.mark.usefixtures("ray_started")
@@ -52,7 +31,7 @@ class TestWalk:
     """The whole walk, with Ray."""
 
     def test_a_stopped_run_continues_and_a_finished_one_does_nothing(self, survey: SurveyFiles, tmp_path: Path) -> None:
-        config = config_for(survey, tmp_path)
+        config = pack_config(survey, tmp_path)
         plan = plan_pack(config)
         first = pack_cutouts(plan)
         files = shard_files(tmp_path)
@@ -61,11 +40,11 @@ class TestWalk:
         assert first["bytes"] == sum(file.stat().st_size for file in files)
         assert first["shards_uri"] == f"{tmp_path}/shards/*.parquet"
         assert pq.read_table(files)["object_id"].to_pylist() == pd.read_csv(survey.manifest)["object_id"].to_list()
-        before = times([*files, tmp_path / "manifest.json", tmp_path / "plan.json"])
+        before = mtimes([*files, tmp_path / "manifest.json", tmp_path / "plan.json"])
         assert pack_cutouts(plan_pack(config)) == {
             **first, "already_packed": True, "seconds": pytest.approx(0, abs=60)
         }  # fmt: skip
-        assert times(list(before)) == before
+        assert mtimes(list(before)) == before
 
         manifest = (tmp_path / "manifest.json").read_bytes()
         contents = {file: file.read_bytes() for file in files}
@@ -76,13 +55,13 @@ class TestWalk:
         assert [shard.index for shard in again.todo] == [1, 3]
         summary = pack_cutouts(again)
         assert not summary["already_packed"]
-        assert times([files[0], files[2], files[4]]).items() <= before.items()
+        assert mtimes([files[0], files[2], files[4]]).items() <= before.items()
         assert {file: file.read_bytes() for file in files} == contents
         new, old = json.loads((tmp_path / "manifest.json").read_text()), json.loads(manifest)
         assert {**new, "created": ""} == {**old, "created": ""}
 
     def test_the_manifest_says_what_is_there_and_no_secret(self, survey: SurveyFiles, tmp_path: Path) -> None:
-        summary = pack_cutouts(plan_pack(config_for(survey, tmp_path)))
+        summary = pack_cutouts(plan_pack(pack_config(survey, tmp_path)))
         text = (tmp_path / "manifest.json").read_text()
         content = json.loads(text)
         assert (content["rows"], content["status_counts"]) == (40, summary["status_counts"])
@@ -95,18 +74,18 @@ class TestWalk:
         assert "images/" not in text
 
     def test_too_many_failures_are_not_published_and_shards_stay(self, survey: SurveyFiles, tmp_path: Path) -> None:
-        strict = config_for(survey, tmp_path, max_failed_fraction=0.01)
+        strict = pack_config(survey, tmp_path, max_failed_fraction=0.01)
         with pytest.raises(GateError, match=r"1 of 40 rows have no image \(1 missing\)") as caught:
             pack_cutouts(plan_pack(strict))
         assert caught.value.summary["shards_uri"] is None
         assert not (tmp_path / "manifest.json").exists()
-        before = times(shard_files(tmp_path))
+        before = mtimes(shard_files(tmp_path))
         relaxed = pack_cutouts(plan_pack(dataclasses.replace(strict, max_failed_fraction=0.1)))
         assert relaxed["rows"] == 40
-        assert times(shard_files(tmp_path)) == before
+        assert mtimes(shard_files(tmp_path)) == before
 
     def test_a_shard_that_was_damaged_is_not_published(self, survey: SurveyFiles, tmp_path: Path) -> None:
-        config = config_for(survey, tmp_path)
+        config = pack_config(survey, tmp_path)
         pack_cutouts(plan_pack(config))
         files = shard_files(tmp_path)
         whole = files[2].read_bytes()
@@ -127,9 +106,9 @@ class TestWalk:
         assert pack_cutouts(plan_pack(config))["rows"] == 40
 
     def test_other_input_never_replaces_shards_unasked(self, survey: SurveyFiles, tmp_path: Path) -> None:
-        config = config_for(survey, tmp_path)
+        config = pack_config(survey, tmp_path)
         pack_cutouts(plan_pack(config))
-        before = times(shard_files(tmp_path))
+        before = mtimes(shard_files(tmp_path))
         other = dataclasses.replace(config, row_group_rows=8)
         with pytest.raises(InputError, match="set overwrite = true"):
             plan_pack(other)
@@ -138,7 +117,7 @@ class TestWalk:
         manifest = dataclasses.replace(config.manifest, uri=str(survey.manifest.parent / "shorter.csv"))
         with pytest.raises(InputError, match="set overwrite = true"):
             plan_pack(dataclasses.replace(config, manifest=manifest))
-        assert times(shard_files(tmp_path)) == before
+        assert mtimes(shard_files(tmp_path)) == before
         summary = pack_cutouts(plan_pack(dataclasses.replace(config, manifest=manifest, overwrite=True)))
         assert (summary["rows"], summary["already_packed"]) == (39, False)
         assert sum(pq.read_metadata(file).num_rows for file in shard_files(tmp_path)) == 39
@@ -162,7 +141,7 @@ class TestWalk:
             pack_cutouts(plan_pack(config))
         assert caught.value.summary["failed"] == caught.value.summary["status_counts"]["unreachable"] == 2
         assert caught.value.summary["shards"] == 4
-        before = times(shard_files(tmp_path / "out"))
+        before = mtimes(shard_files(tmp_path / "out"))
         assert [file.name for file in before] == [f"shard-00000{i}.parquet" for i in (0, 1, 3, 4)]
         assert not (tmp_path / "out" / "manifest.json").exists()
         for i in (17, 18):
@@ -170,13 +149,13 @@ class TestWalk:
             (tmp_path / f"{i}.jpg").write_bytes(b"y")
         summary = pack_cutouts(plan_pack(config))
         assert (summary["rows"], summary["failed"], summary["shards"]) == (40, 0, 5)
-        assert times(list(before)) == before
+        assert mtimes(list(before)) == before
 
     @pytest.mark.slow
     def test_the_catalog_from_shards_is_the_catalog_from_files(
         self, survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
     ) -> None:
-        packed = pack_cutouts(plan_pack(config_for(survey, tmp_path / "packed")))
+        packed = pack_cutouts(plan_pack(pack_config(survey, tmp_path / "packed")))
 
         def catalog(name: str, manifest: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, Any]]:
             values = {
@@ -208,28 +187,11 @@ class TestWalk:
             assert one[key] == other[key]
 
 
-TOML = """
-output_uri = "{output}"
-shard_bytes = 1_048_576
-row_group_rows = 32
-[manifest]
-uri = "{manifest}"
-id_column = "dr7objid"
-ra_column = "ra"
-dec_column = "dec"
-uri_template = "{images}/{{dr7objid}}.jpeg"
-keep_columns = ["gz1_class"]
-[runtime]
-num_cpus = 1
-engine = "torch"
-"""
-
-
 def test_bad_input_exits_with_2_before_ray_starts(tmp_path: Path, call_job: CallJob) -> None:
     config = tmp_path / "pack.toml"
-    config.write_text(TOML.format(output=tmp_path / "out", manifest=tmp_path / "none.csv", images=tmp_path))
+    config.write_text(PACK_TOML.format(output=tmp_path / "out", manifest=tmp_path / "none.csv", images=tmp_path))
     ended = call_job("pack_cutouts", str(config))
     assert ended.code == 2
-    assert "manifest.uri" in ended.said
-    assert "Traceback" not in ended.said
+    assert "manifest.uri" in ended.log
+    assert "Traceback" not in ended.log
     assert ended.stdout == ""

@@ -16,7 +16,7 @@ from galaxy_batch.packing.config import PackConfig
 from galaxy_batch.packing.plan import _cut, plan_pack
 from galaxy_batch.settings import parse_config
 from galaxy_batch.synthetic.survey import SurveyFiles
-from tests.packing.test_pack import POSITIONS, config_for
+from tests.support.configs import POSITIONS, pack_config
 
 
 def sky_config(sky: Path, output: Path) -> PackConfig:
@@ -79,7 +79,7 @@ def test_a_store_that_never_answers_stops_the_plan(tmp_path: Path) -> None:
 
 
 def test_other_peoples_files_are_left_alone(survey: SurveyFiles, tmp_path: Path) -> None:
-    config = config_for(survey, tmp_path, overwrite=True)
+    config = pack_config(survey, tmp_path, overwrite=True)
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "shard-000000.tar").write_bytes(b"theirs")
     with pytest.raises(InputError, match="this job did not write"):
@@ -105,4 +105,4 @@ def test_what_cannot_work_is_said_at_once(
     survey: SurveyFiles, tmp_path: Path, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        plan_pack(config_for(survey, tmp_path, **settings))
+        plan_pack(pack_config(survey, tmp_path, **settings))

@@ -27,7 +27,7 @@ class Counted:
     """A catalog of 4,000 rows, its counts, and the same rows as a data frame."""
 
     def __init__(self, folder: Path) -> None:
-        rows = with_flags(sky_rows(4000, seed=3, lost=0.05), slice(0, 40), ReviewFlag.BLANK)
+        rows = with_flags(sky_rows(4000, seed=3, without_position=0.05), slice(0, 40), ReviewFlag.BLANK)
         self.uri = str(publish_rows(folder, rows))
         self.manifest: dict[str, Any] = read_manifest(self.uri) or {}
         self.counts = count_release(self.uri, self.manifest, drawn=6, seed=1)

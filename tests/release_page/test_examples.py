@@ -14,8 +14,8 @@ from galaxy_batch.release_page.examples import Example, fetch_tiles
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.storage.files import parquet_bytes
 from galaxy_batch.synthetic.survey import SurveyFiles
-from tests.release_page.test_page import changed_manifest, page_of, replaced
-from tests.support.skies import publish_rows, sky_rows
+from tests.support.release import changed_manifest, page_of
+from tests.support.skies import publish_rows, sky_rows, with_columns
 
 
 class Surveyed:
@@ -27,7 +27,7 @@ class Surveyed:
         rows = sky_rows(28)
         confidence = np.linspace(0.61, 0.99, 28)
         hashes = [hash_image((survey.images / f"{i}.jpg").read_bytes()) for i in self.ids]
-        rows = replaced(
+        rows = with_columns(
             rows, object_id=self.ids, predicted_class=["smooth", "featured"] * 14, confidence=confidence,
             p_smooth=confidence, p_featured=1 - confidence, status=["ok"] * 28, error=[None] * 28, image_hash=hashes,
             review_flags=[0] * 28, needs_review=[False] * 28,

@@ -4,14 +4,12 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from galaxy_batch.catalog.layout import MANIFEST
@@ -24,53 +22,15 @@ from galaxy_batch.report.figures import new_figure
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.settings import parse_config
 from jobs.release_report import ReleaseReportConfig
-from tests.conftest import REPOSITORY
-from tests.support.html_pages import Page
-from tests.support.skies import publish_rows, sky_rows
+from tests.support.release import changed_manifest, page_of
+from tests.support.repository import REPOSITORY
+from tests.support.skies import publish_rows, sky_rows, with_columns
 
-SECTIONS = [
-    "Classes",
-    "Sky coverage",
-    "Accuracy",
-    "Review flags",
-    "Failures",
-    "Example galaxies",
-    "Queries",
-    "Provenance",
-]
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 
 
-def replaced(rows: pa.Table, **columns: Any) -> pa.Table:
-    for name, values in columns.items():
-        place, kind = rows.column_names.index(name), rows.schema.field(name).type
-        rows = rows.set_column(place, name, pa.array(values, kind))
-    return rows
-
-
-def changed_manifest(catalog: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    manifest = json.loads((catalog / MANIFEST).read_text())
-    change(manifest)
-    (catalog / MANIFEST).write_text(json.dumps(manifest))
-
-
-def page_of(catalog: Path, **keywords: Any) -> tuple[str, Page]:
-    report = keywords.pop("config", ReportConfig(cutouts=4))
-    uri = write_release_page(str(catalog), str(catalog.parent / "report"), report, **keywords)
-    assert uri == str(catalog.parent / "report" / "index.html")
-    html = Path(uri).read_text()
-    shown = Page(html)
-    assert shown.headings == SECTIONS
-    assert all(source.startswith(("data:image/", "#")) for source in shown.sources)
-    assert not {"script", "link", "iframe", "object"} & set(shown.tags)
-    assert html.count("<img ") == len(re.findall(r'<img [^>]*alt="[^"]+"', html))
-    assert html.count("<svg ") == len(re.findall(r'<svg [^>]*aria-label="[^"]+"', html)) == 2 * len(shown.figures)
-    assert not re.search(r"\bnan\b|None|\binf\b", shown.text)
-    return html, shown
-
-
 def test_the_page_says_what_the_catalog_has(tmp_path: Path) -> None:
-    catalog = publish_rows(tmp_path, sky_rows(3000, lost=0.1))
+    catalog = publish_rows(tmp_path, sky_rows(3000, without_position=0.1))
     manifest = json.loads((catalog / MANIFEST).read_text())
     _, shown = page_of(catalog, run={"steady_rate_per_s": 123.4, "step_seconds": {"classify": 5.5}})
     assert "3,000" in shown.text
@@ -90,7 +50,7 @@ def test_what_data_says_is_only_text(tmp_path: Path) -> None:
     ids = [f"{HOSTILE}{number}" for number in range(60)]
     failed = rows["predicted_class"].is_null().to_numpy().copy()
     failed[:9] = True
-    rows = replaced(
+    rows = with_columns(
         rows,
         object_id=ids,
         predicted_class=np.where(failed, None, rows["predicted_class"].to_numpy()),
@@ -117,7 +77,7 @@ def test_what_data_says_is_only_text(tmp_path: Path) -> None:
 def test_no_row_has_a_class(tmp_path: Path) -> None:
     rows = sky_rows(50)
     nothing = [None] * 50
-    rows = replaced(
+    rows = with_columns(
         rows, predicted_class=nothing, confidence=nothing, p_smooth=nothing, p_featured=nothing, image_hash=nothing,
         status=["missing"] * 50, error=["no such file"] * 50, review_flags=[int(ReviewFlag.UNREADABLE)] * 50,
     )  # fmt: skip
@@ -128,14 +88,14 @@ def test_no_row_has_a_class(tmp_path: Path) -> None:
 
 
 def test_no_row_has_a_position(tmp_path: Path) -> None:
-    _, shown = page_of(publish_rows(tmp_path, sky_rows(50, lost=2.0)))
+    _, shown = page_of(publish_rows(tmp_path, sky_rows(50, without_position=2.0)))
     assert "No row has a position, so there is no map." in shown.text
 
 
 def test_a_class_without_galaxies_and_no_contact_sheet(tmp_path: Path) -> None:
     rows = sky_rows(200)
     smooth = rows["predicted_class"].is_valid().to_numpy()
-    rows = replaced(rows, predicted_class=np.where(smooth, "smooth", None))
+    rows = with_columns(rows, predicted_class=np.where(smooth, "smooth", None))
     catalog = publish_rows(tmp_path, rows)
     _, shown = page_of(catalog, config=ReportConfig(cutouts=0))
     assert "featured00.0%0" in shown.text

@@ -4,7 +4,7 @@ import numpy as np
 
 from galaxy_batch.release_page.counts import SKY_ORDER, ReleaseCounts
 from galaxy_batch.release_page.sky import sky_maps
-from tests.release_page.test_page import page_of
+from tests.support.release import page_of
 from tests.support.skies import publish_rows, sky_rows
 
 

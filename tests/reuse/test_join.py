@@ -17,7 +17,7 @@ from galaxy_batch.reuse.join import gather_answers
 from galaxy_batch.reuse.predictions import Answers, read_answers
 from galaxy_batch.reuse.previous import PreviousCatalog
 from galaxy_batch.rows import MODEL_COLUMNS, ReviewFlag
-from tests.support.skies import CLASSES, in_turn, publish_rows, sky_rows
+from tests.support.skies import CLASSES, publish_rows, run_in_order, sky_rows
 
 ROWS = 900
 
@@ -44,7 +44,7 @@ def gathered(answers: Answers, manifest: Manifest) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def rows() -> pa.Table:
-    return sky_rows(ROWS, seed=4, lost=0.1)
+    return sky_rows(ROWS, seed=4, without_position=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_each_chunk_gets_the_answers_of_its_objects(
     new = sky_rows(120, seed=4, first=ROWS)
     now = pa.concat_tables([rows.slice(0, 700), new]).take(pa.array(np.random.default_rng(1).permutation(820)))
     manifest, config = manifest_of(now, tmp_path / f"objects{suffix}")
-    answers = gather_answers(earlier_at(catalog), manifest, config, str(tmp_path / "answers"), in_turn, run_rows)
+    answers = gather_answers(earlier_at(catalog), manifest, config, str(tmp_path / "answers"), run_in_order, run_rows)
     found = gathered(answers, manifest)
     assert answers.vanished == 200
     chunk_of = {i: number // 70 for number, i in enumerate(now["object_id"].to_pylist())}
@@ -86,11 +86,11 @@ def test_text_ids_and_nothing_in_common(tmp_path: Path) -> None:
     rows = sky_rows(300, seed=2, text_ids=True)
     earlier = earlier_at(publish_rows(tmp_path / "earlier", rows))
     manifest, config = manifest_of(rows.slice(100), tmp_path / "objects.parquet")
-    answers = gather_answers(earlier, manifest, config, str(tmp_path / "a"), in_turn)
+    answers = gather_answers(earlier, manifest, config, str(tmp_path / "a"), run_in_order)
     assert sorted(gathered(answers, manifest)["object_id"].to_pylist()) == sorted(rows["object_id"].to_pylist()[100:])
     strangers = sky_rows(50, seed=2, text_ids=True, first=1000)
     manifest, config = manifest_of(strangers, tmp_path / "others.parquet")
-    answers = gather_answers(earlier, manifest, config, str(tmp_path / "b"), in_turn, run_rows=20)
+    answers = gather_answers(earlier, manifest, config, str(tmp_path / "b"), run_in_order, run_rows=20)
     assert (len(gathered(answers, manifest)), answers.vanished) == (0, 300)
 
 
@@ -106,7 +106,7 @@ def test_an_answer_is_all_that_flags_are_made_from(rows: pa.Table, tmp_path: Pat
     flagged = flagged.slice(0, 300)
     manifest, config = manifest_of(flagged.slice(0, 4), tmp_path / "objects.parquet")
     earlier = earlier_at(publish_rows(tmp_path / "earlier", flagged))
-    answers = gather_answers(earlier, manifest, config, str(tmp_path / "a"), in_turn)
+    answers = gather_answers(earlier, manifest, config, str(tmp_path / "a"), run_in_order)
     found = {row["object_id"]: row for row in gathered(answers, manifest).to_pylist()}
     in_order = [found[i] for i in flagged["object_id"].to_pylist()[:4]]
     assert [row["image_hash"] for row in in_order] == flagged["image_hash"].to_pylist()[:4]
@@ -121,13 +121,13 @@ def test_what_is_gathered_stays_and_what_is_half_is_made_anew(rows: pa.Table, ca
     (folder / "ids" / "run-000007.arrow").write_bytes(b"half")
     assert read_answers(str(folder)) is None
     earlier = earlier_at(catalog)
-    first = gather_answers(earlier, manifest, config, str(folder), in_turn)
+    first = gather_answers(earlier, manifest, config, str(folder), run_in_order)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert len(before) == 2
-    assert gather_answers(earlier, manifest, config, str(folder), in_turn) == first == read_answers(str(folder))
+    assert gather_answers(earlier, manifest, config, str(folder), run_in_order) == first == read_answers(str(folder))
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     other = PreviousCatalog(earlier.catalog_uri, "b", earlier.rows, earlier.files, CLASSES, {})
-    assert gather_answers(other, manifest, config, str(folder), in_turn).earlier_id == "b"
+    assert gather_answers(other, manifest, config, str(folder), run_in_order).earlier_id == "b"
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
@@ -146,7 +146,7 @@ def test_a_file_that_changed_after_it_was_verified_leaks_nothing(
             file.write_bytes(content[:-7] if damage == "cut" else flipped)
         wanted = r"has changed since it was verified, so nothing is taken from it: dataset/.*(missing|sha256)"
         with pytest.raises(InputError, match=wanted):
-            gather_answers(earlier, manifest, config, str(tmp_path / "answers"), in_turn)
+            gather_answers(earlier, manifest, config, str(tmp_path / "answers"), run_in_order)
     finally:
         file.write_bytes(content)
     assert read_answers(str(tmp_path / "answers")) is None
@@ -158,7 +158,7 @@ def test_memory_is_bounded_by_the_size_of_a_run(rows: pa.Table, catalog: Path, t
 
     def counting(task: Any, items: Any, keywords: Any) -> Any:
         tasks.append((task.__name__, len(items)))
-        return in_turn(task, items, keywords)
+        return run_in_order(task, items, keywords)
 
     gather_answers(earlier_at(catalog), manifest, config, str(tmp_path / "a"), counting, run_rows=150)
     assert dict(tasks) == {

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import logging
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,7 @@ from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.reuse.previous import answer_settings, open_previous, verify_earlier
 from galaxy_batch.settings import parse_config
-from tests.support.skies import MODEL_ID, publish_rows, sky_rows
-
-VERSIONS = {name: version(name) for name in ("galaxy-batch", "torch", "timm", "pillow")}
+from tests.support.skies import MODEL_ID, VERSIONS, publish_rows, sky_rows
 
 
 def config(reuse_from: Path | str, **settings: Any) -> CatalogConfig:

@@ -26,11 +26,10 @@ from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.settings import parse_config
 from galaxy_batch.synthetic.rendering import render
 from galaxy_batch.synthetic.survey import SurveyFiles
-from tests.conftest import SavedModel, save_random_model
-from tests.reuse.test_previous import VERSIONS
+from tests.support.configs import catalog_config
+from tests.support.models import SavedModel, save_random_model
 from tests.support.s3_server import S3
-from tests.support.skies import in_turn, read_catalog
-from tests.test_pipeline import config_for
+from tests.support.skies import VERSIONS, read_catalog, run_in_order
 
 
 def same_in_every_bit(a: str, b: str) -> None:
@@ -74,7 +73,7 @@ def earlier_uri(
 ) -> str:
     """The catalog of the first release."""
     output = tmp_path_factory.mktemp("first")
-    uri: str = classify_release(plan_release(config_for(survey, saved_model, output)))["catalog_uri"]
+    uri: str = classify_release(plan_release(catalog_config(survey, saved_model, output)))["catalog_uri"]
     return uri
 
 
@@ -108,7 +107,7 @@ def release(survey: SurveyFiles, tmp_path_factory: pytest.TempPathFactory) -> Re
 def next_config(
     release: Release, survey: SurveyFiles, model: SavedModel, output: Path, **settings: Any
 ) -> CatalogConfig:
-    return config_for(survey, model, output, release="two", manifest=release.manifest, **settings)
+    return catalog_config(survey, model, output, release="two", manifest=release.manifest, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -182,13 +181,13 @@ def test_what_cannot_be_reused_is_explained_before_ray(
 ) -> None:
     other = save_random_model(tmp_path / "other.safetensors", seed=99)
     with pytest.raises(InputError, match=rf"reuse_from = .*was made with model {saved_model.checkpoint.checkpoint_id}"):
-        plan_release(config_for(survey, other, tmp_path / "a", reuse_from=earlier_uri))
+        plan_release(catalog_config(survey, other, tmp_path / "a", reuse_from=earlier_uri))
     broken = tmp_path / "broken"
     shutil.copytree(earlier_uri, broken)
     file = sorted(broken.rglob("*.parquet"))[0]
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(InputError, match=r"does not verify, so nothing is taken from it: dataset/.* bytes, not"):
-        plan_release(config_for(survey, saved_model, tmp_path / "b", reuse_from=str(broken)))
+        plan_release(catalog_config(survey, saved_model, tmp_path / "b", reuse_from=str(broken)))
 
 
 def test_an_earlier_catalog_on_s3(
@@ -210,7 +209,7 @@ def test_an_earlier_catalog_on_s3(
     assert plan.earlier is not None
     verify_earlier(plan.earlier, VERSIONS)
     s3.proxy.fail("earlier/", "503", times=2)
-    answers = gather_answers(plan.earlier, plan.manifest, config.manifest, plan.answers_uri, in_turn, run_rows=15)
+    answers = gather_answers(plan.earlier, plan.manifest, config.manifest, plan.answers_uri, run_in_order, run_rows=15)
     found = pa.concat_tables(answers.of_chunk(chunk.index) for chunk in plan.manifest.chunks)
     assert (len(found), answers.vanished) == (39, 1)
     assert found["image_hash"].null_count == 4

@@ -9,8 +9,9 @@ import pytest
 
 from galaxy_batch.runtime import child_process
 from galaxy_batch.runtime.child_process import ChildProcess, ProcessEnded
-from tests.conftest import REPOSITORY, SavedModel
-from tests.runtime.test_isolation import chunk, model
+from tests.faults.killers import classifier_settings, encoded_chunk
+from tests.support.models import SavedModel
+from tests.support.repository import REPOSITORY
 
 pytestmark = pytest.mark.faults
 
@@ -20,13 +21,13 @@ def test_a_process_that_dies_while_it_loads_the_model_blames_no_cutout(
 ) -> None:
     monkeypatch.setattr(child_process, "_START_LIMIT_S", 0.001)
     with pytest.raises(RuntimeError, match="without any cutout, was not done after 0 s: the cutouts are not the cause"):
-        ChildProcess(model(saved_model))
+        ChildProcess(classifier_settings(saved_model))
 
 
 def test_a_process_that_is_killed_while_it_receives_a_chunk_is_replaced(saved_model: SavedModel) -> None:
     """A large chunk is when the kernel kills a process for its memory."""
-    child = ChildProcess(model(saved_model))
-    rows = chunk([None] * 3)
+    child = ChildProcess(classifier_settings(saved_model))
+    rows = encoded_chunk([None] * 3)
     large = rows.set_column(4, "_image_bytes", [[bytes(100 << 20)] * 3])
     process = psutil.Process(child.process.pid)
     started_with = process.memory_info().rss

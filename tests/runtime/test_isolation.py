@@ -1,37 +1,15 @@
 """Crashing cutouts are isolated, with real processes and real signals."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from galaxy_batch.config import ClassifyConfig
 from galaxy_batch.model.classifier import Classifier
 from galaxy_batch.runtime.attempts import Attempts
 from galaxy_batch.runtime.isolation import IsolatingClassifier, classify_in_child_process, find_crashing_rows
-from galaxy_batch.synthetic.rendering import render
-from tests.conftest import SavedModel
-from tests.faults.killers import WITH_KILLER, killer_cutout
-
-
-def model(saved: SavedModel) -> dict[str, Any]:
-    return {
-        "checkpoint_uri": saved.uri, "config": ClassifyConfig(), "batch_size": 4, "engine": "torch",
-        "precision": "fp32", "threads": 1,
-    }  # fmt: skip
-
-
-def chunk(ways: Sequence[str | None]) -> pa.Table:
-    """Rows as `fetch_cutouts` gives them: a good galaxy for None, else a cutout that crashes in this way."""
-    images = [render(number, seed=1) if way is None else killer_cutout(way, render(number, seed=1))
-              for number, way in enumerate(ways)]  # fmt: skip
-    count = len(ways)
-    return pa.table({
-        "object_id": range(count), "_chunk": pa.array([5] * count, pa.int32()), "status": ["ok"] * count,
-        "error": pa.nulls(count, pa.string()), "_image_bytes": pa.array(images, pa.large_binary()),
-    })  # fmt: skip
+from tests.faults.killers import WITH_KILLER, classifier_settings, encoded_chunk
+from tests.support.models import SavedModel
 
 
 class StartedTimes(Attempts):
@@ -73,9 +51,9 @@ def test_when_every_row_crashes_the_cutouts_are_not_the_cause() -> None:
 
 
 def test_a_chunk_without_crashes_is_classified_as_by_the_classifier(saved_model: SavedModel) -> None:
-    rows = chunk([None] * 3)
-    isolating = IsolatingClassifier(StartedTimes(0), 1.0, model(saved_model))
-    assert isolating(rows).equals(Classifier(**model(saved_model))(rows))
+    rows = encoded_chunk([None] * 3)
+    isolating = IsolatingClassifier(StartedTimes(0), 1.0, classifier_settings(saved_model))
+    assert isolating(rows).equals(Classifier(**classifier_settings(saved_model))(rows))
 
 
 @pytest.mark.faults
@@ -83,12 +61,12 @@ def test_a_crashing_cutout_is_one_row_and_the_others_are_classified(
     saved_model: SavedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", WITH_KILLER)
-    rows = chunk([None, "SIGSEGV"])
-    classified = IsolatingClassifier(StartedTimes(2), 1.0, model(saved_model))(rows)
+    rows = encoded_chunk([None, "SIGSEGV"])
+    classified = IsolatingClassifier(StartedTimes(2), 1.0, classifier_settings(saved_model))(rows)
     assert classified["status"].to_pylist() == ["ok", "crashed"]
     assert classified["error"].to_pylist() == [None, "the process that read this image was ended by SIGSEGV"]
     assert classified["predicted_class"][1].as_py() is None
-    alone = Classifier(**model(saved_model))(rows.slice(0, 1))
+    alone = Classifier(**classifier_settings(saved_model))(rows.slice(0, 1))
     assert classified.slice(0, 1).equals(alone)
 
 
@@ -96,7 +74,9 @@ def test_a_crashing_cutout_is_one_row_and_the_others_are_classified(
 @pytest.mark.timeout(500)
 def test_each_cause_of_a_crash_is_reported(saved_model: SavedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", WITH_KILLER)
-    classified = classify_in_child_process(chunk(["SIGABRT", None, None, "hang", "SIGKILL"]), 0.06, model(saved_model))
+    classified = classify_in_child_process(
+        encoded_chunk(["SIGABRT", None, None, "hang", "SIGKILL"]), 0.06, classifier_settings(saved_model)
+    )
     assert classified["status"].to_pylist() == ["crashed", "ok", "ok", "crashed", "crashed"]
     assert classified["error"].to_pylist() == [
         "the process that read this image was ended by SIGABRT",
@@ -109,14 +89,18 @@ def test_each_cause_of_a_crash_is_reported(saved_model: SavedModel, monkeypatch:
 
 @pytest.mark.faults
 def test_a_chunk_unfinished_for_another_reason_is_classified_as_usual(saved_model: SavedModel) -> None:
-    rows = chunk([None] * 5)
-    assert classify_in_child_process(rows, 1.0, model(saved_model)).equals(Classifier(**model(saved_model))(rows))
+    rows = encoded_chunk([None] * 5)
+    assert classify_in_child_process(rows, 1.0, classifier_settings(saved_model)).equals(
+        Classifier(**classifier_settings(saved_model))(rows)
+    )
 
 
 def test_an_error_of_the_child_is_not_a_crash(saved_model: SavedModel) -> None:
     with pytest.raises(RuntimeError, match="no-such-model") as caught:
         classify_in_child_process(
-            chunk([None]), 1.0, {**model(saved_model), "checkpoint_uri": "/no-such-model.safetensors"}
+            encoded_chunk([None]),
+            1.0,
+            {**classifier_settings(saved_model), "checkpoint_uri": "/no-such-model.safetensors"},
         )
     assert "not the cause" not in str(caught.value)
 
@@ -126,4 +110,4 @@ def test_a_process_that_crashes_on_a_good_cutout_blames_no_cutout(
     saved_model: SavedModel,
 ) -> None:
     with pytest.raises(RuntimeError, match="also with a cutout that is known to be good"):
-        classify_in_child_process(chunk([None]), 1e-9, model(saved_model))
+        classify_in_child_process(encoded_chunk([None]), 1e-9, classifier_settings(saved_model))

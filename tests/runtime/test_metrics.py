@@ -7,7 +7,7 @@ import pytest
 
 from galaxy_batch.runtime.metrics import RunMetrics
 from galaxy_batch.runtime.progress import Progress
-from tests.conftest import REPOSITORY
+from tests.support.repository import REPOSITORY
 
 SCRAPE = """
 import re, socket, time, urllib.request

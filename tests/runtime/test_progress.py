@@ -7,7 +7,7 @@ import pytest
 
 from galaxy_batch.runtime import progress
 from galaxy_batch.runtime.progress import CLEAR_LINE, Progress, Stopwatch
-from tests.conftest import REPOSITORY
+from tests.support.repository import REPOSITORY
 
 
 def test_a_log_line_at_intervals_and_at_the_end(

@@ -50,7 +50,7 @@ def test_a_position_is_near_the_centre_of_its_pixel_and_of_no_other() -> None:
 
 
 def test_rows_without_a_position_have_keys_beyond_the_sky() -> None:
-    rows = sky_rows(5000, seed=3, lost=0.5)
+    rows = sky_rows(5000, seed=3, without_position=0.5)
     keys = row_keys(rows)
     nowhere = rows["_healpix_29"].is_null().to_numpy()
     assert np.array_equal(keys[~nowhere], rows["_healpix_29"].drop_null().to_numpy())

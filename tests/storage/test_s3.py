@@ -23,8 +23,9 @@ from galaxy_batch.plan import plan_release
 from galaxy_batch.settings import load_config
 from galaxy_batch.storage.files import check_writable, join, read_bytes
 from galaxy_batch.synthetic.survey import SurveyFiles
-from tests.conftest import REPOSITORY, SavedModel
-from tests.jobs.test_jobs import summary_of
+from tests.support.jobs import summary_of
+from tests.support.models import SavedModel
+from tests.support.repository import REPOSITORY
 from tests.support.s3_server import S3, SECRET
 
 TOML = """

@@ -19,7 +19,16 @@ from galaxy_batch.catalog.sort_parts import Places, run_tasks, sort_parts
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.config import RuntimeConfig
 from jobs.command import ray_session
-from tests.support.skies import MODEL_ID, RELEASE, REVIEW, about, even_positions, schema_of, sky_rows, write_parts
+from tests.support.skies import (
+    MODEL_ID,
+    RELEASE,
+    REVIEW,
+    even_positions,
+    manifest_entries,
+    schema_of,
+    sky_rows,
+    write_parts,
+)
 
 PART_ROWS = 4096
 AT_ONCE = 50 * PART_ROWS
@@ -45,7 +54,7 @@ def write_some(folder: Path, first: int, count: int, known: pd.DataFrame | None)
         near = known.iloc[rng.integers(0, len(known), count)]
         ra = (near["ra"].to_numpy() + rng.normal(0, 0.5, count)) % 360
         dec = np.clip(near["dec"].to_numpy() + rng.normal(0, 0.5, count), -90, 90)
-    rows = sky_rows(count, seed=1, positions=(ra, dec), lost=0.01, first=first)
+    rows = sky_rows(count, seed=1, positions=(ra, dec), without_position=0.01, first=first)
     return write_parts(folder / "parts", rows, PART_ROWS, first // PART_ROWS)
 
 
@@ -66,7 +75,7 @@ def main(folder: Path, count: int, positions: str | None) -> None:
             places,
             survey,
             CatalogFileHeader(schema, RELEASE, MODEL_ID),
-            about(count, schema),
+            manifest_entries(count, schema),
             REVIEW,
             1_000_000,
             run_tasks,

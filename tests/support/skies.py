@@ -1,6 +1,7 @@
 """Made-up skies of many rows, and catalogs of them: without images, a model, or Ray."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from galaxy_batch.catalog.layout import fingerprint
 from galaxy_batch.catalog.parts import write_part
 from galaxy_batch.catalog.publish import publish
 from galaxy_batch.catalog.sort_parts import Places, sort_parts
+from galaxy_batch.catalog.verify_rows import CatalogContract
 from galaxy_batch.config import ReviewConfig
 from galaxy_batch.review.flags import flag_for_review
 from galaxy_batch.rows import catalog_schema
@@ -23,7 +25,9 @@ RELEASE, MODEL_ID = "made-up", "0123456789abcdef"
 CLASSES = ("smooth", "featured")
 REVIEW = ReviewConfig(audit_fraction=0.05)
 MIN_CONFIDENCE = 0.6
+VERSIONS = {name: version(name) for name in ("galaxy-batch", "torch", "timm", "pillow")}
 LIMITS = {"min_confidence": MIN_CONFIDENCE, "max_unfamiliarity": 2.0, "max_instability": 0.2}
+CONTRACT = CatalogContract(CLASSES, release=RELEASE, model_id=MODEL_ID, audit=REVIEW, **LIMITS)
 
 
 def even_positions(count: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -39,7 +43,7 @@ def sky_rows(
     count: int,
     seed: int = 0,
     positions: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = None,
-    lost: float = 0.0,
+    without_position: float = 0.0,
     text_ids: bool = False,
     first: int = 0,
 ) -> pa.Table:
@@ -49,13 +53,13 @@ def sky_rows(
         count: rows.
         seed: another seed is another sky.
         positions: right ascensions and declinations; even over the sphere when not given.
-        lost: share of the rows without a position.
+        without_position: share of the rows without a position.
         text_ids: ids like `J1237…` in place of integers.
         first: number of the first row among those with the same seed, so that ids differ.
     """
     rng = np.random.default_rng((seed, first))
     ra, dec = positions or even_positions(count, rng)
-    nowhere = rng.random(count) < lost
+    nowhere = rng.random(count) < without_position
     numbers = 1_237_648_720_693_755_918 + (first + np.arange(count, dtype=np.int64)) * 7919
     ids = pa.array([f"J{number}" for number in numbers.tolist()]) if text_ids else pa.array(numbers)
     failed = rng.random(count) < 0.02
@@ -102,7 +106,7 @@ def write_parts(folder: Path | str, rows: pa.Table, part_rows: int, first: int =
     return sizes
 
 
-def in_turn(
+def run_in_order(
     task: Callable[..., pa.Table], items: Sequence[Mapping[str, Any]], keywords: Mapping[str, Any]
 ) -> Iterable[dict[str, Any]]:
     """What Ray does, one task after the other, in this process."""
@@ -110,7 +114,7 @@ def in_turn(
         yield from task(pa.Table.from_pylist([item]), **keywords).to_pylist()
 
 
-def about(rows: int, schema: pa.Schema) -> dict[str, Any]:
+def manifest_entries(rows: int, schema: pa.Schema) -> dict[str, Any]:
     """What the pipeline writes into a manifest."""
     review = {"min_repeats": REVIEW.min_repeats, "audit_fraction": REVIEW.audit_fraction, "audit_seed": 0}
     return {
@@ -139,7 +143,7 @@ def publish_rows(
     part_rows: int = 1000,
     max_rows: int = 1000,
     run_rows: int = 3000,
-    spread: Any = in_turn,
+    spread: Any = run_in_order,
 ) -> Path:
     """A published catalog of the rows; its folder."""
     sizes = write_parts(folder / "parts", rows, part_rows)
@@ -147,5 +151,32 @@ def publish_rows(
     survey = sort_parts(places, sizes, spread, run_rows)
     schema = schema_of(rows)
     heading = CatalogFileHeader(schema, RELEASE, MODEL_ID)
-    publish(places, survey, heading, about(len(rows), schema), REVIEW, max_rows, spread)
+    publish(places, survey, heading, manifest_entries(len(rows), schema), REVIEW, max_rows, spread)
     return folder / "catalog"
+
+
+def write_unsorted_parts(folder: Path, rows: pa.Table) -> tuple[Places, list[int]]:
+    sizes = write_parts(folder / "parts", rows, 500)
+    return Places(str(folder / "parts"), str(folder / "exchange"), str(folder / "catalog")), sizes
+
+
+def publish_sorted(places: Places, survey: Any, rows: pa.Table) -> dict[str, Any]:
+    schema = schema_of(rows)
+    heading = CatalogFileHeader(schema, RELEASE, MODEL_ID)
+    return publish(places, survey, heading, manifest_entries(len(rows), schema), REVIEW, 400, run_in_order)
+
+
+def catalog_contents(catalog: Path) -> dict[str, bytes]:
+    """Every file of a catalog but those with a date."""
+    return {
+        str(file.relative_to(catalog)): file.read_bytes()
+        for file in sorted(catalog.rglob("*"))
+        if file.is_file() and file.name not in ("manifest.json", "hats.properties")
+    }
+
+
+def with_columns(rows: pa.Table, **columns: Any) -> pa.Table:
+    for name, values in columns.items():
+        place = rows.column_names.index(name)
+        rows = rows.set_column(place, name, pa.array(values, rows[name].type))
+    return rows

@@ -1,14 +1,12 @@
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from galaxy_batch.errors import InputError
 from galaxy_batch.model.checkpoint import load_checkpoint
-from galaxy_batch.settings import parse_config
 from galaxy_batch.synthetic.survey import SurveyFiles, write_survey
-from train.config import TrainConfig
+from tests.support.training import train_config
 from train.run import train_model
 
 
@@ -17,22 +15,8 @@ def voted(tmp_path_factory: pytest.TempPathFactory) -> SurveyFiles:
     return write_survey(tmp_path_factory.mktemp("voted"), galaxies=120, seed=21, defects={"missing": 1, "truncated": 2})
 
 
-def config_for(voted: SurveyFiles, output: Path, *overrides: str) -> TrainConfig:
-    values: dict[str, Any] = {
-        "output_uri": str(output),
-        "galaxies": {"uri": str(voted.votes), "id_column": "GalaxyID", "uri_template": "images/{GalaxyID}.jpg"},
-        "network": {"architecture": "test_efficientnet", "weights": "random", "size_px": 32},
-        "fit": {
-            "head": {"epochs": 1, "learning_rate": 1e-3},
-            "blocks": {"epochs": 1, "learning_rate": 1e-3, "blocks": 9},
-        },
-        "split": {"calibration_fraction": 0.25},
-    }
-    return parse_config(TrainConfig, values, overrides)
-
-
 def test_checkpoint_and_metrics_of_a_run(voted: SurveyFiles, tmp_path: Path) -> None:
-    summary = train_model(config_for(voted, tmp_path))
+    summary = train_model(train_config(voted, tmp_path))
     checkpoint, model = load_checkpoint(summary["checkpoint_uri"])
     assert model.familiarity is not None
     assert checkpoint.spec.classes == ("smooth", "featured")
@@ -54,9 +38,9 @@ def test_checkpoint_and_metrics_of_a_run(voted: SurveyFiles, tmp_path: Path) -> 
 
 
 def test_equal_settings_give_equal_checkpoints(voted: SurveyFiles, tmp_path: Path) -> None:
-    first = train_model(config_for(voted, tmp_path / "a"))
-    second = train_model(config_for(voted, tmp_path / "b"))
-    other = train_model(config_for(voted, tmp_path / "c", "fit.seed=5"))
+    first = train_model(train_config(voted, tmp_path / "a"))
+    second = train_model(train_config(voted, tmp_path / "b"))
+    other = train_model(train_config(voted, tmp_path / "c", "fit.seed=5"))
     assert first["checkpoint_id"] == second["checkpoint_id"] != other["checkpoint_id"]
 
 
@@ -73,4 +57,4 @@ def test_equal_settings_give_equal_checkpoints(voted: SurveyFiles, tmp_path: Pat
 )
 def test_errors_name_the_setting(voted: SurveyFiles, tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        train_model(config_for(voted, tmp_path, override))
+        train_model(train_config(voted, tmp_path, override))

@@ -8,7 +8,7 @@ import pytest
 from galaxy_batch.errors import InputError
 from galaxy_batch.settings import load_config, parse_config
 from galaxy_batch.synthetic.survey import write_survey
-from tests.conftest import REPOSITORY
+from tests.support.repository import REPOSITORY
 from train.evaluate.evaluation import Evaluation
 from train.sweep import SweepConfig, ThresholdResult, recommend, sweep_threshold
 

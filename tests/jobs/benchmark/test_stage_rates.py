@@ -8,7 +8,7 @@ from galaxy_batch.model.checkpoint import load_checkpoint
 from galaxy_batch.model.engines.choose import make_engine
 from galaxy_batch.synthetic.rendering import render
 from jobs.benchmark.stage_rates import decode_rate, engine_rate, prepared_batches, read_rate
-from tests.conftest import SavedModel
+from tests.support.models import SavedModel
 
 LIMITS = ClassifyConfig()
 

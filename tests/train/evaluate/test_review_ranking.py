@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.train.report.test_report import run_of
+from tests.support.training import run_of
 from train.evaluate.review_ranking import caught_by_review, flag_outcomes, rankings
 from train.report.review_section import review_section
 

@@ -13,7 +13,7 @@ import torch
 from galaxy_batch.errors import InputError
 from galaxy_batch.model.checkpoint import load_checkpoint
 from galaxy_batch.synthetic.survey import SurveyFiles, write_survey
-from tests.train.test_run import config_for
+from tests.support.training import train_config
 from train import run as training_run
 from train.config import TrainConfig
 from train.data.galaxies import load_part, new_model, read_galaxies
@@ -34,7 +34,7 @@ def voted(tmp_path_factory: pytest.TempPathFactory) -> SurveyFiles:
 
 
 def two_workers(voted: SurveyFiles, output: Path) -> TrainConfig:
-    return config_for(
+    return train_config(
         voted,
         output,
         "workers=2",
@@ -169,7 +169,7 @@ def test_training_run_on_two_workers(
     ray_started: None, voted: SurveyFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training_run, "_DRAWN", 20)
-    summary = train_model(config_for(voted, tmp_path, "workers=2"))
+    summary = train_model(train_config(voted, tmp_path, "workers=2"))
     checkpoint, model = load_checkpoint(summary["checkpoint_uri"])
     assert model(torch.zeros(3, 3, 32, 32, dtype=torch.uint8)).shape == (3, 2)
     assert checkpoint.training["workers"] == 2
@@ -178,7 +178,7 @@ def test_training_run_on_two_workers(
 
 
 def test_more_workers_than_gpus_is_an_error(ray_started: None, voted: SurveyFiles, tmp_path: Path) -> None:
-    config = config_for(voted, tmp_path, "workers=2", "device=cuda")
+    config = train_config(voted, tmp_path, "workers=2", "device=cuda")
     galaxies, labels = read_galaxies(config)
     with pytest.raises(InputError, match="Ray has 0"):
         fit_on_workers(config, new_model(config, labels), galaxies, labels)
@@ -186,7 +186,7 @@ def test_more_workers_than_gpus_is_an_error(ray_started: None, voted: SurveyFile
 
 def test_only_an_identical_run_resumes(voted: SurveyFiles, tmp_path: Path) -> None:
     def name(*overrides: str) -> str:
-        config = config_for(voted, tmp_path, "workers=2", *overrides)
+        config = train_config(voted, tmp_path, "workers=2", *overrides)
         galaxies, labels = read_galaxies(config)
         return distributed._run_name(config, new_model(config, labels), galaxies, labels)
 
