@@ -37,7 +37,7 @@ from galaxy_batch.config import ReviewConfig
 from galaxy_batch.review.flags import flag_repeated_images, repeated_hashes
 from galaxy_batch.sky.healpix import BASE_PIXELS, DEEPEST_TILE, Tile, coarser, cut
 from galaxy_batch.storage.files import remove_tree
-from galaxy_batch.storage.sorted_runs import all_at_once, groups_of, read_between
+from galaxy_batch.storage.sorted_runs import all_at_once, consecutive_groups, read_between
 
 __all__ = ["publish"]
 
@@ -79,7 +79,7 @@ def publish(
     repeated = _find_repeated(places, survey, review, spread)
     tiles = _named(cut(survey.histogram, max_rows))
     _warn_of_crowds(tiles.values(), max_rows)
-    shares = groups_of([tile.rows for tile in tiles.values()], max_rows)
+    shares = consecutive_groups([tile.rows for tile in tiles.values()], max_rows)
     entries = [{"path": path, **dataclasses.asdict(tile)} for path, tile in tiles.items()]
     items = [{"tiles": entries[share.start : share.stop]} for share in shares]
     keywords = {"places": places, "runs": survey.runs, "heading": heading, "repeated": repeated}

@@ -25,7 +25,7 @@ from galaxy_batch.errors import without_secrets
 from galaxy_batch.ids import id_hashes, ids_checksum
 from galaxy_batch.sky.healpix import cells_of, empty_histogram, row_keys
 from galaxy_batch.storage.files import join, remove_tree
-from galaxy_batch.storage.sorted_runs import RUN_ROWS, all_at_once, groups_of, write_run
+from galaxy_batch.storage.sorted_runs import RUN_ROWS, all_at_once, consecutive_groups, write_run
 
 __all__ = ["HASH", "KEY", "PartTotals", "Places", "TaskRunner", "run_tasks", "sort_parts"]
 
@@ -92,7 +92,7 @@ def sort_parts(places: Places, part_rows: Sequence[int], spread: TaskRunner, run
         RuntimeError: a part has other rows.
     """
     remove_tree(places.exchange_uri)
-    groups = groups_of(part_rows, run_rows)
+    groups = consecutive_groups(part_rows, run_rows)
     items = [
         {"run": run, "parts": list(group), "rows": [part_rows[part] for part in group]}
         for run, group in enumerate(groups)

@@ -140,7 +140,7 @@ def _matching(
         rows = _read(config.catalog_uri, piece, sorted(used))
         if config.cone is None:
             return rows
-        return rows.filter(pa.array(config.cone.holds(rows["ra"].to_numpy(), rows["dec"].to_numpy())))
+        return rows.filter(pa.array(config.cone.contains(rows["ra"].to_numpy(), rows["dec"].to_numpy())))
 
     for start in range(0, len(pieces), _FILES_AT_ONCE):
         for rows in all_at_once(read, pieces[start : start + _FILES_AT_ONCE]):

@@ -34,7 +34,7 @@ from galaxy_batch.reuse.predictions import Answers, read_answers, write_answers
 from galaxy_batch.reuse.previous import PreviousCatalog
 from galaxy_batch.rows import BLANK_FRACTION, CHUNK, MODEL_COLUMNS, ReviewFlag, Status, probability_columns
 from galaxy_batch.storage.files import join, read_bytes, remove_tree
-from galaxy_batch.storage.sorted_runs import RUN_ROWS, all_at_once, groups_of, read_between, write_run
+from galaxy_batch.storage.sorted_runs import RUN_ROWS, all_at_once, consecutive_groups, read_between, write_run
 
 __all__ = ["gather_answers"]
 
@@ -87,7 +87,7 @@ def gather_answers(
         return gathered
     remove_tree(folder_uri)
     runs = _Runs(folder_uri)
-    chunks = groups_of([chunk.rows for chunk in manifest.chunks], run_rows)
+    chunks = consecutive_groups([chunk.rows for chunk in manifest.chunks], run_rows)
     earlier_runs = _sort_earlier(earlier, runs, spread, run_rows)
     tasks = [{"run": run, "chunks": [manifest.chunks[c].as_item() for c in group]} for run, group in enumerate(chunks)]
     list(spread(_sort_ids, tasks, {"runs": runs, "config": config}))
@@ -111,7 +111,7 @@ def gather_answers(
 
 def _sort_earlier(earlier: PreviousCatalog, runs: _Runs, spread: TaskRunner, run_rows: int) -> int:
     """The earlier catalog becomes runs; how many."""
-    groups = groups_of([entry["rows"] for entry in earlier.files], run_rows)
+    groups = consecutive_groups([entry["rows"] for entry in earlier.files], run_rows)
     tasks = [{"run": run, "files": [dict(earlier.files[f]) for f in group]} for run, group in enumerate(groups)]
     about = {"runs": runs, "catalog_uri": earlier.catalog_uri, "classes": earlier.classes}
     for done in spread(_sort_answers, tasks, about):

@@ -1,8 +1,8 @@
-"""The sky in HEALPix pixels (Górski et al. 2005, ApJ 622, 759), nested order: where a row goes, how the sky is cut.
+"""HEALPix pixels of rows, and the division of the sky into files (Górski et al. 2005, ApJ 622, 759; nested scheme).
 
-A row's *key* is its pixel at order 29. The twelve base pixels have the keys below 12 · 4^29. Rows without a position
-get keys in a thirteenth base pixel that is not on the sky, spread evenly over it by their ids. So one rule sorts,
-counts and cuts all rows, and those without a position are cut into files of a bounded size like the others.
+A row's *key* is its pixel of order 29; the twelve base pixels have the keys below 12 · 4^29. Rows without a position
+get keys in a thirteenth base pixel that is not on the sky, evenly distributed by their ids. So the same code sorts,
+counts and divides all rows, and limits the size of the files without positions too.
 
 A *tile* is a pixel of any order that becomes one file of the catalog.
 """
@@ -33,15 +33,15 @@ __all__ = [
 
 _ORDER = 29
 BASE_PIXELS = 12
-"""Pixels of order 0 on the sky; the base pixel of this number holds the rows without a position."""
+"""Number of pixels of order 0 on the sky; also the number of the base pixel of rows without a position."""
 DEEPEST_TILE = 10
-"""Order of the smallest tiles, 3.4 arcminutes wide, and of the histogram that the tiles are cut from."""
+"""Order of the smallest tiles, 3.4 arcminutes wide, and of the histogram that defines the tiles."""
 _CELL_SHIFT = 2 * (_ORDER - DEEPEST_TILE)
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A pixel of the nested scheme, and how many rows lie in it."""
+    """A pixel of the nested scheme, and the number of rows in it."""
 
     order: int
     pixel: int
@@ -49,17 +49,17 @@ class Tile:
 
     @property
     def on_sky(self) -> bool:
-        """False for the tiles of rows without a position."""
+        """False for tiles of rows without a position."""
         return self.pixel < BASE_PIXELS << 2 * self.order
 
     @property
     def first_key(self) -> int:
-        """The lowest key within."""
+        """The lowest key in the tile."""
         return self.pixel << 2 * (_ORDER - self.order)
 
     @property
     def last_key(self) -> int:
-        """The highest key within."""
+        """The highest key in the tile."""
         return ((self.pixel + 1) << 2 * (_ORDER - self.order)) - 1
 
 
@@ -74,7 +74,7 @@ def pixels_at(
 def separation_arcsec(
     pixels: npt.NDArray[np.int64], ra_deg: npt.NDArray[np.float64], dec_deg: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """How far positions lie from the centres of pixels of order 29, whose sides are 0.4 milliarcseconds."""
+    """Distance of each position from the centre of its pixel of order 29 (0.4 milliarcseconds wide), ``(N,)``."""
     lon, lat = healpix_to_lonlat(pixels, 2**_ORDER, order="nested")
     radians = angular_separation(lon.to_value("rad"), lat.to_value("rad"), np.radians(ra_deg), np.radians(dec_deg))
     return np.asarray(np.degrees(radians) * 3600)
@@ -90,27 +90,27 @@ def row_keys(rows: pa.Table) -> npt.NDArray[np.int64]:
 
 
 def cells_of(keys: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """The cells of the histogram that have rows, sorted, and how many: both ``(cells,)``."""
+    """The non-empty cells of the histogram, sorted, and their numbers of rows: both ``(cells,)``."""
     cells, counts = np.unique(keys >> _CELL_SHIFT, return_counts=True)
     return cells.astype(np.int32), counts.astype(np.int32)
 
 
 def empty_histogram() -> npt.NDArray[np.int64]:
-    """Zero rows in each of the 13 · 4^10 cells: 109 MB of addresses, and of memory what is written to."""
+    """Zero rows in each of the 13 · 4^10 cells: 109 MB of address space, of which only used pages need memory."""
     return np.zeros((BASE_PIXELS + 1) << 2 * DEEPEST_TILE, np.int64)
 
 
 def coarser(histogram: npt.NDArray[np.int64] | npt.NDArray[np.int32], orders: int) -> npt.NDArray[np.int64]:
-    """The histogram of the pixels that are so many orders larger."""
+    """The histogram at a lower order: `orders` fewer, 4^orders cells summed into one."""
     return np.asarray(histogram.reshape(-1, 1 << 2 * orders).sum(axis=1, dtype=np.int64))
 
 
 def cut(histogram: npt.NDArray[np.int64], max_rows: int) -> list[Tile]:
-    """Cut the sky into the largest tiles with at most `max_rows` rows, in the order of their keys; no empty ones.
+    """Divide the sky into the largest tiles with at most `max_rows` rows; sorted by key, without empty tiles.
 
     Args:
-        histogram: rows in each cell of order 10, as `empty_histogram` has them.
-        max_rows: only a tile of order 10 may hold more, since the histogram does not see further.
+        histogram: rows in each cell of order 10, as in `empty_histogram`.
+        max_rows: exceeded only by tiles of order 10, the resolution of the histogram.
     """
     levels = [histogram]
     for _ in range(DEEPEST_TILE):

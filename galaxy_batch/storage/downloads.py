@@ -1,4 +1,4 @@
-"""The first bytes of many files at a time, from any store: bounded in size, in time, and in requests."""
+"""Concurrent reads of the first bytes of many files, with limits on size, time and number of requests."""
 
 import asyncio
 import errno
@@ -16,46 +16,46 @@ from galaxy_batch.storage.retries import http_status, is_transient, with_retries
 __all__ = ["OBJECT_S", "TRY_S", "NotAFileError", "is_empty", "read_heads"]
 
 TRY_S = 30.0
-"""Seconds that one try to read a head may last."""
+"""Time limit of one attempt to read a file, in seconds."""
 OBJECT_S = 60.0
-"""Seconds that all tries for one head, and the waits between them, may last."""
+"""Time limit of all attempts for one file and the waits between them, in seconds."""
 
 _GONE = (404, 410)
 _NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class NotAFileError(OSError):
-    """A device, a pipe or a socket: reading it might never end, or do something."""
+    """A device, a pipe or a socket: reading it might block, or have side effects."""
 
 
 def read_heads(uris: Sequence[str], limit: int) -> list[bytes | Exception]:
-    """At most `limit` bytes of each file, in the order asked; what failed is its exception, not raised.
+    """Read at most `limit` bytes of each file, in the order of `uris`; errors are returned, not raised.
 
-    One ranged read per file: nothing asks for the size first, and a huge file is not read to its end. Of each store
-    `CONCURRENT_READS` files are read at a time, with retries, each for at most `OBJECT_S` seconds. Where as many in a
-    row get no answer at all, the store is taken for dead, and its other files are not asked for.
+    One ranged request per file: the size is not requested first, and a huge file is not read to its end. From each
+    store `CONCURRENT_READS` files are read at a time, with retries, each for at most `OBJECT_S` seconds. After as many
+    consecutive files without any response, the store counts as down and its other files are not requested.
     """
-    answers: list[bytes | Exception] = [FileNotFoundError()] * len(uris)
+    contents: list[bytes | Exception] = [FileNotFoundError()] * len(uris)
     by_store: dict[str, list[int]] = {}
     for position, uri in enumerate(uris):
         by_store.setdefault(_store(uri), []).append(position)
     for positions in by_store.values():
         try:
-            found = _heads_of_one_store([uris[p] for p in positions], limit)
-        except Exception as error:  # noqa: BLE001 - no driver, or no way to the store: a fact about these rows
-            found = [error] * len(positions)
-        for position, answer in zip(positions, found, strict=True):
-            answers[position] = answer
-    return answers
+            heads = _heads_of_one_store([uris[p] for p in positions], limit)
+        except Exception as error:  # noqa: BLE001 - no driver or no connection: becomes the status of these rows
+            heads = [error] * len(positions)
+        for position, head in zip(positions, heads, strict=True):
+            contents[position] = head
+    return contents
 
 
 def is_empty(error: Exception) -> bool:
-    """Whether a read from the first byte on was refused because there is none (416; RFC 9110, 15.5.17)."""
+    """Whether a ranged read failed because the file is empty (status 416; RFC 9110, 15.5.17)."""
     return http_status(error) == 416
 
 
 def _store(uri: str) -> str:
-    """What one driver serves: all that comes before the path."""
+    """The part of a URI before the path; URIs with the same one share a driver."""
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return ""
@@ -85,34 +85,34 @@ def _local_head(path: str, limit: int) -> bytes | Exception:
 
 
 async def _remote_heads(fs: fsspec.AbstractFileSystem, paths: Sequence[str], limit: int) -> list[bytes | Exception]:
-    slots = asyncio.Semaphore(CONCURRENT_READS if _waits_for_many(fs) else 1)
-    unanswered = 0  # in a row
+    slots = asyncio.Semaphore(CONCURRENT_READS if _is_async(fs) else 1)
+    failures = 0  # consecutive files without any response
 
     async def head(path: str) -> bytes | Exception:
-        nonlocal unanswered
-        async with slots:  # held while it waits to try again: a store that throttles is asked for less at a time
-            if unanswered >= CONCURRENT_READS:
-                return ConnectionError("the store does not answer")
-            answer = await _retried_head(fs, path, limit)
-        dead = isinstance(answer, Exception) and is_transient(answer) and http_status(answer) is None
-        unanswered = unanswered + 1 if dead else 0
-        return answer
+        nonlocal failures
+        async with slots:  # also held between attempts, so that a throttling store gets fewer requests
+            if failures >= CONCURRENT_READS:
+                return ConnectionError("the store does not respond")
+            content = await _head_with_retries(fs, path, limit)
+        no_response = isinstance(content, Exception) and is_transient(content) and http_status(content) is None
+        failures = failures + 1 if no_response else 0
+        return content
 
     return list(await asyncio.gather(*map(head, paths)))
 
 
-async def _retried_head(fs: fsspec.AbstractFileSystem, path: str, limit: int) -> bytes | Exception:
+async def _head_with_retries(fs: fsspec.AbstractFileSystem, path: str, limit: int) -> bytes | Exception:
     try:
         async with asyncio.timeout(OBJECT_S):
             return await with_retries_async(lambda: asyncio.wait_for(_head(fs, path, limit), TRY_S))
-    except Exception as error:  # noqa: BLE001 - whatever a driver raises is a fact about this row
+    except Exception as error:  # noqa: BLE001 - drivers have no common class; becomes the status of this row
         return b"" if is_empty(error) else error
 
 
 async def _head(fs: fsspec.AbstractFileSystem, path: str, limit: int) -> bytes:
     if "http" in fs.protocol:
         return await _http_head(fs, path, limit)
-    if _waits_for_many(fs):
+    if _is_async(fs):
         content: bytes = await fs._cat_file(path, start=0, end=limit)
     else:
         content = await asyncio.to_thread(fs.cat_file, path, start=0, end=limit)
@@ -120,7 +120,7 @@ async def _head(fs: fsspec.AbstractFileSystem, path: str, limit: int) -> bytes:
 
 
 async def _http_head(fs: fsspec.AbstractFileSystem, url: str, limit: int) -> bytes:
-    """Reads up to the limit. The driver's own way reads on to the end, where a server does not heed the range."""
+    """Read up to the limit, even from servers that ignore the range, where the driver would read the whole file."""
     headers = {**fs.kwargs.get("headers", {}), "Range": f"bytes=0-{limit - 1}", "Accept-Encoding": "identity"}
     session = await fs.set_session()
     content = bytearray()
@@ -135,5 +135,5 @@ async def _http_head(fs: fsspec.AbstractFileSystem, url: str, limit: int) -> byt
     return bytes(content[:limit])
 
 
-def _waits_for_many(fs: fsspec.AbstractFileSystem) -> bool:
+def _is_async(fs: fsspec.AbstractFileSystem) -> bool:
     return isinstance(fs, AsyncFileSystem) and bool(fs.async_impl)

@@ -1,7 +1,7 @@
-"""The fsspec driver that a URI needs: `s3fs` for `s3://`, `gcsfs` for `gs://`, `aiohttp` for `https://`.
+"""The fsspec driver for a URI: `s3fs` for `s3://`, `gcsfs` for `gs://`, `aiohttp` for `https://`.
 
-Endpoints, credentials and time-outs come from the driver's own environment and config (boto's, fsspec's), never from
-ours. Where they say nothing, s3fs waits 5 s for a connection and 15 s for the next byte.
+Endpoints, credentials and timeouts come from the environment and config of the driver (boto, fsspec), never from
+ours. Without them, s3fs waits 5 s for a connection and 15 s for the next byte.
 """
 
 from copy import deepcopy
@@ -14,7 +14,7 @@ from galaxy_batch.errors import InputError
 __all__ = ["CONCURRENT_READS", "filesystem", "filesystem_without_retries"]
 
 CONCURRENT_READS = 32
-"""Files that are read from one store at a time by one task; from a driver that cannot wait for several, one."""
+"""Number of files that one task reads from one store at a time; one where the driver is not asynchronous."""
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "hf": "hf", "http": "http", "https": "http"}
 _PACKAGES = {"s3": "s3fs", "gcs": "gcsfs", "hf": "huggingface_hub", "http": "aiohttp"}  # the driver of each extra
@@ -22,19 +22,19 @@ _S3_ONCE = {"retries": {"total_max_attempts": 1}, "max_pool_connections": CONCUR
 
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system that a URI lives on, and the path within it. What retries there are, the driver does.
+    """Open the file system of a URI; returns it and the path within. Retries are left to the driver.
 
     Raises:
         InputError: the URI's scheme is unknown, or needs a driver that is not installed.
     """
-    return _driver(uri, s3_tries=2)  # boto's five tries, and s3fs's second for a body that broke off
+    return _driver(uri, s3_tries=2)  # boto makes five attempts; s3fs repeats a body that broke off
 
 
 def filesystem_without_retries(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """As `filesystem`, for callers that do the retries: no driver's own multiply them, as far as it lets us.
+    """As `filesystem`, for callers that retry themselves: switches off the retries of s3fs and boto.
 
-    By itself s3fs tries five times, within that five times again, and boto five times in each: 125 requests for one
-    file that hangs. What the user has configured for boto (`config_kwargs`) goes before ours.
+    Together those make up to 125 requests for one file that hangs (5 × 5 in s3fs, 5 in boto). The user's own settings
+    for boto (`config_kwargs`) take precedence.
     """
     if not uri.startswith(("s3://", "s3a://")):
         return filesystem(uri)

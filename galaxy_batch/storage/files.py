@@ -1,7 +1,7 @@
 """Files at any fsspec URI: a local path, `s3://`, `gs://`, `http(s)://`, `memory://`.
 
-This is the one door to files for all other modules. Credentials and endpoints come from the drivers' own environment
-and config, never from ours.
+All other modules read and write files through this one. Credentials and endpoints come from the environment and
+config of the drivers, never from ours.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-_TEMPORARY = ".tmp-"  # a file so named was never finished
+_TEMPORARY = ".tmp-"  # name prefix of files that were never finished
 
 
 def join(uri: str, *names: str) -> str:
@@ -47,31 +47,31 @@ def join(uri: str, *names: str) -> str:
 
 
 def read_bytes(uri: str) -> bytes:
-    """The whole content of one file, from a remote store with retries.
+    """Read the whole content of one file; from a remote store with retries.
 
     Raises:
-        FileNotFoundError: there is none.
-        PermissionError: the store refuses, or no credentials for it were found.
+        FileNotFoundError: there is no such file.
+        PermissionError: the store refuses access, or there are no credentials for it.
     """
     fs, path = filesystem_without_retries(uri)
 
     def read() -> bytes:
         try:
-            content: bytes = fs.cat_file(path, start=0)  # with a start, no driver asks for the size first
+            content: bytes = fs.cat_file(path, start=0)  # with a start, no driver requests the size first
         except Exception as error:
             if is_empty(error):
                 return b""
             raise
         return content
 
-    return read() if isinstance(fs, LocalFileSystem) else _asked(read, uri)
+    return read() if isinstance(fs, LocalFileSystem) else _request(read, uri)
 
 
 @contextlib.contextmanager
 def open_parquet(uri: str) -> Iterator[pq.ParquetFile]:
-    """A Parquet file to read pieces of: what is fetched is its footer and the pieces, neighbours in one request.
+    """Open a Parquet file to read parts of it: only the footer and those parts are fetched, adjacent ones together.
 
-    By itself a driver reads ahead, s3fs by 50 MB: through a file of images, all of it for a column of ids.
+    Read-ahead is switched off: with that of s3fs, 50 MB, a column of ids would fetch a whole file of images.
     """
     fs, path = filesystem(uri)
     with fs.open(path, "rb", cache_type="none") as file, pq.ParquetFile(file, pre_buffer=True) as parquet:
@@ -79,7 +79,7 @@ def open_parquet(uri: str) -> Iterator[pq.ParquetFile]:
 
 
 def list_names(uri: str) -> list[str]:
-    """Sorted names of the finished files directly in a folder; empty where there is no such folder."""
+    """Sorted names of the finished files directly in a folder; empty if the folder does not exist."""
     fs, path = filesystem(uri)
     fs.invalidate_cache()
     try:
@@ -109,43 +109,43 @@ def check_writable(folder_uri: str, output_uri: str | None = None) -> None:
 
 
 def remove_tree(uri: str) -> None:
-    """Delete a file, or a folder and all within; nothing happens where there is none.
+    """Delete a file, or a folder and its content, if it exists.
 
     Raises:
-        OSError: something is still there, for instance because writing is allowed and deleting is not.
+        OSError: something is left, for instance because the credentials allow writing but not deleting.
     """
     fs, path = filesystem(uri)
-    fs.invalidate_cache()  # a listing that others have added to since would spare what they wrote
+    fs.invalidate_cache()  # else files that others wrote since would be left
     with contextlib.suppress(FileNotFoundError):
         fs.rm(path, recursive=True)
         fs.invalidate_cache()
-        if not isinstance(fs, LocalFileSystem) and fs.find(path):  # s3fs says nothing of keys that it may not delete
+        if not isinstance(fs, LocalFileSystem) and fs.find(path):  # s3fs does not report keys that it may not delete
             raise PermissionError(f"cannot be deleted: {without_secrets(uri)}")
 
 
 def write_atomically(uri: str, content: bytes) -> None:
-    """Write one file in a single step: it is there whole, or not at all.
+    """Write one file atomically: readers see the whole file or none.
 
-    Object stores do this by themselves: one PUT, tried again where it failed, or from 100 MB on a multipart upload,
-    which shows nothing until it is complete. On a local disk the bytes go to a temporary name, are flushed to the
-    disk, and then renamed; so a machine that loses power leaves no half file either.
+    On object stores this is one PUT, with retries, or above 100 MB a multipart upload, invisible until it is complete.
+    On a local disk the bytes go to a temporary file, which is flushed to the disk and then renamed, so that a power
+    failure leaves no partial file either.
     """
     fs, path = filesystem_without_retries(uri)
     if isinstance(fs, LocalFileSystem):
         _write_local(path, content)
     else:
-        _asked(lambda: fs.pipe_file(path, content), uri)
+        _request(lambda: fs.pipe_file(path, content), uri)
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
-    """A table as the bytes of one Parquet file, the same for the same table."""
+    """Encode a table as one Parquet file; the same table gives the same bytes."""
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
 
 
 def _missing_folders(folder_uri: str) -> list[str]:
-    """Folders that a local write would have to make, the innermost first."""
+    """Folders that a local write would create, innermost first."""
     fs, path = filesystem(folder_uri)
     missing: list[str] = []
     while isinstance(fs, LocalFileSystem) and path and not os.path.exists(path):
@@ -154,8 +154,8 @@ def _missing_folders(folder_uri: str) -> list[str]:
     return missing
 
 
-def _asked(call: Callable[[], T], uri: str) -> T:
-    """As `with_retries`; what the drivers call it when nobody told them a key is a PermissionError here."""
+def _request(call: Callable[[], T], uri: str) -> T:
+    """As `with_retries`; the drivers' various errors for missing credentials become a PermissionError."""
     try:
         return with_retries(call)
     except Exception as error:

@@ -1,22 +1,21 @@
-"""Sorted runs: how rows get from the manifest's order into the sky's, with little memory and few reads.
+"""Sorted runs: an external merge sort on the output's store, from the order of the manifest to the order of the sky.
 
 ::
 
-    parts ──> runs, each sorted ──> what lies between two keys, of every run ──> files
+    parts ──> runs, each sorted ──> rows in a range of keys, from every run ──> files
 
-It is the external merge sort of the textbooks (Knuth, The Art of Computer Programming 3, 5.4), spread over machines.
-A run holds the rows of some parts, at most a million, sorted by a key; it is an Arrow file of compressed frames of
-1024 rows, whose header has the first key of each frame. A reader of a range of keys so fetches the frames that touch
-it, and at most two frames more than it needs. Every row is read twice, once in its part and once in its run, and
-written twice. No process holds more than a run or a range; nothing passes through the driver or Ray's object store
-but counts.
+This is the textbook algorithm (Knuth, The Art of Computer Programming 3, 5.4), distributed over machines. A run holds
+the rows of some parts, at most a million, sorted by a key. It is an Arrow file of compressed frames of 1024 rows, with
+the first key of each frame in its header, so that reading a range of keys fetches only the frames that overlap it.
+Every row is read and written twice. No process holds more than a run or a range, and only counts pass through the
+driver or Ray's object store.
 
-Why not Ray Data's own sort or groupby: its shuffle keeps the rows in the object store, which spills to local disks that
-must have room for all of them, and its aggregators reserve CPUs for as long as it lasts, which on two CPUs is the way
-to a job that hangs. A run on the output's own store needs neither, and a task that is repeated writes the same again.
+Why not Ray Data's sort or groupby: its shuffle keeps all rows in the object store, which spills to local disks, and its
+aggregators reserve CPUs throughout, which on two CPUs can deadlock the job. Runs need neither, and a repeated task
+writes identical files.
 
-The number of reads of a range is runs × ranges: 100 for ten million rows, and about a million, of some thousand rows
-each, for a billion.
+The number of reads is runs × ranges: 100 for ten million rows; about a million, of some thousand rows each, for a
+billion.
 """
 
 import io
@@ -31,21 +30,21 @@ import pyarrow as pa
 from galaxy_batch.storage.files import filesystem, write_atomically
 from galaxy_batch.storage.retries import with_retries
 
-__all__ = ["RUN_ROWS", "all_at_once", "groups_of", "read_between", "write_run"]
+__all__ = ["RUN_ROWS", "all_at_once", "consecutive_groups", "read_between", "write_run"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 RUN_ROWS = 1_000_000
-"""Rows of a run, unless a single part has more."""
+"""Largest number of rows in a run, unless a single part has more."""
 _FRAME_ROWS = 1024
 _FIRST_KEYS = b"first_keys"
-_READ_BYTES = 512 * 1024  # what is fetched at a time from an object store: a frame or two is not worth more
+_READ_BYTES = 512 * 1024  # fetched per request; a range is often only a frame or two
 _THREADS = 16  # waiting for the store
 
 
-def groups_of(sizes: Sequence[int], most: int) -> list[range]:
-    """Neighbours put together while their sizes add up to at most `most`: ranges of positions in `sizes`."""
+def consecutive_groups(sizes: Sequence[int], most: int) -> list[range]:
+    """Group consecutive items so that their sizes add up to at most `most`; ranges of positions in `sizes`."""
     groups: list[range] = []
     start, held = 0, 0
     for position, size in enumerate(sizes):
@@ -69,7 +68,7 @@ def write_run(rows: pa.Table, key: str, uri: str) -> None:
 
 
 def read_between(uri: str, key: str, low: int, last: int) -> pa.Table:
-    """The rows of a run with `low` <= key <= `last`, in the run's order; little else of it is fetched."""
+    """Read the rows of a run with `low` <= key <= `last`; little else of it is fetched."""
     rows = with_retries(lambda: _read_frames(uri, low, last))
     keys = rows[key].to_numpy()
     begin, end = np.searchsorted(keys, low, "left"), np.searchsorted(keys, last, "right")
@@ -81,7 +80,7 @@ def _read_frames(uri: str, low: int, last: int) -> pa.Table:
     with fs.open(path, "rb", block_size=_READ_BYTES) as file:
         reader = pa.ipc.open_file(file)
         first_keys = np.frombuffer(bytes.fromhex(reader.schema.metadata[_FIRST_KEYS].decode()), np.int64)
-        start = max(0, int(np.searchsorted(first_keys, low, "left")) - 1)  # equal keys may reach into the frame before
+        start = max(0, int(np.searchsorted(first_keys, low, "left")) - 1)  # equal keys may begin in the frame before
         stop = int(np.searchsorted(first_keys, last, "right"))
         frames = [reader.get_batch(frame) for frame in range(start, stop)]
     return pa.Table.from_batches(frames, reader.schema).replace_schema_metadata(None)

@@ -1,4 +1,4 @@
-"""Cones against a search of all positions."""
+"""Cones, compared with a search of all positions."""
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,8 @@ CONES = [
 
 
 @pytest.fixture(scope="module")
-def places() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Even over the sphere, and a clump around each cone's centre."""
+def positions() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Uniform on the sphere, with a clump around each cone's centre."""
     rng = np.random.default_rng(5)
     ra, dec = even_positions(COUNT, rng)
     for number, cone in enumerate(CONES):
@@ -33,41 +33,41 @@ def places() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
 
 
 @pytest.mark.parametrize("cone", CONES, ids=str)
-def test_a_cone_holds_what_lies_within_its_angle(
-    cone: Cone, places: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+def test_a_cone_contains_the_positions_within_its_radius(
+    cone: Cone, positions: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 ) -> None:
-    ra, dec = places
+    ra, dec = positions
     apart = SkyCoord(ra * u.deg, dec * u.deg).separation(SkyCoord(cone.ra * u.deg, cone.dec * u.deg)).deg
-    assert np.array_equal(cone.holds(ra, dec), apart <= cone.radius_deg)
+    assert np.array_equal(cone.contains(ra, dec), apart <= cone.radius_deg)
 
 
 @pytest.mark.parametrize("order", [0, 1, 3, 6, 10])
 @pytest.mark.parametrize("cone", CONES, ids=str)
-def test_every_row_of_a_cone_is_between_the_keys_of_its_pixel(
-    cone: Cone, order: int, places: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+def test_rows_in_a_cone_are_within_the_key_range_of_their_pixel(
+    cone: Cone, order: int, positions: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 ) -> None:
-    ra, dec = places
-    inside = cone.holds(ra, dec)
+    ra, dec = positions
+    inside = cone.contains(ra, dec)
     keys = pixels_at(ra, dec)[inside]
     pixels = np.unique(pixels_at(ra, dec, order))
     lowest, highest = cone.keys_within(order, pixels)
-    of_row = np.searchsorted(pixels, keys >> 2 * (29 - order))
-    assert (lowest[of_row] <= keys).all()
-    assert (keys <= highest[of_row]).all()
-    touched = lowest <= highest
+    row_pixel = np.searchsorted(pixels, keys >> 2 * (29 - order))
+    assert (lowest[row_pixel] <= keys).all()
+    assert (keys <= highest[row_pixel]).all()
+    overlap = lowest <= highest
     first = pixels << 2 * (29 - order)
-    assert (lowest[touched] >= first[touched]).all()
-    assert (highest[touched] < first[touched] + (1 << 2 * (29 - order))).all()
+    assert (lowest[overlap] >= first[overlap]).all()
+    assert (highest[overlap] < first[overlap] + (1 << 2 * (29 - order))).all()
 
 
 @pytest.mark.parametrize(("radius_deg", "most"), [(0.001, 1), (2, 4), (20, 60)])
-def test_few_pixels_are_touched(radius_deg: float, most: int) -> None:
+def test_few_pixels_overlap_a_small_cone(radius_deg: float, most: int) -> None:
     """Of order 3, where a pixel is 7.3 degrees wide."""
     lowest, highest = Cone(100, 30, radius_deg).keys_within(3, np.arange(12 * 4**3))
     area = np.pi * (radius_deg + 7.4) ** 2 / 53.7  # pixels whose centre is within a pixel's width of the cone
-    touched = int((lowest <= highest).sum())
-    assert 1 <= touched <= most
-    assert touched <= max(area, 4)
+    overlap = int((lowest <= highest).sum())
+    assert 1 <= overlap <= most
+    assert overlap <= max(area, 4)
 
 
 @settings(max_examples=60, deadline=None)
@@ -75,14 +75,14 @@ def test_few_pixels_are_touched(radius_deg: float, most: int) -> None:
     ra=st.floats(0, 360), dec=st.floats(-90, 90), radius_deg=st.floats(0, 180), order=st.integers(0, 12),
     away=st.floats(0, 1), angle=st.floats(0, 360),
 )  # fmt: skip
-def test_no_position_in_a_cone_is_in_a_pixel_that_it_does_not_touch(
+def test_positions_in_a_cone_are_in_pixels_that_overlap_it(
     ra: float, dec: float, radius_deg: float, order: int, away: float, angle: float
 ) -> None:
     cone = Cone(ra, dec, radius_deg)
-    place = SkyCoord(ra * u.deg, dec * u.deg).directional_offset_by(angle * u.deg, away * radius_deg * u.deg)
-    there = np.array([place.ra.deg]), np.array([place.dec.deg])
-    if not cone.holds(*there).all():  # on the rim, by rounding
+    sky = SkyCoord(ra * u.deg, dec * u.deg).directional_offset_by(angle * u.deg, away * radius_deg * u.deg)
+    position = np.array([sky.ra.deg]), np.array([sky.dec.deg])
+    if not cone.contains(*position).all():  # on the rim: rounding decides
         return
-    lowest, highest = cone.keys_within(order, pixels_at(*there, order))
-    key = pixels_at(*there)
+    lowest, highest = cone.keys_within(order, pixels_at(*position, order))
+    key = pixels_at(*position)
     assert lowest[0] <= key[0] <= highest[0]

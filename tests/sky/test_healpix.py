@@ -1,4 +1,4 @@
-"""Where rows go, against a brute-force cut and astropy's own geometry."""
+"""Keys and tiles, compared with a brute-force search and with astropy."""
 
 from itertools import pairwise
 
@@ -34,7 +34,7 @@ def histogram_of(keys: np.ndarray) -> np.ndarray:
     return histogram
 
 
-def test_pixels_are_astropys_and_nest() -> None:
+def test_pixels_equal_those_of_astropy_and_are_nested() -> None:
     ra, dec = even_positions(2000, np.random.default_rng(1))
     pixels = pixels_at(ra, dec)
     grid = HEALPix(2**7, order="nested")
@@ -42,7 +42,7 @@ def test_pixels_are_astropys_and_nest() -> None:
     assert np.array_equal(pixels_at(ra, dec, 7), pixels >> 2 * (29 - 7))
 
 
-def test_a_position_is_near_the_centre_of_its_pixel_and_of_no_other() -> None:
+def test_positions_are_near_the_centre_of_their_pixel_only() -> None:
     ra, dec = even_positions(2000, np.random.default_rng(2))
     pixels = pixels_at(ra, dec)
     assert separation_arcsec(pixels, ra, dec).max() < 0.0005
@@ -52,21 +52,19 @@ def test_a_position_is_near_the_centre_of_its_pixel_and_of_no_other() -> None:
 def test_rows_without_a_position_have_keys_beyond_the_sky() -> None:
     rows = sky_rows(5000, seed=3, without_position=0.5)
     keys = row_keys(rows)
-    nowhere = rows["_healpix_29"].is_null().to_numpy()
-    assert np.array_equal(keys[~nowhere], rows["_healpix_29"].drop_null().to_numpy())
-    assert keys[nowhere].min() >= BEYOND
-    assert keys[nowhere].max() < BEYOND + (1 << 58)
-    quarters = np.bincount((keys[nowhere] - BEYOND) >> 56, minlength=4)
-    assert quarters.min() > 0.2 * nowhere.sum()
+    no_position = rows["_healpix_29"].is_null().to_numpy()
+    assert np.array_equal(keys[~no_position], rows["_healpix_29"].drop_null().to_numpy())
+    assert keys[no_position].min() >= BEYOND
+    assert keys[no_position].max() < BEYOND + (1 << 58)
+    quarters = np.bincount((keys[no_position] - BEYOND) >> 56, minlength=4)
+    assert quarters.min() > 0.2 * no_position.sum()
     order = np.random.default_rng(0).permutation(len(rows))
     assert np.array_equal(row_keys(rows.take(pa.array(order))), keys[order])
 
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 1000), count=st.integers(1, 400), max_rows=st.integers(1, 60), clumps=st.booleans())
-def test_tiles_are_the_largest_that_hold_no_more_than_they_may(
-    seed: int, count: int, max_rows: int, clumps: bool
-) -> None:
+def test_tiles_are_the_largest_within_the_row_limit(seed: int, count: int, max_rows: int, clumps: bool) -> None:
     rng = np.random.default_rng(seed)
     keys = rng.integers(0, BEYOND + (1 << 58), count)
     if clumps:  # many in one cell of the deepest order
@@ -85,14 +83,14 @@ def test_tiles_are_the_largest_that_hold_no_more_than_they_may(
     assert sum(tile.rows for tile in tiles) == count
 
 
-def test_tiles_beyond_the_sky_are_known() -> None:
+def test_tiles_of_rows_without_a_position_are_not_on_the_sky() -> None:
     assert [tile.on_sky for tile in cut(histogram_of(np.array([0, BEYOND - 1, BEYOND, BEYOND + (1 << 57)])), 1)] == [
         True, True, False, False,
     ]  # fmt: skip
     assert cut(empty_histogram(), 5) == []
 
 
-def test_a_coarser_histogram_has_the_same_rows() -> None:
+def test_a_coarser_histogram_counts_the_same_rows() -> None:
     keys = np.random.default_rng(4).integers(0, BEYOND, 1000)
     coarse = coarser(histogram_of(keys), 4)
     assert coarse.shape == (13 * 4**6,)
@@ -100,7 +98,7 @@ def test_a_coarser_histogram_has_the_same_rows() -> None:
 
 
 @pytest.mark.parametrize("order", [0, 3, 10])
-def test_keys_of_a_tile_are_its_pixels_children(order: int) -> None:
+def test_keys_of_a_tile_are_the_children_of_its_pixel(order: int) -> None:
     tile = Tile(order, 7, 0)
     assert tile.first_key >> 2 * (29 - order) == 7 == tile.last_key >> 2 * (29 - order)
     assert (tile.first_key - 1) >> 2 * (29 - order) == 6

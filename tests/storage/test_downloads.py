@@ -1,4 +1,4 @@
-"""Heads of many files, against a real S3 server and as plain HTTP, with everything that a server may do wrong."""
+"""Heads of many files from a real S3 server, over S3 and HTTP, with injected server faults."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "WAIT_GROWTH", 1.0)
 
 
-def test_heads_come_in_order_from_several_stores_and_failures_are_values(tmp_path: Path) -> None:
+def test_heads_keep_their_order_and_errors_are_returned(tmp_path: Path) -> None:
     fsspec.filesystem("memory").pipe("/heads/m.bin", b"0123456789")
     (tmp_path / "f.bin").write_bytes(b"abcdefghij")
     (tmp_path / "empty.bin").write_bytes(b"")
@@ -36,13 +36,13 @@ def test_heads_come_in_order_from_several_stores_and_failures_are_values(tmp_pat
     assert kinds == [FileNotFoundError, FileNotFoundError, InputError, IsADirectoryError, ValueError]
 
 
-def test_a_server_that_is_not_there_is_a_value(impatient: None) -> None:
-    (answer,) = read_heads(["ftp://127.0.0.1:9/x.jpg"], 10)
-    assert isinstance(answer, OSError)
+def test_an_unreachable_server_is_returned_as_an_error(impatient: None) -> None:
+    (head,) = read_heads(["ftp://127.0.0.1:9/x.jpg"], 10)
+    assert isinstance(head, OSError)
 
 
 @pytest.mark.parametrize("http", [False, True])
-def test_one_get_per_file_and_nothing_else(s3: S3, http: bool) -> None:
+def test_each_file_costs_one_get_request(s3: S3, http: bool) -> None:
     names = [f"cutouts/a b+{number}#é.jpg" if not http else f"cutouts/{number}.jpg" for number in range(20)]
     for number, name in enumerate(names[:-2]):
         s3.put(name, f"{number:02d} is longer than the limit".encode())
@@ -57,7 +57,7 @@ def test_one_get_per_file_and_nothing_else(s3: S3, http: bool) -> None:
 
 
 @pytest.mark.parametrize("http", [False, True])
-def test_files_are_read_many_at_a_time_but_not_all(s3: S3, http: bool) -> None:
+def test_concurrency_is_high_and_limited(s3: S3, http: bool) -> None:
     uris = [s3.put(f"{number}.jpg", b"x") for number in range(3 * CONCURRENT_READS)]
     s3.proxy.fail("", "slow", times=len(uris))
     uris = [uri.replace(s3.uri, s3.http_url) for uri in uris] if http else uris
@@ -67,13 +67,13 @@ def test_files_are_read_many_at_a_time_but_not_all(s3: S3, http: bool) -> None:
 
 @pytest.mark.parametrize("http", [False, True])
 @pytest.mark.parametrize("fault", ["429", "500", "502", "503", "504", "reset", "truncated", "silence"])
-def test_what_passes_is_asked_again(
+def test_transient_errors_are_retried(
     s3: S3, impatient: None, monkeypatch: pytest.MonkeyPatch, http: bool, fault: str
 ) -> None:
     uris = [s3.put(f"{number}.jpg", b"a whole cutout") for number in range(3)]
     uris = [uri.replace(s3.uri, s3.http_url) for uri in uris] if http else uris
     if fault == "silence":
-        read_heads(uris, 1)  # the connections are made
+        read_heads(uris, 1)  # opens the connections
         s3.proxy.forget()
         monkeypatch.setattr(downloads, "TRY_S", 1.0)
     s3.proxy.fail("1.jpg", fault, times=2)
@@ -84,11 +84,11 @@ def test_what_passes_is_asked_again(
 
 @pytest.mark.parametrize("http", [False, True])
 @pytest.mark.parametrize(
-    ("fault", "asked"),
+    ("fault", "attempts"),
     [("503", TRIES), ("500", TRIES), ("truncated", TRIES), ("403", 1), ("400", 1), ("redirect", None)],
 )
-def test_what_does_not_pass_is_a_failure_of_this_file_alone(
-    s3: S3, impatient: None, http: bool, fault: str, asked: int | None
+def test_permanent_errors_affect_one_file_only(
+    s3: S3, impatient: None, http: bool, fault: str, attempts: int | None
 ) -> None:
     uris = [s3.put(f"{number}.jpg", b"a whole cutout") for number in range(2)] + [f"{s3.uri}/none.jpg"]
     uris = [uri.replace(s3.uri, s3.http_url) for uri in uris] if http else uris
@@ -96,12 +96,12 @@ def test_what_does_not_pass_is_a_failure_of_this_file_alone(
     rows = fetch_cutouts(pa.table({"_image_uri": uris}), 1000)
     assert rows["status"].to_pylist() == ["unreachable", "ok", "missing"]
     assert rows["error"][0].as_py().isidentifier(), "more than the exception's type"
-    found = len(s3.proxy.asked("0.jpg"))
-    assert found == asked if asked else found <= 11 * (1 if http else TRIES)
+    requests = len(s3.proxy.asked("0.jpg"))
+    assert requests == attempts if attempts else requests <= 11 * (1 if http else TRIES)
 
 
 @pytest.mark.parametrize(("fault", "http"), [("endless", False), ("endless", True), ("flood", True)])
-def test_a_body_without_end_ends_for_us(s3: S3, monkeypatch: pytest.MonkeyPatch, http: bool, fault: str) -> None:
+def test_endless_responses_are_cut_off(s3: S3, monkeypatch: pytest.MonkeyPatch, http: bool, fault: str) -> None:
     monkeypatch.setattr(downloads, "TRY_S", 0.6)
     monkeypatch.setattr(downloads, "OBJECT_S", 1.0)
     uri = s3.put("x.jpg", b"x")
@@ -111,14 +111,14 @@ def test_a_body_without_end_ends_for_us(s3: S3, monkeypatch: pytest.MonkeyPatch,
     assert rows["status"].to_pylist() == ["unreachable" if fault == "endless" else "too_large"]
 
 
-def test_a_range_that_is_not_heeded_is_cut(s3: S3) -> None:
+def test_a_response_that_ignores_the_range_is_cut(s3: S3) -> None:
     uri = s3.put("x.jpg", b"0123456789")
     s3.proxy.fail("x.jpg", "whole", times=2)
     assert read_heads([uri, f"{s3.http_url}/x.jpg"], 4) == [b"0123", b"0123"]
 
 
 @pytest.mark.parametrize("http", [False, True])
-def test_a_dead_store_is_not_asked_for_every_file(s3: S3, monkeypatch: pytest.MonkeyPatch, http: bool) -> None:
+def test_a_store_that_is_down_is_not_asked_for_every_file(s3: S3, monkeypatch: pytest.MonkeyPatch, http: bool) -> None:
     monkeypatch.setattr(downloads, "OBJECT_S", 0.3)
     s3.proxy.fail("", "silence", times=float("inf"))
     start = s3.http_url if http else s3.uri
@@ -134,6 +134,6 @@ def test_a_throttling_store_is_asked_for_every_file(s3: S3, impatient: None) -> 
     assert heads.count(b"x") >= CONCURRENT_READS
 
 
-def test_no_failure_tells_the_key(s3: S3, impatient: None) -> None:
+def test_errors_do_not_contain_the_secret_key(s3: S3, impatient: None) -> None:
     s3.proxy.fail("", "500", times=float("inf"))
     assert SECRET not in repr(read_heads([f"{s3.uri}/x.jpg"], 10))

@@ -10,7 +10,7 @@ from galaxy_batch.storage.drivers import filesystem, filesystem_without_retries
 
 WITHOUT = """
 import sys
-sys.modules[{package!r}] = None  # as where it is not installed
+sys.modules[{package!r}] = None  # as if it were not installed
 from galaxy_batch.storage.drivers import filesystem
 from galaxy_batch.errors import InputError
 try:
@@ -28,10 +28,10 @@ except InputError as error:
         ("https://host/x.jpg", "aiohttp", "http"),
     ],
 )
-def test_a_driver_that_is_not_installed_is_named(uri: str, package: str, extra: str) -> None:
+def test_a_missing_driver_is_named(uri: str, package: str, extra: str) -> None:
     script = WITHOUT.format(package=package, uri=uri)
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
-    assert found.stdout == f"uri = {uri!r}: no driver for this scheme: install {package}, or galaxy-batch[{extra}]\n"
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert process.stdout == f"uri = {uri!r}: no driver for this scheme: install {package}, or galaxy-batch[{extra}]\n"
 
 
 @pytest.mark.parametrize(
@@ -43,19 +43,19 @@ def test_a_driver_that_is_not_installed_is_named(uri: str, package: str, extra: 
         ("simplecache::gs://bucket/x", "gcsfs", "gcsfs"),
     ],
 )
-def test_the_drivers_that_the_tests_do_without_are_named_too(uri: str, package: str, remedy: str) -> None:
+def test_missing_drivers_that_the_tests_do_not_install_are_named(uri: str, package: str, remedy: str) -> None:
     if importlib.util.find_spec(package):
         pytest.skip(f"{package} is installed")
     with pytest.raises(InputError, match=f"no driver for this scheme: .*{remedy}"):
         filesystem(uri)
 
 
-def test_an_unknown_scheme_is_explained() -> None:
+def test_an_unknown_scheme_is_an_input_error() -> None:
     with pytest.raises(InputError, match="no driver for this scheme: Protocol not known: nosuchscheme"):
         filesystem("nosuchscheme://bucket/x")
 
 
-def test_what_the_user_has_configured_goes_before_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_boto_settings_take_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("s3fs")
     plain, _ = filesystem_without_retries("s3://bucket/x")
     assert plain.config_kwargs["retries"]["total_max_attempts"] == 1

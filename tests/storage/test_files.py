@@ -20,7 +20,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "WAIT_GROWTH", 1.0)
 
 
-def test_a_write_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writes_are_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = str(tmp_path / "a" / "b.bin")
     storage.write_atomically(target, b"first")
     storage.write_atomically(target, b"second")
@@ -44,7 +44,7 @@ def test_unfinished_writes_are_not_listed(tmp_path: Path) -> None:
     assert storage.list_names(str(tmp_path / "nowhere")) == []
 
 
-def test_checking_an_output_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_check_writable_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     for folder in ("there", "there/a/b", "c/d"):
         storage.check_writable(str(tmp_path / folder))
@@ -54,7 +54,7 @@ def test_checking_an_output_leaves_nothing_behind(tmp_path: Path) -> None:
         storage.check_writable(str(tmp_path / "f"))
 
 
-def test_removing_what_is_not_there_is_fine(tmp_path: Path) -> None:
+def test_removing_a_missing_folder_is_allowed(tmp_path: Path) -> None:
     (tmp_path / "x" / "y").mkdir(parents=True)
     storage.remove_tree(str(tmp_path / "x"))
     storage.remove_tree(str(tmp_path / "x"))
@@ -66,7 +66,7 @@ def test_join() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["file://", "memory:/", "s3"])
-def test_every_store_keeps_what_was_written(scheme: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_write_list_read_and_remove_on_every_store(scheme: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     folder = request.getfixturevalue("s3").uri + "/a b" if scheme == "s3" else f"{scheme}{tmp_path}"
     assert storage.list_names(storage.join(folder, "x")) == []
     storage.write_atomically(storage.join(folder, "x", "b.bin"), b"content")
@@ -86,7 +86,7 @@ def test_every_store_keeps_what_was_written(scheme: str, tmp_path: Path, request
     storage.check_writable(folder)
 
 
-def test_a_part_is_one_put(s3: S3) -> None:
+def test_a_part_costs_one_put_request(s3: S3) -> None:
     rows = pa.table({"object_id": [1, 2], "predicted_class": ["smooth", None], "needs_review": [False, True]})
     rows = rows.append_column(CHUNK, pa.array([7, 7], pa.int32())).append_column("status", pa.array(["ok", "missing"]))
     schema = pa.schema([rows.schema.field("predicted_class"), rows.schema.field("needs_review")])
@@ -96,7 +96,7 @@ def test_a_part_is_one_put(s3: S3) -> None:
     assert s3.names() == ["parts/part-000007.parquet"]
 
 
-def test_a_file_is_one_get(s3: S3) -> None:
+def test_a_file_costs_one_get_request(s3: S3) -> None:
     uri = s3.put("model.safetensors", b"x" * 100_000)
     assert len(storage.read_bytes(uri)) == 100_000
     with pytest.raises(FileNotFoundError):
@@ -104,7 +104,7 @@ def test_a_file_is_one_get(s3: S3) -> None:
     assert s3.proxy.asked() == ["GET", "GET"]
 
 
-def test_of_a_parquet_file_only_the_pieces_are_fetched(s3: S3) -> None:
+def test_only_the_needed_parts_of_a_parquet_file_are_fetched(s3: S3) -> None:
     images = [os.urandom(5_000) for _ in range(400)]
     table = pa.table({"object_id": range(400), "image": images, "ra": [0.5] * 400})
     sink = pa.BufferOutputStream()
@@ -118,13 +118,13 @@ def test_of_a_parquet_file_only_the_pieces_are_fetched(s3: S3) -> None:
     with storage.open_parquet(uri) as parquet:
         groups = [parquet.read_row_group(group, ["object_id", "ra"]) for group in range(4)]
         assert pa.concat_tables(groups)["object_id"].to_pylist() == list(range(400))
-        assert fetched() < 100_000, "the footer, which is asked for with 64 kB, and the two columns"
+        assert fetched() < 100_000, "the footer, requested with 64 kB, and the two columns"
         assert parquet.read_row_groups([1, 2])["image"].to_pylist() == images[100:300]
     assert fetched() < 1_150_000
     assert s3.proxy.asked("packed").count("GET") <= 10
 
 
-def test_names_that_others_wrote_are_seen(s3: S3) -> None:
+def test_listings_are_not_cached(s3: S3) -> None:
     s3.put("parts/part-000000.parquet", b"x")
     assert storage.list_names(f"{s3.uri}/parts") == ["part-000000.parquet"]
     s3.put("parts/part-000001.parquet", b"x")
@@ -132,7 +132,7 @@ def test_names_that_others_wrote_are_seen(s3: S3) -> None:
 
 
 @pytest.mark.parametrize("fault", ["429", "500", "502", "503", "504", "reset", "truncated"])
-def test_reads_and_writes_are_tried_again(s3: S3, impatient: None, fault: str) -> None:
+def test_reads_and_writes_are_retried(s3: S3, impatient: None, fault: str) -> None:
     uri = s3.put("model.bin", b"a whole checkpoint")
     s3.proxy.fail("model.bin", fault, times=2)
     assert storage.read_bytes(uri) == b"a whole checkpoint"
@@ -145,7 +145,7 @@ def test_reads_and_writes_are_tried_again(s3: S3, impatient: None, fault: str) -
     assert s3.proxy.asked() == ["PUT"] * 3
 
 
-def test_tries_end(s3: S3, impatient: None) -> None:
+def test_the_number_of_attempts_is_limited(s3: S3, impatient: None) -> None:
     uri = s3.put("x.bin", b"half of this is not enough")
     for fault in ("503", "truncated"):
         s3.proxy.forget()
@@ -160,7 +160,7 @@ def test_tries_end(s3: S3, impatient: None) -> None:
     assert "y.bin" not in s3.names()
 
 
-def test_a_refusal_is_not_tried_again(s3: S3) -> None:
+def test_denied_access_is_not_retried(s3: S3) -> None:
     s3.proxy.fail("", "403", times=2, method=None)
     with pytest.raises(PermissionError):
         storage.read_bytes(f"{s3.uri}/x.bin")

@@ -9,7 +9,7 @@ from galaxy_batch.storage.retries import TRIES, http_status, is_transient, with_
 
 
 class Refused(Exception):  # noqa: N818
-    """An answer of a server, as most drivers say it."""
+    """A server's error response, as most drivers report it."""
 
     def __init__(self, status: int) -> None:
         self.status = status
@@ -41,7 +41,7 @@ def caused(by: Exception) -> OSError:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The clock stands still, and what was waited is noted."""
+    """Replaces sleep and clock; records the waits."""
     waited: list[float] = []
 
     async def nap(seconds: float) -> None:
@@ -55,14 +55,14 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 @pytest.mark.parametrize("kind", [Refused, Botocore, Requests, lambda status: caused(Botocore(status))])
-def test_statuses_that_may_pass(kind: Callable[[int], Exception], status: int) -> None:
+def test_transient_statuses(kind: Callable[[int], Exception], status: int) -> None:
     assert http_status(kind(status)) == status
     assert is_transient(kind(status))
 
 
 @pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 410, 416, 501])
 @pytest.mark.parametrize("kind", [Refused, Botocore, Requests, lambda status: caused(Botocore(status))])
-def test_statuses_that_last(kind: Callable[[int], Exception], status: int) -> None:
+def test_permanent_statuses(kind: Callable[[int], Exception], status: int) -> None:
     assert http_status(kind(status)) == status
     assert not is_transient(kind(status))
 
@@ -72,7 +72,7 @@ def test_statuses_that_last(kind: Callable[[int], Exception], status: int) -> No
     [TimeoutError(), ConnectionResetError(), BrokenPipeError(), OSError(121, "remote I/O"), ContentTooShort(),
      ssl.SSLError("bad record"), asyncio.IncompleteReadError(b"", 4)],
 )  # fmt: skip
-def test_what_broke_on_the_way_may_pass(error: Exception) -> None:
+def test_connection_errors_are_transient(error: Exception) -> None:
     assert http_status(error) is None
     assert is_transient(error)
 
@@ -81,18 +81,18 @@ def test_what_broke_on_the_way_may_pass(error: Exception) -> None:
     "error",
     [FileNotFoundError(), PermissionError(), IsADirectoryError(), NotImplementedError(), ValueError(), KeyError()],
 )
-def test_what_says_what_is_wrong_lasts(error: Exception) -> None:
+def test_specific_errors_are_permanent(error: Exception) -> None:
     assert not is_transient(error)
 
 
-def test_a_failure_that_passes_is_tried_again(waits: list[float]) -> None:
-    answers: list[Exception | str] = [OSError("torn"), TimeoutError(), "whole"]
+def test_a_transient_error_is_retried(waits: list[float]) -> None:
+    outcomes: list[Exception | str] = [OSError("torn"), TimeoutError(), "whole"]
 
     def call() -> str:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     assert with_retries(call) == "whole"
     assert waits[0] == 0
@@ -101,7 +101,7 @@ def test_a_failure_that_passes_is_tried_again(waits: list[float]) -> None:
     assert len(waits) == 3
 
 
-def test_tries_and_waits_are_bounded(waits: list[float]) -> None:
+def test_attempts_and_waits_are_limited(waits: list[float]) -> None:
     errors = [OSError(number) for number in range(TRIES + 1)]
     left = list(errors)
 
@@ -111,7 +111,7 @@ def test_tries_and_waits_are_bounded(waits: list[float]) -> None:
     async def call_async() -> None:
         call()
 
-    with pytest.raises(OSError) as caught:  # noqa: PT011 - it is the very one
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - compared below
         with_retries(call)
     assert caught.value is errors[TRIES - 1]
     assert sum(waits) <= 30
@@ -123,7 +123,7 @@ def test_tries_and_waits_are_bounded(waits: list[float]) -> None:
     assert sum(waits) <= 30
 
 
-def test_what_lasts_is_raised_at_once(waits: list[float]) -> None:
+def test_a_permanent_error_is_raised_at_once(waits: list[float]) -> None:
     def call() -> None:
         raise FileNotFoundError
 
@@ -132,21 +132,21 @@ def test_what_lasts_is_raised_at_once(waits: list[float]) -> None:
     assert waits == [0]
 
 
-def test_no_try_begins_when_patience_is_over(waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_attempt_starts_after_the_time_limit(waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "PATIENCE_S", 1.0)
-    tries = []
+    attempts = []
 
     def call() -> None:
-        tries.append(1)
-        waits.append(0.4)  # each try takes a while
+        attempts.append(1)
+        waits.append(0.4)  # duration of the attempt
         raise TimeoutError
 
     with pytest.raises(TimeoutError):
         with_retries(call)
-    assert len(tries) <= 2
+    assert len(attempts) <= 2
 
 
-def test_two_workers_do_not_come_back_at_the_same_moment(waits: list[float]) -> None:
+def test_waits_differ_between_workers(waits: list[float]) -> None:
     def call() -> None:
         raise TimeoutError
 

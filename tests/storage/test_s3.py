@@ -1,4 +1,4 @@
-"""Whole jobs on an object store: a real S3 server, real processes, and a log of what was asked of the server."""
+"""Whole jobs on a real S3 server in real processes, with a log of all requests."""
 
 import io
 import os
@@ -48,7 +48,7 @@ engine = "torch"
 
 
 def run_on_s3(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`build_catalog` as a process that knows the store from these variables alone."""
+    """Run `build_catalog` in a process configured for the store by these environment variables alone."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "FSSPEC_"))}
     return subprocess.run(
         [sys.executable, "-m", "jobs.build_catalog", *arguments],
@@ -172,7 +172,7 @@ engine = "torch"
         assert s3.environment["AWS_ACCESS_KEY_ID"] not in text
 
 
-def test_what_cannot_be_used_is_explained_without_secrets(s3: S3, saved_model: SavedModel, tmp_path: Path) -> None:
+def test_input_errors_do_not_contain_secrets(s3: S3, saved_model: SavedModel, tmp_path: Path) -> None:
     toml = tmp_path / "bad.toml"
     toml.write_text(TOML.format(folder=s3.uri))
 
@@ -193,8 +193,8 @@ def test_what_cannot_be_used_is_explained_without_secrets(s3: S3, saved_model: S
     assert nowhere.startswith("output_uri = 's3://no-such-bucket-here/out': cannot be written")
 
 
-def test_writing_is_not_deleting(s3: S3) -> None:
-    """An archive's key may write and not delete: then nothing is promised that needs it."""
+def test_check_writable_needs_permission_to_delete(s3: S3) -> None:
+    """Some archives' keys may write but not delete."""
     kept = b"<DeleteResult><Error><Key>x</Key><Code>AccessDenied</Code><Message>no</Message></Error></DeleteResult>"
     s3.proxy.fail("", kept, times=9, method="POST")
     with pytest.raises(InputError, match=f"cannot be deleted: {s3.uri}/out/"):
@@ -202,7 +202,7 @@ def test_writing_is_not_deleting(s3: S3) -> None:
     assert len(s3.names()) == 1
 
 
-def test_a_store_without_credentials_is_a_refusal(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_a_permission_error(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
@@ -212,8 +212,8 @@ def test_a_store_without_credentials_is_a_refusal(s3: S3, monkeypatch: pytest.Mo
     assert s3.proxy.asked() == []
 
 
-def test_the_log_of_a_resume(s3: S3) -> None:
-    """What exists is done, however many there are: one listing, in pages, says so."""
+def test_resuming_costs_one_listing(s3: S3) -> None:
+    """One listing tells which parts exist, however many there are."""
     for number in range(12):
         s3.put(f"parts/m/part-{number:06d}.parquet", b"x")
     assert finished_parts(join(s3.uri, "parts", "m")) == set(range(12))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from galaxy_batch.storage.sorted_runs import all_at_once, groups_of, read_between, write_run
+from galaxy_batch.storage.sorted_runs import all_at_once, consecutive_groups, read_between, write_run
 
 
 def run_of(keys: list[int], folder: Path) -> tuple[str, pa.Table]:
@@ -19,7 +19,7 @@ def run_of(keys: list[int], folder: Path) -> tuple[str, pa.Table]:
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), count=st.integers(0, 5000), spread=st.sampled_from([1, 3, 50, 2**62]))
-def test_a_range_of_a_run_is_what_a_search_of_all_of_it_finds(
+def test_a_range_of_keys_equals_a_search_of_all_rows(
     seed: int, count: int, spread: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -27,11 +27,11 @@ def test_a_range_of_a_run_is_what_a_search_of_all_of_it_finds(
     uri, rows = run_of(keys.tolist(), tmp_path_factory.mktemp("run"))
     for _ in range(5):
         low, last = np.sort(rng.integers(-spread, spread, 2, endpoint=True)).tolist()
-        found = read_between(uri, "key", low, last)
-        assert found.equals(rows.filter(pa.array((keys >= low) & (keys <= last))))
+        between = read_between(uri, "key", low, last)
+        assert between.equals(rows.filter(pa.array((keys >= low) & (keys <= last))))
 
 
-def test_the_ends_of_the_integers_are_reached(tmp_path: Path) -> None:
+def test_extreme_keys_are_read(tmp_path: Path) -> None:
     uri, rows = run_of([-(2**63), 0, 2**63 - 1], tmp_path)
     assert read_between(uri, "key", -(2**63), 2**63 - 1).equals(rows)
     assert read_between(uri, "key", 2**63 - 1, 2**63 - 1)["text"].to_pylist() == ["row 2"]
@@ -55,13 +55,13 @@ def test_a_reader_fetches_little_more_than_its_range(tmp_path: Path, monkeypatch
     assert 5001 <= sum(fetched) <= 5001 + 2 * 1024
 
 
-def test_runs_lie_at_any_uri() -> None:
+def test_runs_can_be_at_any_uri() -> None:
     rows = pa.table({"key": pa.array([1, 2, 3])})
     write_run(rows, "key", "memory://exchange/run.arrow")
     assert read_between("memory://exchange/run.arrow", "key", 2, 9)["key"].to_pylist() == [2, 3]
 
 
-def test_a_run_is_the_same_again(tmp_path: Path) -> None:
+def test_writing_a_run_again_gives_the_same_file(tmp_path: Path) -> None:
     uri, rows = run_of(list(range(5000)), tmp_path)
     first = Path(uri).read_bytes()
     write_run(rows, "key", uri)
@@ -70,8 +70,8 @@ def test_a_run_is_the_same_again(tmp_path: Path) -> None:
 
 
 @given(sizes=st.lists(st.integers(1, 20), max_size=50), most=st.integers(1, 40))
-def test_groups_are_neighbours_and_no_larger_than_they_may(sizes: list[int], most: int) -> None:
-    groups = groups_of(sizes, most)
+def test_groups_are_consecutive_and_as_large_as_allowed(sizes: list[int], most: int) -> None:
+    groups = consecutive_groups(sizes, most)
     assert [position for group in groups for position in group] == list(range(len(sizes)))
     for group in groups:
         assert sum(sizes[position] for position in group) <= most or len(group) == 1
