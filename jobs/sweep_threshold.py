@@ -1,4 +1,4 @@
-"""The label threshold against galaxies kept and accuracy: a training run at each."""
+"""One training run per vote threshold: accuracy against number of labelled galaxies."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from train.sweep import SweepConfig, sweep_threshold
 
 
 def sweep(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Read a training config, then train at each threshold; more than one worker needs Ray."""
+    """Train at each threshold; starts Ray only for more than one worker."""
     config = load_config(SweepConfig, arguments.config, arguments.set)
     if config.workers == 1:
         return sweep_threshold(config)
@@ -20,4 +20,11 @@ def sweep(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_job("Train at several vote thresholds and compare.", sweep))
+    sys.exit(
+        run_job(
+            "Train at several vote thresholds, compare on one common test set and recommend a threshold. Example: "
+            "python -m jobs.sweep_threshold jobs/configs/train_gz2.toml --set thresholds=[0.5,0.6,0.8] "
+            "--set output_uri=runs/thresholds",
+            sweep,
+        )
+    )

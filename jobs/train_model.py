@@ -1,4 +1,4 @@
-"""Label table + cutouts -> checkpoint and report."""
+"""Vote table + cutouts -> checkpoint and training report."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ from train.run import train_model
 
 
 def train(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Read the config, then train; more than one worker needs Ray."""
+    """Train as the config says; starts Ray only for more than one worker."""
     config = load_config(TrainConfig, arguments.config, arguments.set)
     if config.workers == 1:
         return train_model(config)
@@ -21,4 +21,11 @@ def train(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_job("Train a morphology model on volunteers' votes.", train))
+    sys.exit(
+        run_job(
+            "Train a morphology model on volunteers' votes and write its checkpoint and report. Example: python -m "
+            "jobs.train_model jobs/configs/train_gz2.toml --set galaxies.uri=gz2/training_solutions.csv "
+            "--set output_uri=runs/gz2",
+            train,
+        )
+    )

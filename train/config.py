@@ -117,7 +117,8 @@ class FitConfig:
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate within a phase: constant, or a linear rise over a tenth of the steps and a half-cosine decay."""
     averaging: Annotated[float, Range(0, 0.99999)] = 0.0
-    """Decay per step of the exponential moving average of the weights in phase 2; 0 disables averaging."""
+    """Decay per step of the exponential moving average of the weights in phase 2; 0 disables averaging. Lowered where
+    the average would cover more than a fifth of the steps."""
     learn_from: Literal["labels", "votes"] = "labels"
     """Training target. `labels`: the label of each unambiguous galaxy. `votes`: the vote shares of every galaxy."""
     auxiliary_questions: tuple[tuple[str, ...], ...] = ()

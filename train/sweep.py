@@ -1,4 +1,4 @@
-"""The threshold trade-off: a stricter vote threshold gives cleaner labels and fewer galaxies. What is best?"""
+"""Sweep over vote thresholds: a stricter threshold gives cleaner labels and fewer galaxies."""
 
 import dataclasses
 import json
@@ -33,16 +33,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SweepConfig(TrainConfig):
-    """A training config, and the thresholds to train at."""
+    """A training config and the thresholds to train at."""
 
     thresholds: tuple[Annotated[float, Range(0.5, 1)], ...] = (0.5, 0.6, 0.7, 0.8, 0.9)
-    """Vote thresholds, each a training run of its own."""
+    """Vote thresholds; one training run each."""
     clean_threshold: Annotated[float, Range(0.5, 1)] = 0.8
-    """Test galaxies on which the volunteers agreed this much are the common test set of all runs."""
+    """The common test set of all runs: test galaxies where one class has at least this share of the votes."""
 
     def __post_init__(self) -> None:
         if len(set(self.thresholds)) < 2:
-            raise InputError("thresholds", self.thresholds, "name at least two different thresholds")
+            raise InputError("thresholds", self.thresholds, "give at least two different thresholds")
 
 
 @dataclass(frozen=True)
@@ -51,38 +51,38 @@ class ThresholdResult:
 
     threshold: float
     kept: int
-    """Galaxies with a label, of the whole table."""
+    """Number of galaxies of the table with a label."""
     kept_fraction: float
     class_fractions: dict[str, float]
-    """Share of each class among those."""
+    """Share of each class among the labelled galaxies."""
     own: Evaluation
-    """On test galaxies that are clear at this threshold."""
+    """On the test galaxies that have a label at this threshold."""
     common: Evaluation
-    """On the test galaxies that are clear at `clean_threshold`: the same for every run."""
+    """On the common test set: test galaxies that have a label at `clean_threshold`."""
     checkpoint_uri: str
 
 
 @dataclass(frozen=True)
 class _TestGalaxies:
-    """Read once, for all runs."""
+    """Test galaxies of all runs."""
 
     pixels: torch.Tensor
     labels: npt.NDArray[np.int64]
     agreement: npt.NDArray[np.float64]
-    """``(N,)``: share of the volunteers that chose the label."""
+    """``(N,)``: share of the votes for the label."""
 
 
 def sweep_threshold(config: SweepConfig) -> dict[str, Any]:
-    """Train at each threshold, compare on one common test set, recommend; give the job's summary.
+    """Train at each threshold, compare on a common test set, recommend a threshold; returns the job's summary.
 
-    The split depends on the galaxies' ids alone, so no test galaxy of one run trained in another.
+    The split depends on the ids alone, so test galaxies of one run are training galaxies of none.
 
     Raises:
         InputError: as `train_model`.
     """
     started = time.monotonic()
     test = _test_galaxies(config)
-    results = [_one(config, threshold, test) for threshold in sorted(set(config.thresholds))]
+    results = [_train_at(config, threshold, test) for threshold in sorted(set(config.thresholds))]
     best, reason = recommend(results)
     rows = [dataclasses.asdict(result) for result in results]
     metrics = {"thresholds": rows, "recommended_threshold": best.threshold, "reason": reason}
@@ -99,31 +99,31 @@ def sweep_threshold(config: SweepConfig) -> dict[str, Any]:
 
 
 def recommend(results: Sequence[ThresholdResult]) -> tuple[ThresholdResult, str]:
-    """The threshold to use, and why.
+    """The recommended threshold and the reason.
 
-    Accuracies on a test set of some hundred galaxies differ by chance. So: of the thresholds within one standard
-    error of the best accuracy on the common test set, the one that keeps most galaxies.
+    Of the thresholds within one standard error of the highest accuracy on the common test set, the one with most
+    labelled galaxies: on a few hundred test galaxies, smaller differences are chance.
     """
     leader = max(results, key=lambda r: r.common.accuracy)
     share, count = leader.common.accuracy, leader.common.galaxies
     error = float(np.sqrt(share * (1 - share) / count))
-    close = [r for r in results if r.common.accuracy >= share - error]
-    best = max(close, key=lambda r: (r.kept, r.common.accuracy))
+    candidates = [r for r in results if r.common.accuracy >= share - error]
+    best = max(candidates, key=lambda r: (r.kept, r.common.accuracy))
     reason = (
         f"At {leader.threshold:g} the accuracy on the {count} common test galaxies is highest, {share:.1%} "
         f"(standard error {error:.1%}). "
     )
     if best is leader:
-        reason += f"No threshold that keeps more galaxies comes within that error, so {best.threshold:g} it is."
+        reason += "No threshold that labels more galaxies is within that error."
     else:
         reason += (
             f"{best.threshold:g} reaches {best.common.accuracy:.1%}, within that error, and labels "
-            f"{best.kept:,} galaxies instead of {leader.kept:,}: more to learn from, and labels for harder galaxies."
+            f"{best.kept:,} galaxies instead of {leader.kept:,}: a larger training set, with harder galaxies."
         )
     return best, reason
 
 
-def _one(config: SweepConfig, threshold: float, test: _TestGalaxies) -> ThresholdResult:
+def _train_at(config: SweepConfig, threshold: float, test: _TestGalaxies) -> ThresholdResult:
     logger.info("threshold %g", threshold)
     own = {f.name: getattr(config, f.name) for f in dataclasses.fields(TrainConfig)}
     labels_config = dataclasses.replace(config.labels, threshold=threshold)
@@ -134,7 +134,7 @@ def _one(config: SweepConfig, threshold: float, test: _TestGalaxies) -> Threshol
     checkpoint, model = load_checkpoint(join(folder, "model.safetensors"))
     logits = predict_logits(model, test.pixels, torch.device("cpu")).double().numpy()
 
-    def clear_at(agreement: float) -> Evaluation:
+    def evaluate_at(agreement: float) -> Evaluation:
         rows = test.agreement >= agreement
         return evaluate(logits[rows], test.labels[rows], checkpoint.temperature, config.review_accuracy)
 
@@ -143,21 +143,23 @@ def _one(config: SweepConfig, threshold: float, test: _TestGalaxies) -> Threshol
         kept=kept,
         kept_fraction=kept / sum(summary["galaxies"].values()),
         class_fractions={name: count / kept for name, count in counts.items()},
-        own=clear_at(threshold),
-        common=clear_at(config.clean_threshold),
+        own=evaluate_at(threshold),
+        common=evaluate_at(config.clean_threshold),
         checkpoint_uri=without_secrets(join(folder, "model.safetensors")),
     )
 
 
 def _test_galaxies(config: SweepConfig) -> _TestGalaxies:
-    """The test galaxies that are clear at the lowest threshold; those of the higher ones are among them."""
+    """Test galaxies that have a label at the lowest threshold, which include those of the higher ones."""
     lowest = min(*config.thresholds, config.clean_threshold)
     config = dataclasses.replace(config, labels=dataclasses.replace(config.labels, threshold=lowest))
     galaxies, labels = read_galaxies(config)
     part = load_part(config, galaxies, labels, split_galaxies(galaxies["object_id"], config.split).test, learns=False)
     agreement = labels.votes[part.rows].max(axis=1)
     if not (agreement >= config.clean_threshold).any():
-        raise InputError("clean_threshold", config.clean_threshold, "no test galaxy is that clear; lower it")
+        raise InputError(
+            "clean_threshold", config.clean_threshold, "no test galaxy has a label at this threshold; lower it"
+        )
     return _TestGalaxies(part.examples.pixels, labels.label[part.rows], agreement)
 
 

@@ -21,7 +21,7 @@ def result(threshold: float, kept: int, accuracy: float, galaxies: int = 400) ->
 @pytest.mark.parametrize(
     ("accuracies", "expected", "words"),
     [
-        ((0.90, 0.95, 0.94), 0.6, "No threshold that keeps more galaxies"),
+        ((0.90, 0.95, 0.94), 0.6, "No threshold that labels more galaxies"),
         ((0.945, 0.95, 0.94), 0.5, "within that error"),
         ((0.80, 0.90, 0.97), 0.7, "highest, 97.0%"),
     ],
@@ -60,5 +60,5 @@ def test_sweep_trains_at_each_threshold_with_one_common_test_set(tmp_path: Path)
 def test_a_training_config_is_a_sweep_config() -> None:
     config = load_config(SweepConfig, REPOSITORY / "jobs" / "configs" / "train_gz2.toml", ["thresholds=[0.6,0.8]"])
     assert config.thresholds == (0.6, 0.8)
-    with pytest.raises(InputError, match="two different thresholds"):
+    with pytest.raises(InputError, match="at least two different thresholds"):
         replace(config, thresholds=(0.6,))

@@ -1,5 +1,6 @@
 """One phase of a fit: trainable part, optimiser, schedule, averaged weights."""
 
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,11 +20,14 @@ from train.data.galaxies import Examples
 from train.fit.frozen_features import FrozenFeatures
 from train.fit.layers import Layers
 
-__all__ = ["FORWARD_BATCH", "PhaseRun", "World", "auxiliary_head"]
+__all__ = ["FORWARD_BATCH", "PhaseRun", "World", "auxiliary_head", "averaging_decay"]
+
+logger = logging.getLogger(__name__)
 
 FORWARD_BATCH = 64
 """Batch size of forward passes without gradients."""
 _WARM_UP = 0.1  # share of the cosine schedule with a rising learning rate
+_MIN_WINDOWS = 5  # a phase has at least this many times the steps that the moving average of the weights covers
 
 
 @dataclass(frozen=True)
@@ -75,13 +79,13 @@ class PhaseRun:
         self.part: nn.Module = DistributedDataParallel(part) if world.size > 1 else part
         self.optimiser = torch.optim.AdamW(_parameter_groups(part, config.weight_decay), lr=phase.learning_rate)
         self.galaxies, self.batch_size = galaxies, max(2, config.batch_size // world.size)
-        total = -(-galaxies // self.batch_size) * phase.epochs
+        steps = -(-galaxies // self.batch_size) * phase.epochs
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimiser, lambda step: 1.0 if config.schedule == "constant" else _cosine(step, total)
+            self.optimiser, lambda step: 1.0 if config.schedule == "constant" else _cosine(step, steps)
         )
         self.averaged: AveragedModel | None = None
         if config.averaging and phase.blocks:
-            average = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]
+            average = get_ema_multi_avg_fn(averaging_decay(config.averaging, steps))  # type: ignore[no-untyped-call]
             self.averaged = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
 
     def epoch(self, train: Examples, features: FrozenFeatures, number: int) -> tuple[float, float]:
@@ -154,6 +158,18 @@ class PhaseRun:
         self.schedule.load_state_dict(state["schedule"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
+
+
+def averaging_decay(decay: float, steps: int) -> float:
+    """Decay of the moving average of the weights, for a phase of `steps` steps.
+
+    The average covers about ``1 / (1 - decay)`` steps: at most a fifth of the phase, so that the weights of the first
+    steps have a share below 1 % in the result.
+    """
+    bounded = min(decay, max(0.0, 1 - _MIN_WINDOWS / max(steps, 1)))
+    if bounded < decay:
+        logger.info("weight averaging: decay %.3g instead of %g, for a phase of %d steps", bounded, decay, steps)
+    return bounded
 
 
 def _parameter_groups(part: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

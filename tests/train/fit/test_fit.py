@@ -11,6 +11,7 @@ from train.config import FitConfig, Phase
 from train.data.galaxies import Examples
 from train.fit import frozen_features
 from train.fit.fit import Epoch, EpochStore, NoStore, fit, predict_logits
+from train.fit.phases import averaging_decay
 
 CPU = torch.device("cpu")
 SPEC = ModelSpec("test_efficientnet", ("dark", "bright"), 32, 1.0, (0.5,) * 3, (0.5,) * 3)
@@ -126,3 +127,19 @@ def test_an_interrupted_fit_resumes_with_the_same_result(completed: int) -> None
     resumed, resumed_epochs, _ = trained(config, InterruptingStore(store.state))
     assert [(e.phase, e.number, e.loss) for e in resumed_epochs] == [(e.phase, e.number, e.loss) for e in epochs]
     assert torch.equal(resumed, uninterrupted)
+
+
+@pytest.mark.parametrize(
+    ("decay", "steps", "expected"), [(0.99, 656, 0.99), (0.99, 30, 5 / 6), (0.99, 3, 0), (0, 9, 0)]
+)
+def test_averaging_covers_at_most_a_fifth_of_the_steps(decay: float, steps: int, expected: float) -> None:
+    bounded = averaging_decay(decay, steps)
+    assert bounded == pytest.approx(expected)
+    assert bounded ** max(steps - 1, 1) < 0.01, "share of the first step's weights"
+
+
+def test_averaging_over_few_steps_does_not_keep_the_initial_weights() -> None:
+    blocks = Phase(epochs=5, learning_rate=5e-3, blocks=2)  # 30 steps
+    last, averaged = (trained(dataclasses.replace(CONFIG, blocks=blocks, averaging=decay))[1] for decay in (0.0, 0.99))
+    assert averaged[-1].calibration_accuracy > 0.9
+    assert averaged[-1].calibration_loss < 1.5 * last[-1].calibration_loss + 0.05
