@@ -1,7 +1,7 @@
-"""What the page of a release shows, counted in one walk over the catalog's files.
+"""Counts of a release, from one pass over the catalog's files.
 
-One row group is held at a time, of the few columns that are counted. What is kept does not grow with the catalog: tens
-of megabytes for the sky, kilobytes for the rest, and a few rows drawn by lot for the contact sheets.
+One row group of the counted columns is in memory at a time. What is kept does not grow with the catalog: tens of
+megabytes of sky cells, kilobytes of other counts, and the locations of the sampled rows.
 """
 
 import math
@@ -20,29 +20,29 @@ from galaxy_batch.rows import ReviewFlag, Status
 from galaxy_batch.sky.healpix import BASE_PIXELS
 from galaxy_batch.storage.files import join, open_parquet
 
-__all__ = ["BINS", "SHOWN_FLAGS", "SKY_ORDER", "Place", "ReleaseCounts", "count_release", "mapped_class", "share"]
+__all__ = ["BINS", "SHOWN_FLAGS", "SKY_ORDER", "ReleaseCounts", "RowLocation", "count_release", "mapped_class", "share"]
 
 BINS = 200
-"""Of confidence, equal ones from 0 to 1."""
+"""Equal bins of confidence from 0 to 1."""
 SKY_ORDER = 9
-"""Of the cells of the sky that are counted, 7 arcminutes wide."""
+"""HEALPix order of the counted sky cells, 7 arcminutes wide."""
 SHOWN_FLAGS = (ReviewFlag.REPEATED_IMAGE, ReviewFlag.BLANK, ReviewFlag.UNFAMILIAR, ReviewFlag.UNSTABLE)
-"""Flags of rows with a class that say something of the cutout; a row with several is drawn for the first of them."""
+"""Flags on the cutout of a classified row; a row with several is sampled for the first of them."""
 
 _COLUMNS = ["predicted_class", "confidence", "review_flags", "status", "_healpix_29"]
-_SPOILED = int(ReviewFlag.REPEATED_IMAGE | ReviewFlag.BLANK)
-_ASIDE = int(ReviewFlag.LOW_CONFIDENCE | ReviewFlag.NO_POSITION | ReviewFlag.AUDIT)
+_NO_GALAXY = int(ReviewFlag.REPEATED_IMAGE | ReviewFlag.BLANK)
+_NOT_ON_CUTOUT = int(ReviewFlag.LOW_CONFIDENCE | ReviewFlag.NO_POSITION | ReviewFlag.AUDIT)
 _FAILURES = [str(status) for status in Status if status != Status.OK]
 
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Place:
+class RowLocation:
     """Where a row of a catalog is."""
 
     file: int
-    """Of the manifest's `files`."""
+    """Position in the manifest's `files`."""
     row_group: int
     row: int
 
@@ -53,35 +53,38 @@ class ReleaseCounts:
 
     classes: tuple[str, ...]
     seed: int
-    """Of the lot."""
-    drawn: int
-    """Rows drawn of each kind."""
+    """Of the sample."""
+    sample_rows: int
+    """Rows sampled of each kind."""
     rows: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     masks: Counter[int] = field(default_factory=Counter)
-    """Rows by value of review_flags."""
+    """Rows by value of `review_flags`."""
 
     def __post_init__(self) -> None:
         shape = (len(self.classes), BINS)
-        self.confident: Ints = np.zeros(shape, np.int64)
-        """Rows with a class, by class and bin of confidence; and the sum of their confidences."""
+        self.classified: Ints = np.zeros(shape, np.int64)
+        """Classified rows by class and bin of confidence."""
         self.confidence_sum = np.zeros(shape)
-        self.kept: Ints = np.zeros(shape, np.int64)
-        """Of these the rows that need no review."""
-        self.kept_sum = np.zeros(shape)
-        self.plain: Ints = np.zeros(shape, np.int64)
-        """Of the rows with a class those whose cutout no flag doubts."""
+        """Sum of their confidences."""
+        self.unflagged: Ints = np.zeros(shape, np.int64)
+        """Classified rows without a review flag."""
+        self.unflagged_sum = np.zeros(shape)
+        """Sum of their confidences."""
+        self.clean: Ints = np.zeros(shape, np.int64)
+        """Classified rows without a flag on the cutout."""
         cells = BASE_PIXELS << 2 * SKY_ORDER
         self.sky = np.zeros(cells, np.int32)
-        """Rows in each cell of the sky."""
-        self.sky_judged = np.zeros(cells, np.int32)
-        """Of these the ones with a class, of a cutout that is neither blank nor repeated."""
-        self.sky_mapped = np.zeros(cells, np.int32)
-        """Of these the ones of `mapped_class`."""
-        self.lot = GroupSampler(shape[0] * (BINS + len(SHOWN_FLAGS)) + len(_FAILURES), self.drawn, self.seed)
+        """Rows in each sky cell."""
+        self.sky_classified = np.zeros(cells, np.int32)
+        """Classified rows whose cutout is neither blank nor repeated."""
+        self.sky_of_class = np.zeros(cells, np.int32)
+        """Those of `mapped_class`."""
+        groups = shape[0] * (BINS + len(SHOWN_FLAGS)) + len(_FAILURES)
+        self.sampler = GroupSampler(groups, self.sample_rows, self.seed)
 
     def flagged(self, flag: ReviewFlag | None = None, alone: bool = False) -> int:
-        """Rows that have a flag, or any flag; or have no other."""
+        """Rows with this flag, or with any flag; `alone`: and with no other."""
         if flag is None:
             return sum(count for mask, count in self.masks.items() if mask)
         return sum(count for mask, count in self.masks.items() if mask & flag and not (alone and mask != flag))
@@ -89,38 +92,38 @@ class ReleaseCounts:
     @property
     def failed(self) -> int:
         """Rows without a class."""
-        return self.rows - int(self.confident.sum())
+        return self.rows - int(self.classified.sum())
 
-    def confident_of(self, label: int) -> list[Place]:
-        """Rows drawn from the most confident tenth of a class, of those whose cutout no flag doubts."""
+    def confident_of(self, label: int) -> list[RowLocation]:
+        """Sample of the most confident tenth of a class, of the clean rows."""
         return self._from_tenth(label, range(BINS - 1, -1, -1))
 
-    def uncertain_of(self, label: int) -> list[Place]:
-        """Rows drawn from the least confident tenth of a class, of those whose cutout no flag doubts."""
+    def uncertain_of(self, label: int) -> list[RowLocation]:
+        """Sample of the least confident tenth of a class, of the clean rows."""
         shown = set(self.confident_of(label))
-        return [place for place in self._from_tenth(label, range(BINS)) if place not in shown]
+        return [location for location in self._from_tenth(label, range(BINS)) if location not in shown]
 
-    def flagged_of(self, label: int) -> list[Place]:
-        """Rows of a class drawn from those whose cutout a flag doubts, in turn from each flag."""
+    def flagged_of(self, label: int) -> list[RowLocation]:
+        """Sample of the rows of a class with a flag on the cutout, from each flag in turn."""
         first = len(self.classes) * BINS + label * len(SHOWN_FLAGS)
-        by_flag = [self.lot.of([first + place]) for place in range(len(SHOWN_FLAGS))]
-        turns = [rows[turn] for turn in range(self.drawn) for rows in by_flag if turn < len(rows)]
-        return [Place(*row) for row in turns[: self.drawn]]
+        by_flag = [self.sampler.sample([first + number]) for number in range(len(SHOWN_FLAGS))]
+        turns = [rows[turn] for turn in range(self.sample_rows) for rows in by_flag if turn < len(rows)]
+        return [RowLocation(*row) for row in turns[: self.sample_rows]]
 
-    def failed_of(self, status: str) -> list[Place]:
-        """Rows drawn from those with a status that is not ok."""
+    def failed_of(self, status: str) -> list[RowLocation]:
+        """Sample of the rows with a status that is not ok."""
         first = len(self.classes) * (BINS + len(SHOWN_FLAGS))
-        return [Place(*row) for row in self.lot.of([first + _FAILURES.index(status)])]
+        return [RowLocation(*row) for row in self.sampler.sample([first + _FAILURES.index(status)])]
 
-    def _from_tenth(self, label: int, bins: range) -> list[Place]:
-        """From as many bins, in this order, as it takes for a tenth of the class."""
-        wanted, have, taken = math.ceil(self.plain[label].sum() / 10), 0, []
-        for place in bins:
-            if have >= wanted:
+    def _from_tenth(self, label: int, bins: range) -> list[RowLocation]:
+        """Sample of as many bins, in this order, as it takes for a tenth of the class."""
+        wanted, rows, groups = math.ceil(self.clean[label].sum() / 10), 0, []
+        for number in bins:
+            if rows >= wanted:
                 break
-            have += int(self.plain[label, place])
-            taken.append(label * BINS + place)
-        return [Place(*row) for row in self.lot.of(taken)]
+            rows += int(self.clean[label, number])
+            groups.append(label * BINS + number)
+        return [RowLocation(*row) for row in self.sampler.sample(groups)]
 
     def add(self, rows: pa.Table, file: int, row_group: int) -> None:
         """Count a row group. Reads the columns of `count_release`."""
@@ -131,36 +134,44 @@ class ReleaseCounts:
         self.statuses.update({e["values"]: e["counts"] for e in pc.value_counts(rows["status"]).to_pylist()})
         masks, counts = np.unique(flags, return_counts=True)
         self.masks.update(dict(zip(masks.tolist(), counts.tolist(), strict=True)))
-        has = label >= 0
+        classified, unflagged, flagged_cutout = label >= 0, flags == 0, (flags & ~_NOT_ON_CUTOUT) != 0
         confidence = rows["confidence"].fill_null(0).to_numpy().astype(np.float64)
         group = label * BINS + np.clip((confidence * BINS).astype(np.int64), 0, BINS - 1)
-        doubted = (flags & ~_ASIDE) != 0
-        for where, counted in ((has, self.confident), (has & (flags == 0), self.kept), (has & ~doubted, self.plain)):
+        for where, counted, summed in (
+            (classified, self.classified, self.confidence_sum),
+            (classified & unflagged, self.unflagged, self.unflagged_sum),
+            (classified & ~flagged_cutout, self.clean, None),
+        ):
             counted += _by_group(group[where], None, counted.shape)  # noqa: PLW2901 - adds to the array itself
-        for where, summed in ((has, self.confidence_sum), (has & (flags == 0), self.kept_sum)):
-            summed += _by_group(group[where], confidence[where], summed.shape)  # noqa: PLW2901
-        self._add_sky(rows["_healpix_29"], label, has & ((flags & _SPOILED) == 0))
-        self._draw(np.where(has & ~doubted, group, -1), label, flags, rows["status"], (file, row_group))
+            if summed is not None:
+                summed += _by_group(group[where], confidence[where], summed.shape)  # noqa: PLW2901
+        self._add_sky(rows["_healpix_29"], label, classified & ((flags & _NO_GALAXY) == 0))
+        group = np.where(classified & ~flagged_cutout, group, -1)
+        self._add_to_sample(group, label, flags, rows["status"], (file, row_group))
 
-    def _add_sky(self, pixels: pa.ChunkedArray, label: Ints, judged: npt.NDArray[np.bool_]) -> None:
+    def _add_sky(self, pixels: pa.ChunkedArray, label: Ints, classified: npt.NDArray[np.bool_]) -> None:
         placed = pixels.is_valid().to_numpy()
         cells = pixels.drop_null().to_numpy().astype(np.int64) >> 2 * (29 - SKY_ORDER)
-        judged, mapped = judged[placed], label[placed] == self.classes.index(mapped_class(self.classes))
-        for sky, where in ((self.sky, slice(None)), (self.sky_judged, judged), (self.sky_mapped, judged & mapped)):
-            found, counts = np.unique(cells[where], return_counts=True)
-            sky[found] += counts.astype(np.int32)
+        classified, of_class = classified[placed], label[placed] == self.classes.index(mapped_class(self.classes))
+        for sky, where in (
+            (self.sky, slice(None)),
+            (self.sky_classified, classified),
+            (self.sky_of_class, classified & of_class),
+        ):
+            occupied, counts = np.unique(cells[where], return_counts=True)
+            sky[occupied] += counts.astype(np.int32)
 
-    def _draw(
-        self, group: Ints, label: Ints, flags: npt.NDArray[np.int32], status: pa.ChunkedArray, place: tuple[int, int]
+    def _add_to_sample(
+        self, group: Ints, label: Ints, flags: npt.NDArray[np.int32], status: pa.ChunkedArray, location: tuple[int, int]
     ) -> None:
-        """Let the rows take part in the lot: each in the group of its class and confidence, flag, or status."""
+        """Offer the rows to the sampler, each in the group of its class and confidence, flag, or status."""
         first = len(self.classes) * BINS
         for number, flag in reversed(list(enumerate(SHOWN_FLAGS))):
             where = (label >= 0) & ((flags & flag) != 0)
             group = np.where(where, first + label * len(SHOWN_FLAGS) + number, group)
         first += len(self.classes) * len(SHOWN_FLAGS)
         failure = pc.index_in(status, value_set=pa.array(_FAILURES)).fill_null(-1).to_numpy().astype(np.int64)
-        self.lot.add(np.where(failure >= 0, first + failure, group), *place)
+        self.sampler.add(np.where(failure >= 0, first + failure, group), *location)
 
 
 def _by_group(group: Ints, weights: npt.NDArray[np.float64] | None, shape: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -168,27 +179,27 @@ def _by_group(group: Ints, weights: npt.NDArray[np.float64] | None, shape: tuple
 
 
 def share(part: float, whole: float) -> float:
-    """A part of a whole; nan of nothing."""
+    """A part of a whole; nan if the whole is 0."""
     return float(part / whole) if whole else math.nan
 
 
 def mapped_class(classes: tuple[str, ...]) -> str:
-    """The class whose share is drawn on the sky: `featured`, or the last where no class is called so."""
+    """The class whose share is mapped on the sky: `featured`, or else the last class."""
     return "featured" if "featured" in classes else classes[-1]
 
 
-def count_release(catalog_uri: str, manifest: Mapping[str, Any], drawn: int, seed: int) -> ReleaseCounts:
+def count_release(catalog_uri: str, manifest: Mapping[str, Any], sample_rows: int, seed: int) -> ReleaseCounts:
     """Count a published catalog, file by file.
 
     Args:
         catalog_uri: its folder.
         manifest: the content of its `manifest.json`.
-        drawn: rows to draw of each kind, for the contact sheets.
-        seed: another seed draws other rows.
+        sample_rows: rows to sample of each kind, for the contact sheets.
+        seed: of the sample.
 
     Reads `predicted_class`, `confidence`, `review_flags`, `status`, `_healpix_29`.
     """
-    counts = ReleaseCounts(tuple(manifest["classes"]), seed, drawn)
+    counts = ReleaseCounts(tuple(manifest["classes"]), seed, sample_rows)
     for number, entry in enumerate(manifest["files"]):
         with open_parquet(join(catalog_uri, entry["path"])) as parquet:
             for row_group in range(parquet.num_row_groups):

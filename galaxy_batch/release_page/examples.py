@@ -1,6 +1,6 @@
-"""Single rows of a release to look at: read from the catalog, their cutouts fetched again from their survey.
+"""Example rows of a release: read from the catalog, their cutouts fetched again from the survey.
 
-A picture that cannot be had is a blank tile that says why; nothing here makes a page fail.
+A missing cutout is a blank tile with the reason; no error here fails the page.
 """
 
 import logging
@@ -16,9 +16,9 @@ from galaxy_batch.cutouts.decode import decode, resize
 from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.errors import GalaxyBatchError
 from galaxy_batch.inputs.manifest import find_objects
-from galaxy_batch.release_page.counts import Place
+from galaxy_batch.release_page.counts import RowLocation
 from galaxy_batch.report.page import Tile
-from galaxy_batch.rows import IMAGE_BYTES, ReviewFlag, UnusableCutout
+from galaxy_batch.rows import IMAGE_BYTES, UnusableCutout, flag_names
 from galaxy_batch.settings import parse_config
 from galaxy_batch.storage.files import join, open_parquet
 
@@ -33,7 +33,7 @@ _QUALITY = 88
 
 @dataclass(frozen=True)
 class Example:
-    """What a contact sheet says of a row."""
+    """A row on a contact sheet."""
 
     object_id: int | str
     predicted_class: str | None
@@ -46,37 +46,39 @@ class Example:
     @property
     def flags(self) -> str:
         """Names of its flags."""
-        return ", ".join(str(flag.name) for flag in ReviewFlag if self.review_flags & flag)
+        return ", ".join(flag_names(self.review_flags))
 
 
-def read_examples(catalog_uri: str, manifest: Mapping[str, Any], places: Sequence[Place]) -> dict[Place, Example]:
-    """The rows at some places of a catalog, a row group at a time.
+def read_examples(
+    catalog_uri: str, manifest: Mapping[str, Any], locations: Sequence[RowLocation]
+) -> dict[RowLocation, Example]:
+    """The rows at these locations of a catalog, read one row group at a time.
 
     Args:
         catalog_uri: its folder.
         manifest: the content of its `manifest.json`.
-        places: where the rows are.
+        locations: where the rows are.
     """
-    found = {}
-    for file in sorted({place.file for place in places}):
+    examples = {}
+    for file in sorted({location.file for location in locations}):
         with open_parquet(join(catalog_uri, manifest["files"][file]["path"])) as parquet:
-            for group in sorted({place.row_group for place in places if place.file == file}):
-                wanted = [place for place in places if (place.file, place.row_group) == (file, group)]
-                rows = parquet.read_row_group(group, _COLUMNS).take([place.row for place in wanted])
-                for place, row in zip(wanted, rows.to_pylist(), strict=True):
-                    found[place] = Example(**row)
-    return found
+            for group in sorted({location.row_group for location in locations if location.file == file}):
+                wanted = [location for location in locations if (location.file, location.row_group) == (file, group)]
+                rows = parquet.read_row_group(group, _COLUMNS).take([location.row for location in wanted])
+                for location, row in zip(wanted, rows.to_pylist(), strict=True):
+                    examples[location] = Example(**row)
+    return examples
 
 
 def fetch_tiles(
     examples: Sequence[Example], manifest: Mapping[str, Any], source: ManifestConfig | None = None
 ) -> dict[int | str, Tile]:
-    """A picture of each row, as the network saw it, by object id.
+    """The cutout of each row, cropped as the network sees it, by object id.
 
     Args:
         examples: the rows.
         manifest: the content of the catalog's `manifest.json`.
-        source: where the cutouts are; as the catalog's own config says, when not given.
+        source: where the cutouts are; by default as the catalog's own config says.
     """
     if not examples:
         return {}
@@ -88,15 +90,15 @@ def fetch_tiles(
         rows = find_objects(source, pa.array([example.object_id for example in examples]))
         fetched = fetch_cutouts(rows, limits.max_image_bytes)
     except (GalaxyBatchError, OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
-        said = str(error) if isinstance(error, GalaxyBatchError) else type(error).__name__
-        logger.warning("no cutouts on the page of the release: %s", said)
+        message = str(error) if isinstance(error, GalaxyBatchError) else type(error).__name__
+        logger.warning("no cutouts on the release page: %s", message)
         reason = "the source of the cutouts cannot be read"
         return {example.object_id: _tile(example, None, reason) for example in examples}
     columns = ("object_id", IMAGE_BYTES, "image_hash", "status")
-    answers = {row[0]: row[1:] for row in zip(*(fetched[name].to_pylist() for name in columns), strict=True)}
+    by_id = {row[0]: row[1:] for row in zip(*(fetched[name].to_pylist() for name in columns), strict=True)}
     tiles = {}
     for example in examples:
-        content, image_hash, status = answers.get(example.object_id, (None, None, "not in the manifest any more"))
+        content, image_hash, status = by_id.get(example.object_id, (None, None, "no longer in the manifest"))
         picture, reason = (None, status) if content is None else _thumbnail(content, limits, crop)
         changed = content is not None and image_hash != example.image_hash
         tiles[example.object_id] = _tile(example, picture, reason, changed)
@@ -104,7 +106,7 @@ def fetch_tiles(
 
 
 def _thumbnail(content: bytes, limits: ClassifyConfig, crop_fraction: float) -> tuple[bytes | None, str]:
-    """A small JPEG; or why there is none."""
+    """A small JPEG, or None and the reason."""
     try:
         pixels = resize(decode(content, limits.max_image_pixels, limits.rgb), _SIDE_PX, crop_fraction)
     except UnusableCutout as bad:
@@ -114,10 +116,10 @@ def _thumbnail(content: bytes, limits: ClassifyConfig, crop_fraction: float) -> 
 
 
 def _tile(example: Example, picture: bytes | None, reason: str, changed: bool = False) -> Tile:
-    said = "no class" if example.confidence is None else f"{example.predicted_class} {example.confidence:.2f}"
-    lines = [said, str(example.object_id)]
+    prediction = "no class" if example.confidence is None else f"{example.predicted_class} {example.confidence:.2f}"
+    lines = [prediction, str(example.object_id)]
     if example.flags:
         lines.append(example.flags)
     if changed:
-        lines.append("the cutout has changed since")
-    return Tile(picture, f"Cutout of {example.object_id}: {said}", tuple(lines), reason)
+        lines.append("the cutout has changed since the run")
+    return Tile(picture, f"Cutout of {example.object_id}: {prediction}", tuple(lines), reason)

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from galaxy_batch.catalog.layout import MANIFEST, read_manifest
 from galaxy_batch.config import ManifestConfig, ReportConfig
 from galaxy_batch.errors import InputError, without_secrets
-from galaxy_batch.release_page.counts import Place, ReleaseCounts, count_release, mapped_class, share
+from galaxy_batch.release_page.counts import ReleaseCounts, RowLocation, count_release, mapped_class, share
 from galaxy_batch.release_page.examples import fetch_tiles, read_examples
 from galaxy_batch.release_page.figures import confidence_histograms, review_curve
 from galaxy_batch.release_page.sky import sky_maps
@@ -94,8 +94,8 @@ def write_release_page(
 
 
 def _headline(counts: ReleaseCounts) -> list[tuple[str, str, str]]:
-    known, kept = int(counts.confident.sum()), int(counts.kept.sum())
-    mix = zip(counts.classes, counts.confident.sum(axis=1).tolist(), strict=True)
+    classified, unflagged = int(counts.classified.sum()), int(counts.unflagged.sum())
+    mix = zip(counts.classes, counts.classified.sum(axis=1).tolist(), strict=True)
     bad = [f"{n:,} {status}" for status, n in counts.statuses.most_common() if status != Status.OK]
     frequent = max(ReviewFlag, key=counts.flagged)
     most = f", {counts.flagged(frequent):,} {frequent.name}" if counts.flagged(frequent) else ""
@@ -103,8 +103,8 @@ def _headline(counts: ReleaseCounts) -> list[tuple[str, str, str]]:
         ("Galaxies", f"{counts.rows:,}", f"{int(counts.sky.sum()):,} with a position"),
         (
             "With a class",
-            percent(share(known, counts.rows)),
-            ", ".join(f"{percent(share(n, known))} {c}" for c, n in mix),
+            percent(share(classified, counts.rows)),
+            ", ".join(f"{percent(share(n, classified))} {c}" for c, n in mix),
         ),
         ("Without a class", f"{counts.failed:,}", ", ".join(bad) or "every cutout could be read"),
         (
@@ -114,18 +114,18 @@ def _headline(counts: ReleaseCounts) -> list[tuple[str, str, str]]:
         ),
         (
             "Expected accuracy",
-            percent(share(counts.confidence_sum.sum(), known)),
-            f"{percent(share(counts.kept_sum.sum(), kept))} for the {count(kept, 'row')} without a flag",
+            percent(share(counts.confidence_sum.sum(), classified)),
+            f"{percent(share(counts.unflagged_sum.sum(), unflagged))} for the {count(unflagged, 'row')} without a flag",
         ),
         ("Repeated images", f"{counts.flagged(ReviewFlag.REPEATED_IMAGE):,}", "rows whose cutout many objects share"),
     ]
 
 
 def _classes(counts: ReleaseCounts, min_confidence: float) -> dict[str, Any]:
-    totals, kept = counts.confident.sum(axis=1), counts.kept.sum(axis=1)
+    totals, unflagged = counts.classified.sum(axis=1), counts.unflagged.sum(axis=1)
     by_class = list(zip(counts.classes, totals.tolist(), strict=True))
     lowest = _SHOWN_BINS // len(counts.classes) if len(counts.classes) > 1 else 0
-    bins = counts.confident.reshape(len(counts.classes), _SHOWN_BINS, -1).sum(axis=2)
+    bins = counts.classified.reshape(len(counts.classes), _SHOWN_BINS, -1).sum(axis=2)
     bins[:, lowest] += bins[:, :lowest].sum(axis=1)  # confidences that rounding put below 1 / classes
     shown = dict(zip(counts.classes, bins[:, lowest:], strict=True))
     described = ", ".join(f"{name}: {rows:,}" for name, rows in by_class)
@@ -133,8 +133,14 @@ def _classes(counts: ReleaseCounts, min_confidence: float) -> dict[str, Any]:
         "min_confidence": min_confidence,
         "class_counts": [*by_class, ("no class", counts.failed)],
         "class_rows": [
-            [name, f"{total:,}", percent(share(total, totals.sum())), f"{left:,}", percent(share(left, kept.sum()))]
-            for (name, total), left in zip(by_class, kept.tolist(), strict=True)
+            [
+                name,
+                f"{total:,}",
+                percent(share(total, totals.sum())),
+                f"{left:,}",
+                percent(share(left, unflagged.sum())),
+            ]
+            for (name, total), left in zip(by_class, unflagged.tolist(), strict=True)
         ],
         "confidence": embed(
             lambda width_px: confidence_histograms(width_px, shown, lowest / _SHOWN_BINS, min_confidence),
@@ -144,11 +150,11 @@ def _classes(counts: ReleaseCounts, min_confidence: float) -> dict[str, Any]:
 
 
 def _accuracy(counts: ReleaseCounts) -> dict[str, Any]:
-    sets = (counts.confident, counts.confidence_sum, counts.kept, counts.kept_sum)
+    sets = (counts.classified, counts.confidence_sum, counts.unflagged, counts.unflagged_sum)
     audited = sum(n for mask, n in counts.masks.items() if mask & ReviewFlag.AUDIT and not mask & ReviewFlag.UNREADABLE)
     return {
         "audited": audited,
-        "review_curve": _review_curve(counts) if counts.confident.any() else None,
+        "review_curve": _review_curve(counts) if counts.classified.any() else None,
         "accuracy_rows": [
             _expected_accuracy(name, *values)
             for name, *values in [("all", *sets), *zip(counts.classes, *sets, strict=True)]
@@ -156,19 +162,19 @@ def _accuracy(counts: ReleaseCounts) -> dict[str, Any]:
     }
 
 
-def _expected_accuracy(name: str, rows: Any, sums: Any, kept: Any, kept_sums: Any) -> list[str]:
-    accuracies = percent(share(sums.sum(), rows.sum())), percent(share(kept_sums.sum(), kept.sum()))
-    return [name, f"{int(rows.sum()):,}", accuracies[0], f"{int(kept.sum()):,}", accuracies[1]]
+def _expected_accuracy(name: str, rows: Any, sums: Any, unflagged: Any, unflagged_sums: Any) -> list[str]:
+    accuracies = percent(share(sums.sum(), rows.sum())), percent(share(unflagged_sums.sum(), unflagged.sum()))
+    return [name, f"{int(rows.sum()):,}", accuracies[0], f"{int(unflagged.sum()):,}", accuracies[1]]
 
 
 def _review_curve(counts: ReleaseCounts) -> Markup:
-    rows, sums = counts.confident.sum(axis=0), counts.confidence_sum.sum(axis=0)
+    rows, sums = counts.classified.sum(axis=0), counts.confidence_sum.sum(axis=0)
     left, right = np.cumsum(rows[::-1])[::-1], np.cumsum(sums[::-1])[::-1]
     have = left >= max(1, 0.01 * left[0])
     reviewed, accuracy = 1 - left[have] / left[0], right[have] / left[have]
     flagged, label = None, "Expected accuracy of the other rows by the share of the rows reviewed."
-    if counts.kept.any():
-        flagged = 1 - share(counts.kept.sum(), left[0]), share(counts.kept_sum.sum(), counts.kept.sum())
+    if counts.unflagged.any():
+        flagged = 1 - share(counts.unflagged.sum(), left[0]), share(counts.unflagged_sum.sum(), counts.unflagged.sum())
         label += f" All flagged rows: {flagged[0]:.1%} and {flagged[1]:.1%}."
     return embed(lambda width_px: review_curve(width_px, reviewed, accuracy, flagged), label)
 
@@ -201,7 +207,7 @@ def _examples(
     counts: ReleaseCounts, catalog_uri: str, manifest: Mapping[str, Any], source: ManifestConfig | None
 ) -> dict[str, Any]:
     """Contact sheets by class and kind, and rows without a class."""
-    drawn: dict[str, dict[str, list[Place]]] = {
+    sheets: dict[str, dict[str, list[RowLocation]]] = {
         name: {
             "confident": counts.confident_of(label),
             "uncertain": counts.uncertain_of(label),
@@ -209,15 +215,15 @@ def _examples(
         }
         for label, name in enumerate(counts.classes)
     }
-    failed = [place for status in Status if status != Status.OK for place in counts.failed_of(status)]
-    places = [place for kinds in drawn.values() for kind in kinds.values() for place in kind]
-    examples = read_examples(catalog_uri, manifest, [*failed, *places])
-    tiles = fetch_tiles([examples[place] for place in places], manifest, source)
+    failed = [row for status in Status if status != Status.OK for row in counts.failed_of(status)]
+    shown = [row for kinds in sheets.values() for rows in kinds.values() for row in rows]
+    examples = read_examples(catalog_uri, manifest, [*failed, *shown])
+    tiles = fetch_tiles([examples[row] for row in shown], manifest, source)
     return {
-        "failures": [(examples[p].object_id, examples[p].status, examples[p].error or "") for p in failed],
+        "failures": [(examples[row].object_id, examples[row].status, examples[row].error or "") for row in failed],
         "sheets": {
-            name: {kind: [tiles[examples[place].object_id] for place in kinds[kind]] for kind in kinds}
-            for name, kinds in drawn.items()
+            name: {kind: [tiles[examples[row].object_id] for row in rows] for kind, rows in kinds.items()}
+            for name, kinds in sheets.items()
         },
     }
 

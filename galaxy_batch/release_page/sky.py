@@ -51,15 +51,15 @@ def sky_maps(counts: ReleaseCounts) -> dict[str, Any] | None:
         "of_class": mapped_class(counts.classes),
         "min_galaxies": _MIN_GALAXIES,
         "density": {"drawing": drawing, "cells": occupied, "order": order, "side": _cell_side(order)},
-        "share": _share_map(counts, region) if counts.sky_judged.any() else None,
+        "share": _share_map(counts, region) if counts.sky_classified.any() else None,
     }
 
 
 def _share_map(counts: ReleaseCounts, region: SkyRegion) -> dict[str, Any]:
     """Share of the mapped class; colours are centred on the overall share."""
-    rows, name = int(counts.sky_judged.sum()), mapped_class(counts.classes)
-    order = order_for(counts.sky_judged, _GALAXIES_IN_SHARE_CELL, region)
-    total, of_class = (coarser(sky, SKY_ORDER - order) for sky in (counts.sky_judged, counts.sky_mapped))
+    rows, name = int(counts.sky_classified.sum()), mapped_class(counts.classes)
+    order = order_for(counts.sky_classified, _GALAXIES_IN_SHARE_CELL, region)
+    total, of_class = (coarser(sky, SKY_ORDER - order) for sky in (counts.sky_classified, counts.sky_of_class))
     overall, enough = float(of_class.sum() / rows), total >= _MIN_GALAXIES
     masked = (total > 0) & ~enough
     shares = np.where(enough, of_class / np.maximum(total, 1), np.nan)

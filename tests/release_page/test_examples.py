@@ -1,4 +1,4 @@
-"""Single rows to look at, and their cutouts, fetched again."""
+"""Example rows of a release, and their cutouts."""
 
 import re
 from pathlib import Path
@@ -53,22 +53,22 @@ def test_cutouts_are_fetched_again(surveyed: Surveyed) -> None:
         r'<img src="data:image/jpeg;base64,[^"]+" alt="Cutout of (\d+): (smooth|featured) ([\d.]+)"', html
     )
     assert 4 <= len(pictures) <= 16
-    order = {object_id: place for place, object_id in enumerate(surveyed.ids)}
+    order = {object_id: number for number, object_id in enumerate(surveyed.ids)}
     for object_id, name, confidence in pictures:
-        place = order[int(object_id)]
-        assert name == ("smooth", "featured")[place % 2]
-        assert float(confidence) == pytest.approx(np.linspace(0.61, 0.99, 28)[place], abs=0.006)
-    assert "changed since" not in shown.text
+        number = order[int(object_id)]
+        assert name == ("smooth", "featured")[number % 2]
+        assert float(confidence) == pytest.approx(np.linspace(0.61, 0.99, 28)[number], abs=0.006)
+    assert "changed since the run" not in shown.text
     assert "accuracy of the checkpoint was 90.0%" in shown.text
 
 
-def test_a_cutout_that_is_gone_or_another_now_says_so(surveyed: Surveyed, survey: SurveyFiles, tmp_path: Path) -> None:
+def test_missing_and_changed_cutouts_say_so(surveyed: Surveyed, survey: SurveyFiles, tmp_path: Path) -> None:
     uris = [str(survey.images / f"{surveyed.ids[0]}.jpg")] * 14 + [str(tmp_path / "gone.jpg")] * 13
     table = pa.table({"object_id": surveyed.ids[:27], "file": uris})
     (tmp_path / "moved.parquet").write_bytes(parquet_bytes(table))
     source = ManifestConfig(uri=str(tmp_path / "moved.parquet"), image_column="file")
     _, shown = page_of(surveyed.catalog, source=source, config=ReportConfig(cutouts=14))
-    assert "changed since" in shown.text
+    assert "changed since the run" in shown.text
     assert "missing" in shown.text
     nowhere = ManifestConfig(uri=str(tmp_path / "no.parquet"), image_column="file")
     _, shown = page_of(surveyed.catalog, source=nowhere)
@@ -76,7 +76,7 @@ def test_a_cutout_that_is_gone_or_another_now_says_so(surveyed: Surveyed, survey
     assert "the source of the cutouts cannot be read" in shown.text
 
 
-def test_nothing_to_fetch() -> None:
+def test_no_examples_need_no_survey() -> None:
     assert fetch_tiles([], {}) == {}
 
 

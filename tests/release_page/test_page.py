@@ -1,4 +1,4 @@
-"""The page of a release: from a published catalog, without Ray or a model."""
+"""The release page, made from a published catalog without Ray or a model."""
 
 import json
 import re
@@ -29,7 +29,7 @@ from tests.support.skies import publish_rows, sky_rows, with_columns
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 
 
-def test_the_page_says_what_the_catalog_has(tmp_path: Path) -> None:
+def test_the_page_has_the_numbers_of_the_catalog(tmp_path: Path) -> None:
     catalog = publish_rows(tmp_path, sky_rows(3000, without_position=0.1))
     manifest = json.loads((catalog / MANIFEST).read_text())
     _, shown = page_of(catalog, run={"steady_rate_per_s": 123.4, "step_seconds": {"classify": 5.5}})
@@ -45,7 +45,7 @@ def test_the_page_says_what_the_catalog_has(tmp_path: Path) -> None:
     assert verify_catalog(str(catalog)) == []  # the page is beside the catalog, not in it
 
 
-def test_what_data_says_is_only_text(tmp_path: Path) -> None:
+def test_hostile_text_is_escaped(tmp_path: Path) -> None:
     rows = sky_rows(60, text_ids=True)
     ids = [f"{HOSTILE}{number}" for number in range(60)]
     failed = rows["predicted_class"].is_null().to_numpy().copy()
@@ -74,7 +74,7 @@ def test_what_data_says_is_only_text(tmp_path: Path) -> None:
     assert "a''b" in shown.text  # in SQL
 
 
-def test_no_row_has_a_class(tmp_path: Path) -> None:
+def test_a_catalog_without_classes_has_a_page(tmp_path: Path) -> None:
     rows = sky_rows(50)
     nothing = [None] * 50
     rows = with_columns(
@@ -87,12 +87,12 @@ def test_no_row_has_a_class(tmp_path: Path) -> None:
     assert "No row with a position has a class" in shown.text
 
 
-def test_no_row_has_a_position(tmp_path: Path) -> None:
+def test_a_catalog_without_positions_has_a_page(tmp_path: Path) -> None:
     _, shown = page_of(publish_rows(tmp_path, sky_rows(50, without_position=2.0)))
     assert "No row has a position, so there is no map." in shown.text
 
 
-def test_a_class_without_galaxies_and_no_contact_sheet(tmp_path: Path) -> None:
+def test_an_empty_class_and_no_contact_sheet(tmp_path: Path) -> None:
     rows = sky_rows(200)
     smooth = rows["predicted_class"].is_valid().to_numpy()
     rows = with_columns(rows, predicted_class=np.where(smooth, "smooth", None))
@@ -103,7 +103,7 @@ def test_a_class_without_galaxies_and_no_contact_sheet(tmp_path: Path) -> None:
     assert shown.tags.count("img") == 0
 
 
-def test_the_job_makes_the_same_page_again(tmp_path: Path) -> None:
+def test_the_job_makes_the_same_page(tmp_path: Path) -> None:
     catalog = publish_rows(tmp_path, sky_rows(100))
     first, _ = page_of(catalog, config=ReportConfig(cutouts=2))
     (tmp_path / "again.toml").write_text(f"catalog_uri = {str(catalog)!r}\n[report]\ncutouts = 2\n")
@@ -117,7 +117,7 @@ def test_the_job_makes_the_same_page_again(tmp_path: Path) -> None:
     assert Path(summary["report_uri"]).read_text() == first
 
 
-def test_a_place_without_a_catalog_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_a_catalog_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing is published there"):
         write_release_page(str(tmp_path), str(tmp_path / "report"), ReportConfig())
     assert parse_config(ReleaseReportConfig, {"catalog_uri": "a"}).manifest is None
@@ -127,10 +127,10 @@ def counts_of() -> ReleaseCounts:
     """100 smooth rows of confidence 0.9 and 100 featured ones of 0.6; the latter are flagged, and 10 more failed."""
     counts = ReleaseCounts(("smooth", "featured"), 0, 0)
     for label, confidence in ((0, 0.9), (1, 0.6)):
-        place = round(confidence * BINS)
-        counts.confident[label, place], counts.confidence_sum[label, place] = 100, 100 * confidence
+        number = round(confidence * BINS)
+        counts.classified[label, number], counts.confidence_sum[label, number] = 100, 100 * confidence
         if label == 0:
-            counts.kept[label, place], counts.kept_sum[label, place] = 100, 100 * confidence
+            counts.unflagged[label, number], counts.unflagged_sum[label, number] = 100, 100 * confidence
     counts.rows = 210
     counts.masks.update({0: 100, int(ReviewFlag.LOW_CONFIDENCE): 97, 129: 3, int(ReviewFlag.UNREADABLE): 10})
     counts.statuses.update({"ok": 200, "missing": 10})
@@ -172,14 +172,14 @@ def test_flags_that_were_not_measured_say_so() -> None:
 @pytest.mark.parametrize("classes", [("smooth",), ("a", "b", "c"), tuple("abcdefghij")], ids=len)
 def test_every_bin_of_confidence_is_drawn(classes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     counts = ReleaseCounts(classes, 0, 0)
-    counts.confident[:, BINS // len(classes) - 1 :] = 1
+    counts.classified[:, BINS // len(classes) - 1 :] = 1
     drawn: list[int] = []
     monkeypatch.setattr(
         "galaxy_batch.release_page.page.confidence_histograms",
         lambda width, shown, *_: drawn.append(sum(rows.sum() for rows in shown.values())) or new_figure(width, 100),
     )
     _classes(counts, 0.5)
-    assert drawn == [counts.confident.sum()] * 2
+    assert drawn == [counts.classified.sum()] * 2
 
 
 def test_the_queries_on_the_page_run(tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ import pytest
 from galaxy_batch.release_page.sampling import GroupSampler
 
 
-def lot_of(groups: list[np.ndarray], drawn: int, seed: int = 0, count: int = 4) -> GroupSampler:
-    lot = GroupSampler(count, drawn, seed)
+def sampler_of(groups: list[np.ndarray], size: int, seed: int = 0, count: int = 4) -> GroupSampler:
+    """A sampler that was offered two row groups of each file."""
+    sampler = GroupSampler(count, size, seed)
     for number, group in enumerate(groups):
-        lot.add(group, number // 2, number % 2)
-    return lot
+        sampler.add(group, number // 2, number % 2)
+    return sampler
 
 
 def groups(seed: int, sizes: tuple[int, ...] = (500, 300, 0, 700)) -> list[np.ndarray]:
@@ -16,10 +17,10 @@ def groups(seed: int, sizes: tuple[int, ...] = (500, 300, 0, 700)) -> list[np.nd
     return [rng.integers(-1, 4, size) for size in sizes]
 
 
-def test_the_lowest_lots_of_each_group_win() -> None:
+def test_rows_with_the_lowest_random_numbers_are_kept() -> None:
     given = groups(1)
-    lot = lot_of(given, 5)
-    lots = {
+    sampler = sampler_of(given, 5)
+    numbers = {
         (number // 2, number % 2, row): value
         for number, group in enumerate(given)
         for row, value in enumerate(np.random.default_rng((0, number // 2, number % 2)).random(len(group)))
@@ -30,26 +31,26 @@ def test_the_lowest_lots_of_each_group_win() -> None:
             for n, group in enumerate(given)
             for row in np.flatnonzero(np.isin(group, wanted)).tolist()
         ]
-        assert lot.of(wanted) == sorted(members, key=lots.__getitem__)[:5]
+        assert sampler.sample(wanted) == sorted(members, key=numbers.__getitem__)[:5]
 
 
-def test_few_rows_are_all_drawn_and_none_without_a_group() -> None:
-    lot = lot_of([np.array([-1, 0, -1, 0]), np.array([2])], 5)
-    assert sorted(lot.of([0])) == [(0, 0, 1), (0, 0, 3)]
-    assert lot.of([1]) == []
-    assert lot.of([2]) == [(0, 1, 0)]
-    assert lot_of(groups(1), 0).of([0, 1, 2, 3]) == []
+def test_small_groups_are_sampled_completely_and_rows_without_a_group_never() -> None:
+    sampler = sampler_of([np.array([-1, 0, -1, 0]), np.array([2])], 5)
+    assert sorted(sampler.sample([0])) == [(0, 0, 1), (0, 0, 3)]
+    assert sampler.sample([1]) == []
+    assert sampler.sample([2]) == [(0, 1, 0)]
+    assert sampler_of(groups(1), 0).sample([0, 1, 2, 3]) == []
 
 
-def test_the_seed_decides() -> None:
-    assert lot_of(groups(1), 5).of([0]) == lot_of(groups(1), 5).of([0])
-    assert lot_of(groups(1), 5).of([0]) != lot_of(groups(1), 5, seed=1).of([0])
+def test_the_seed_fixes_the_sample() -> None:
+    assert sampler_of(groups(1), 5).sample([0]) == sampler_of(groups(1), 5).sample([0])
+    assert sampler_of(groups(1), 5).sample([0]) != sampler_of(groups(1), 5, seed=1).sample([0])
 
 
-def test_every_row_has_the_same_chance() -> None:
+def test_every_row_is_equally_likely() -> None:
     times = np.zeros(20)
     for seed in range(600):
-        for file, row_group, row in lot_of([np.zeros(10, int), np.zeros(10, int)], 4, seed, 1).of([0]):
+        for file, row_group, row in sampler_of([np.zeros(10, int), np.zeros(10, int)], 4, seed, 1).sample([0]):
             assert file == 0
             times[row_group * 10 + row] += 1
     assert times.sum() == 2400
