@@ -1,14 +1,14 @@
-"""What can go wrong, in one tree; a job's exit code follows from it.
+"""Exceptions of the project; they determine the exit code of a job.
 
 ::
 
     Exception
-    └── GalaxyBatchError          errors for which a traceback is not useful
-        ├── InputError            exit 2: a config, command, manifest or checkpoint that cannot be used
-        └── GateError             exit 3: the work was done, and what came out is not good enough
+    └── GalaxyBatchError          shown without a traceback
+        ├── InputError            exit 2: invalid config, command, manifest or checkpoint
+        └── GateError             exit 3: the job finished, but its result exceeds a limit
 
-A bad *image* is neither: it is a row with a status. Anything else that is raised is a bug or a
-machine that failed, and keeps its traceback (exit 1). Messages show URIs without what may be secret in them.
+A bad *image* raises neither: its row gets a status. Any other exception is a bug or a machine failure and keeps its
+traceback (exit 1). Messages contain URIs without credentials.
 """
 
 import re
@@ -17,21 +17,21 @@ from typing import Any
 
 __all__ = ["GalaxyBatchError", "GateError", "InputError", "without_secrets"]
 
-_CHAIN = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*://)")  # fsspec's: zip://a.jpg::https://host/x.zip
+_CHAIN = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*://)")  # fsspec chains: zip://a.jpg::https://host/x.zip
 _URI_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 
 
 class GalaxyBatchError(Exception):
-    """An error that its message explains: no traceback is shown for it."""
+    """An error explained by its message: shown without a traceback."""
 
 
 class InputError(GalaxyBatchError, ValueError):
-    """Something that the user gave cannot be used; the message says which, its value, and the remedy."""
+    """Invalid input; the message names the field, its value and the remedy."""
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
         value = without_secrets(value) if isinstance(value, str) else value
         self.field, self.value, self.remedy = field, value, _cleaned(remedy)
-        super().__init__(field, value, self.remedy)  # all three, so that the error survives pickling between processes
+        super().__init__(field, value, self.remedy)  # all arguments, so that the error can be pickled
 
     def __str__(self) -> str:
         shown = _cleaned(repr(self.value))
@@ -41,7 +41,7 @@ class InputError(GalaxyBatchError, ValueError):
 
 
 class GateError(GalaxyBatchError):
-    """A gate that the result did not pass; `summary` is the job's JSON summary all the same."""
+    """A result exceeds a limit; `summary` is the job's JSON summary."""
 
     def __init__(self, message: str, summary: Mapping[str, Any]) -> None:
         self.message, self.summary = _cleaned(message), dict(summary)
@@ -52,7 +52,7 @@ class GateError(GalaxyBatchError):
 
 
 def without_secrets(uri: str) -> str:
-    """The URI as it may be shown: no user, password, query or fragment, where signatures and tokens hide."""
+    """The URI without user, password, query and fragment, which may hold signatures and tokens."""
     return "::".join(map(_shown, _CHAIN.split(uri)))
 
 
@@ -63,11 +63,11 @@ def _shown(uri: str) -> str:
     rest = rest.partition("?")[0].partition("#")[0]
     host, slash, path = rest.partition("/")
     if "@" in path and "@" not in host and ":" in host and not host.rpartition(":")[2].isdigit():
-        host, slash, path = rest.rpartition("@")[2].partition("/")  # not a port: a password with a slash in it
-    if not scheme.startswith(("abfs", "wasb")):  # Azure's container@account is no secret, and part of the place
+        host, slash, path = rest.rpartition("@")[2].partition("/")  # a password that contains a slash
+    if not scheme.startswith(("abfs", "wasb")):  # Azure's container@account is part of the location
         host = host.rpartition("@")[2]
     return f"{scheme}://{host}{slash}{path}"
 
 
 def _cleaned(text: str) -> str:
-    return _URI_IN_TEXT.sub(lambda found: without_secrets(found[0]), text)
+    return _URI_IN_TEXT.sub(lambda uri: without_secrets(uri[0]), text)

@@ -1,4 +1,4 @@
-"""A dry run finds out what would go wrong, and leaves nothing behind."""
+"""A dry run reports the errors of a run in advance, and leaves no files."""
 
 import dataclasses
 import json
@@ -32,18 +32,18 @@ def files_below(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("sizes", [[7], [1, 1, 1], [100, 3, 900, 1], [64] * 40])
 @pytest.mark.parametrize("sample", [1, 2, 32, 5000])
-def test_a_sample_is_spread_evenly_and_has_no_row_twice(sizes: list[int], sample: int) -> None:
+def test_a_sample_is_evenly_spread_without_repeated_rows(sizes: list[int], sample: int) -> None:
     manifest = Manifest(sum(sizes), tuple(Chunk(n, rows) for n, rows in enumerate(sizes)), "", pa.int64(), (), 0)
-    found = sample_positions(manifest, sample)
+    positions = sample_positions(manifest, sample)
     starts = np.cumsum([0, *sizes])
-    rows = [int(starts[chunk] + place) for chunk, places in found.items() for place in places]
-    assert all((places >= 0).all() and (places < sizes[chunk]).all() for chunk, places in found.items())
+    rows = [int(starts[chunk] + row) for chunk, inside in positions.items() for row in inside]
+    assert all((inside >= 0).all() and (inside < sizes[chunk]).all() for chunk, inside in positions.items())
     assert len(rows) == len(set(rows)) == min(sample, sum(sizes))
     gaps = np.diff([-1, *sorted(rows), sum(sizes)])
     assert gaps.max() <= sum(sizes) / len(rows) + 1.5
 
 
-def test_a_sample_is_classified_and_nothing_stays(
+def test_a_sample_is_classified_and_no_file_is_left(
     survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = {"dry_run": {"sample": 20}, "runtime": {"engine": "torch", "num_cpus": 2}}
@@ -61,14 +61,14 @@ def test_a_sample_is_classified_and_nothing_stays(
     rate = min(2 * sample["classified_per_s"], 2 * sample["read_per_s"])  # two actors; 0.5 CPUs left for two readers
     assert summary["estimated_seconds"] >= round(40 / rate, 1) - 0.2
     assert any("2 model actors" in line for line in summary["assumes"])
-    assert any("2 tasks that read" in line for line in summary["assumes"])
+    assert any("2 read tasks" in line for line in summary["assumes"])
     assert any("this machine alone, 2 CPUs" in line for line in summary["assumes"])
     for line in summary["assumes"]:
         assert line in caplog.text
     json.dumps(summary)
 
 
-def test_finished_chunks_count_and_a_published_catalog_needs_nothing(
+def test_finished_chunks_and_published_catalogs_are_not_estimated(
     survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
 ) -> None:
     config = catalog_config(survey, saved_model, tmp_path)
@@ -87,13 +87,13 @@ def test_finished_chunks_count_and_a_published_catalog_needs_nothing(
     assert (done["already_published"], done["chunks_done"], done["rows_todo"]) == (True, 6, 0)
 
 
-def test_too_many_without_a_class_are_bad_input(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
+def test_too_many_failures_are_an_input_error(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
     strict = catalog_config(survey, saved_model, tmp_path, max_failed_fraction=0.05, dry_run={"sample": 40})
     wanted = r"manifest.uri_template = 'images/{object_id}.jpg': 4 of 40 sampled cutouts have no class \(3 unreadable, "
     with pytest.raises(InputError, match=wanted + r"1 missing\), more than max_failed_fraction = 0.05; the first is"):
         dry_run_release(plan_release(strict))
     elsewhere = dataclasses.replace(strict.manifest, uri_template="pictures/{object_id}.jpg")
-    with pytest.raises(InputError, match=r"\(40 missing\).*pictures/\d+\.jpg: no such file\. See that the cutouts"):
+    with pytest.raises(InputError, match=r"\(40 missing\).*pictures/\d+\.jpg: no such file\. Check that the cutouts"):
         dry_run_release(plan_release(dataclasses.replace(strict, manifest=elsewhere)))
     nothing = plan_release(dataclasses.replace(strict, manifest=elsewhere, max_failed_fraction=1.0))
     assert dry_run_release(nothing)["estimated_seconds"] is None
@@ -101,7 +101,7 @@ def test_too_many_without_a_class_are_bad_input(survey: SurveyFiles, saved_model
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_gpu_may_be_missing_only_where_the_cluster_has_others(
+def test_without_a_gpu_here_only_a_cluster_run_can_be_tried(
     survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
 ) -> None:
     settings: dict[str, Any] = {"runtime": {"device": "cuda", "engine": "torch"}, "dry_run": {"sample": 3}}
@@ -113,13 +113,13 @@ def test_a_gpu_may_be_missing_only_where_the_cluster_has_others(
     assert "the cluster has others" in summary["assumes"][0]
 
 
-def test_the_command_asks_no_ray_and_writes_nothing(
+def test_the_command_uses_no_ray_and_writes_nothing(
     survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tmp_path / "catalog.toml"
     output = tmp_path / "out"
     config.write_text(CATALOG_TOML.format(output=output, checkpoint=saved_model.uri, manifest=survey.manifest))
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # where no cluster answers
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # no cluster there
     process = run_job("build_catalog", str(config), "--dry-run")
     assert process.returncode == 0, process.stderr
     summary = summary_of(process)
@@ -130,7 +130,7 @@ def test_the_command_asks_no_ray_and_writes_nothing(
     assert files_below(tmp_path) == ["catalog.toml"]
 
 
-def test_a_store_that_refuses_is_named(s3: S3, survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
+def test_denied_access_names_the_field(s3: S3, survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
     objects = pd.read_csv(survey.manifest, dtype={"object_id": "int64"})
     objects = objects[~objects["object_id"].isin(list(survey.defects))]
     s3.put("objects.csv", objects.to_csv(index=False).encode())
@@ -143,8 +143,8 @@ def test_a_store_that_refuses_is_named(s3: S3, survey: SurveyFiles, saved_model:
     config = load_config(CatalogConfig, toml, ["dry_run.sample=8", "max_failed_fraction=0.05"])
     stored = s3.names()
 
-    def refused(part: str, answer: str = "403", method: str | None = "GET", times: float = 99) -> str:
-        s3.proxy.fail(part, answer, times, method)
+    def refused(part: str, response: str = "403", method: str | None = "GET", times: float = 99) -> str:
+        s3.proxy.fail(part, response, times, method)
         try:
             with pytest.raises(InputError) as caught:
                 dry_run_release(plan_release(config))

@@ -5,15 +5,15 @@ import pytest
 from galaxy_batch.errors import GateError, InputError, without_secrets
 
 
-def test_an_input_error_says_field_value_and_remedy() -> None:
+def test_an_input_error_names_field_value_and_remedy() -> None:
     assert str(InputError("split.fold", 9, "must be below 5")) == "split.fold = 9: must be below 5"
 
 
-def test_long_values_are_cut() -> None:
+def test_long_values_are_shortened() -> None:
     assert len(str(InputError("manifest", "x" * 5000, "shorter"))) < 400
 
 
-def test_errors_survive_the_way_between_processes() -> None:
+def test_errors_can_be_pickled() -> None:
     error = pickle.loads(pickle.dumps(InputError("a", [1], "b")))
     assert (error.field, error.value, error.remedy) == ("a", [1], "b")
     gate = pickle.loads(pickle.dumps(GateError("too many", {"rows": 3})))
@@ -36,11 +36,11 @@ def test_errors_survive_the_way_between_processes() -> None:
         ("/a::b/c", "/a::b/c"),
     ],
 )
-def test_secrets_are_not_shown(uri: str, shown: str) -> None:
+def test_without_secrets_removes_credentials(uri: str, shown: str) -> None:
     assert without_secrets(uri) == shown
 
 
-def test_messages_show_no_secrets() -> None:
+def test_messages_contain_no_credentials() -> None:
     uri = "https://user:secret@host/my survey.csv?X-Amz-Signature=secret"
     assert str(InputError("manifest.uri", uri, "empty")) == "manifest.uri = 'https://host/my survey.csv': empty"
     uri = "https://user:secret@host/survey.csv?X-Amz-Signature=secret"

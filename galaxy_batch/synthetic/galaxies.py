@@ -1,7 +1,7 @@
-"""Mock galaxies: the kinds that there are, and what is drawn for each galaxy before any pixel is lit.
+"""Simulated galaxies: morphological kinds and the parameters of each galaxy.
 
-Everything about galaxy ``index`` of survey ``seed`` comes from a random generator of its own, so any slice, in any
-order and in any process, holds the same galaxies.
+Galaxy ``index`` of survey ``seed`` has a random generator of its own, so its parameters do not depend on which other
+galaxies are drawn, in which order or process.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import expit
 
 __all__ = ["KINDS", "PIXEL_SCALE_ARCSEC", "Galaxy", "draw_galaxy"]
 
 PIXEL_SCALE_ARCSEC = 0.396
-"""Of SDSS's camera."""
+"""Pixel scale of the SDSS camera."""
 
 
 class Kind(NamedTuple):
-    """How galaxies of one kind are drawn: a share of the survey, and ranges to draw evenly from."""
+    """A morphological kind: its share of the survey, and ranges of uniformly distributed parameters."""
 
     share: float
     g_minus_r: tuple[float, float]
@@ -29,7 +30,7 @@ class Kind(NamedTuple):
     bulge_fraction: tuple[float, float]
 
 
-# The colours overlap on purpose, and nothing else here but the shape depends on the kind: shape must tell the class.
+# Colours overlap on purpose, so that only the shape distinguishes the classes.
 KINDS: Mapping[str, Kind] = MappingProxyType({
     "elliptical": Kind(0.17, (0.48, 0.93), (0.55, 1.0), (1.8, 3.9), (1.0, 1.0)),
     "lenticular": Kind(0.13, (0.40, 0.88), (0.25, 1.0), (2.0, 4.0), (0.3, 0.6)),
@@ -40,50 +41,50 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
     "irregular": Kind(0.06, (0.25, 0.60), (0.40, 0.9), (1.0, 1.5), (0.0, 0.05)),
 })  # fmt: skip
 _SMOOTH_KINDS = ("elliptical", "lenticular", "smooth_disk")
-_DRAW = 0  # stream of random numbers; rendering has the next
+_DRAW = 0  # random stream; rendering and survey use others
 
 
 @dataclass(frozen=True)
 class Galaxy:
-    """What was drawn for one galaxy, before any pixel is lit."""
+    """Parameters of one simulated galaxy."""
 
     kind: str
     """One of ``KINDS``."""
     frame_side_arcsec: float
-    """Side of the cutout. It grows with the galaxy, as in Galaxy Zoo 2, so size in the picture tells nothing."""
+    """Side of the cutout; scales with the galaxy as in Galaxy Zoo 2, so apparent size carries no information."""
     half_light_radius_arcsec: float
     """Along the major axis."""
     axis_ratio: float
     """Minor over major axis; for a disk the cosine of its inclination."""
     position_angle_deg: float
     sersic_index: float
-    """Of the whole galaxy, or of the bulge where there is a disk."""
+    """Of the whole galaxy, or of the bulge if there is a disk."""
     bulge_fraction: float
     surface_brightness: float
-    """Mean within the half-light radius, r band, mag / arcsec^2."""
+    """Mean surface brightness within the half-light radius, r band, mag / arcsec^2."""
     g_minus_r: float
     arms: int
     pitch_angle_deg: float
     feature_strength: float
-    """How marked arms, bar, clumps or dust are: 0 (smooth) to 1."""
+    """Contrast of arms, bar, clumps and dust, from 0 (smooth) to 1."""
     seeing_arcsec: float
     """Full width at half maximum of the PSF."""
     featured_probability: float
-    """Chance that a volunteer who sees a galaxy answers "features or disk"."""
+    """Probability that a volunteer who sees a galaxy votes "features or disk"."""
 
     @property
     def true_class(self) -> str:
-        """``smooth`` or ``featured``: what the kind is, whatever the volunteers could see."""
+        """``smooth`` or ``featured``, by the kind, independent of the votes."""
         return "smooth" if self.kind in _SMOOTH_KINDS else "featured"
 
     @property
     def side_px(self) -> int:
-        """Side of the frame at SDSS's pixel scale, before resampling."""
+        """Side of the cutout in SDSS pixels, before resampling."""
         return 2 * round(self.frame_side_arcsec / PIXEL_SCALE_ARCSEC / 2)
 
 
 def draw_galaxy(index: int, seed: int) -> Galaxy:
-    """Draw the galaxy ``index`` of survey ``seed``."""
+    """Draw the parameters of galaxy ``index`` of survey ``seed``."""
     rng = np.random.default_rng((seed, index, _DRAW))
     name = str(rng.choice(list(KINDS), p=[kind.share for kind in KINDS.values()]))
     kind, smooth = KINDS[name], name in _SMOOTH_KINDS
@@ -91,7 +92,7 @@ def draw_galaxy(index: int, seed: int) -> Galaxy:
     frame_side = float(np.clip(rng.lognormal(np.log(48.0), 0.38), 27.0, 110.0))
     # R90 / R50 grows with the Sersic index: 2.3 for an exponential disk, 3.3 for de Vaucouleurs' law.
     concentration = 2.0 + 0.32 * sersic_index if bulge_fraction == 1.0 else 2.3 + 0.7 * bulge_fraction
-    drawn = Galaxy(
+    galaxy = Galaxy(
         kind=name,
         frame_side_arcsec=frame_side,
         half_light_radius_arcsec=frame_side / concentration * rng.uniform(0.16, 0.22),
@@ -107,21 +108,21 @@ def draw_galaxy(index: int, seed: int) -> Galaxy:
         seeing_arcsec=float(np.clip(rng.lognormal(np.log(1.32), 0.1), 1.0, 1.8)),
         featured_probability=0.0,
     )
-    logit = _featured_logit(drawn) + rng.normal(0.0, 0.4)
-    return replace(drawn, featured_probability=float(1.0 / (1.0 + np.exp(-logit))))
+    logit = _featured_logit(galaxy) + rng.normal(0.0, 0.4)
+    return replace(galaxy, featured_probability=float(expit(logit)))
 
 
 def _featured_logit(galaxy: Galaxy) -> float:
-    """Log odds of "features or disk": features that are weak, blurred, faint or foreshortened are missed.
+    """Log odds of a vote for "features or disk": lower for weak, blurred, faint or inclined features.
 
-    A smooth galaxy is taken for a disk the more often the flatter it is, and when a disk shows around its bulge.
+    Smooth galaxies get such votes too, the more the flatter they are, and lenticulars for their visible disk.
     """
     if galaxy.true_class == "smooth":
         flat = max(0.0, 0.6 - galaxy.axis_ratio)
         return -1.2 + 3.0 * flat + (0.6 if galaxy.kind == "lenticular" else 0.0)
     resolution = galaxy.half_light_radius_arcsec / galaxy.seeing_arcsec
     clarity = np.log(resolution / 2.9) + 0.5 * (20.4 - galaxy.surface_brightness)
-    if galaxy.kind == "edge_on":  # its shape alone tells
+    if galaxy.kind == "edge_on":  # recognised by its outline alone
         return float(1.5 + 1.4 * clarity + galaxy.feature_strength)
     visible = np.log(0.08 + galaxy.feature_strength) + 0.6 * np.log(galaxy.axis_ratio)
     return float(2.8 + 2.2 * visible + 1.5 * clarity)

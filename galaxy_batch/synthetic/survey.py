@@ -1,7 +1,7 @@
-"""A made-up survey: rendered galaxies, volunteers' votes, sky positions, and defects to order.
+"""A simulated survey: rendered galaxies, volunteers' votes, sky positions, and defective cutouts on request.
 
-It is the demo, the test data and the load generator at once. Everything about galaxy ``index`` of survey ``seed`` is
-independent of the others, so that slices can be written in parallel (``write_images``).
+Used by the demo, tests and benchmarks. Each galaxy is independent of the others, so that slices of a survey can be
+written in parallel (``write_images``).
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 
-_ROW = 2  # stream of random numbers for votes and position; mocks and rendering have the first two
+_ROW = 2  # random stream of votes and positions; galaxies and rendering use others
 
 
 def object_ids(indices: npt.ArrayLike, seed: int) -> npt.NDArray[np.int64]:
-    """The 64-bit ids of the galaxies ``indices`` of survey ``seed``: unique in a survey, all beyond 2^53.
+    """The 64-bit ids of the galaxies ``indices`` of survey ``seed``: unique in a survey, all above 2^53.
 
     Bits as SDSS lays out objID since DR8: 59-62 sky version, 48-58 rerun, 32-47 run, 29-31 camera column, 16-27 field,
     0-15 object within the field.
     """
     runs, columns, fields, objects = 7200, 6, 800, 300
     places = runs * columns * fields * objects
-    # A step coprime to the number of places visits each once, so ids look drawn and cannot collide.
+    # Steps coprime to the number of places reach each place once: ids look random and never collide.
     place = (np.asarray(indices, np.int64) * 618_033_989 + np.random.default_rng(seed).integers(places)) % places
     place, run = np.divmod(place, runs)
     place, column = np.divmod(place, columns)
@@ -50,10 +50,10 @@ def object_ids(indices: npt.ArrayLike, seed: int) -> npt.NDArray[np.int64]:
 
 
 def _positions(uniform: Array) -> tuple[Array, Array]:
-    """ICRS degrees from three numbers in [0, 1) each, ``(N, 3)``: even over a footprint like SDSS's.
+    """ICRS positions in degrees, uniform over a footprint like SDSS's, from three uniform numbers each, ``(N, 3)``.
 
-    That is an ellipse on the northern galactic cap (York et al. 2000, AJ 120, 1579) and, for one in 16, Stripe 82. In
-    Lambert's equal-area projection an even ellipse on paper is even on the sky.
+    The footprint is an ellipse on the northern galactic cap (York et al. 2000, AJ 120, 1579) and, for one in 16, Stripe
+    82. Sampling is uniform in Lambert's equal-area projection, hence on the sky.
     """
     radius, angle = np.sqrt(uniform[:, 0]), 2 * np.pi * uniform[:, 1]
     east = radius * np.cos(angle) * 2 * np.sin(np.radians(60 / 2))
@@ -66,13 +66,13 @@ def _positions(uniform: Array) -> tuple[Array, Array]:
 
 
 def make_objects(galaxies: int, seed: int, without_position: int = 0) -> pa.Table:
-    """The survey's truth, a row a galaxy: id, position, votes, and what was drawn.
+    """Table of the survey's objects with their true classes.
 
-    Columns: ``object_id`` int64; ``ra``, ``dec`` in degrees (ICRS), null for ``without_position`` of them, evenly
-    spread; the vote fractions ``Class1.1`` (smooth), ``Class1.2`` (features or disk) and ``Class1.3`` (star or
+    Columns: ``object_id`` int64; ``ra``, ``dec`` in degrees (ICRS), null for ``without_position`` of them, at regular
+    intervals; the vote fractions ``Class1.1`` (smooth), ``Class1.2`` (features or disk) and ``Class1.3`` (star or
     artifact), which sum to 1; ``true_class`` and ``kind``.
 
-    Some 42 volunteers vote, each with the galaxy's ``featured_probability``, so an unclear galaxy splits the vote.
+    About 42 volunteers vote on each galaxy, independently, with its ``featured_probability``.
     """
     drawn, votes, uniform = [], np.empty((galaxies, 3)), np.empty((galaxies, 3))
     for index in range(galaxies):
@@ -87,7 +87,7 @@ def make_objects(galaxies: int, seed: int, without_position: int = 0) -> pa.Tabl
     lost = (indices + 1) * without_position // max(galaxies, 1) > indices * without_position // max(galaxies, 1)
     ra, dec = _positions(uniform)
     columns = {"object_id": object_ids(indices, seed), "ra": pa.array(ra, mask=lost), "dec": pa.array(dec, mask=lost)}
-    columns |= {f"Class1.{answer + 1}": votes[:, answer] for answer in range(3)}
+    columns |= {f"Class1.{number + 1}": votes[:, number] for number in range(3)}
     kinds = {"true_class": [galaxy.true_class for galaxy in drawn], "kind": [galaxy.kind for galaxy in drawn]}
     return pa.table(columns | {name: pa.array(values, pa.string()) for name, values in kinds.items()})
 
@@ -107,14 +107,14 @@ DEFECTS: Mapping[str, Callable[[bytes], bytes | None]] = MappingProxyType({
     "missing": lambda _: None,
     "placeholder": lambda _: _message("PREVIEW NOT YET AVAILABLE", grey=70),
 })  # fmt: skip
-"""What can be wrong with a cutout: name -> a function from the good JPEG to the bad file's bytes, None for no file."""
+"""Defects of cutouts: name -> function from the good JPEG to the bytes of the defective file, None for no file."""
 
 ONE_OF_EACH_DEFECT: Mapping[str, int] = MappingProxyType(dict.fromkeys(DEFECTS, 1) | {"placeholder": 6})
-"""How many to make of each; a placeholder is one only when many objects share it."""
+"""Counts of defects; a placeholder is recognised only if several objects share it."""
 
 
 def place_defects(galaxies: int, defects: Mapping[str, int]) -> dict[int, str]:
-    """Which galaxies get which defect, index -> name: the survey's last ones, in the order of ``defects``.
+    """Assign defects to the last galaxies of a survey: index -> name, in the order of ``defects``.
 
     Raises ``ValueError`` for a defect that does not exist, a negative count, or more defects than galaxies.
     """
@@ -129,14 +129,14 @@ def place_defects(galaxies: int, defects: Mapping[str, int]) -> dict[int, str]:
 
 @dataclass(frozen=True)
 class SurveyFiles:
-    """Where a survey was written, and what is wrong with it."""
+    """Files and defects of a written survey."""
 
     images: Path
     """Folder of ``<object_id>.jpg``."""
     manifest: Path
-    """CSV: ``object_id``, ``ra``, ``dec``; a position that is not known is left blank."""
+    """CSV: ``object_id``, ``ra``, ``dec``; unknown positions are blank."""
     votes: Path
-    """CSV: ``GalaxyID``, ``Class1.1``, ``Class1.2``, ``Class1.3``, as the Kaggle Galaxy Challenge names them."""
+    """CSV: ``GalaxyID``, ``Class1.1``, ``Class1.2``, ``Class1.3``, as in the Kaggle Galaxy Challenge."""
     defects: dict[int, str]
     """Object id -> name of its defect."""
 
@@ -144,15 +144,15 @@ class SurveyFiles:
 def write_tables(
     folder: str | Path, galaxies: int, seed: int, *, defects: Mapping[str, int] | None = None, without_position: int = 0
 ) -> SurveyFiles:
-    """Write ``objects.csv`` and ``votes.csv`` under the local ``folder``; no image yet. Raises as ``place_defects``."""
+    """Write ``objects.csv`` and ``votes.csv``, without images. Raises as ``place_defects``."""
     bad = {int(object_ids(index, seed)): name for index, name in place_defects(galaxies, defects or {}).items()}
     files = SurveyFiles(Path(folder, "images"), Path(folder, "objects.csv"), Path(folder, "votes.csv"), bad)
     files.images.mkdir(parents=True, exist_ok=True)
     objects = make_objects(galaxies, seed, without_position)
     plain = pacsv.WriteOptions(quoting_style="none")
     pacsv.write_csv(objects.select(["object_id", "ra", "dec"]), files.manifest, plain)
-    answers = objects.select(["object_id", "Class1.1", "Class1.2", "Class1.3"])
-    pacsv.write_csv(answers.rename_columns(["GalaxyID", *answers.column_names[1:]]), files.votes, plain)
+    votes = objects.rename_columns({"object_id": "GalaxyID"}).select(["GalaxyID", "Class1.1", "Class1.2", "Class1.3"])
+    pacsv.write_csv(votes, files.votes, plain)
     return files
 
 
@@ -160,7 +160,7 @@ def write_images(
     folder: str | Path, galaxies: int, seed: int, *, defects: Mapping[str, int] | None = None, start: int = 0,
     stop: int | None = None,
 ) -> None:  # fmt: skip
-    """Write ``images/<object_id>.jpg`` for galaxies ``start`` to ``stop`` (not included): slices may run in parallel.
+    """Write ``images/<object_id>.jpg`` of galaxies ``start`` to ``stop`` (exclusive); slices may run in parallel.
 
     Raises as ``place_defects``.
     """
@@ -178,7 +178,7 @@ def write_images(
 def write_survey(
     folder: str | Path, galaxies: int, seed: int, *, defects: Mapping[str, int] | None = None, without_position: int = 0
 ) -> SurveyFiles:
-    """Write a whole survey under the local ``folder``: tables and images, with ``defects`` in the last objects."""
+    """Write tables and images of a survey under the local ``folder``, with ``defects`` in the last objects."""
     files = write_tables(folder, galaxies, seed, defects=defects, without_position=without_position)
     write_images(folder, galaxies, seed, defects=defects)
     return files

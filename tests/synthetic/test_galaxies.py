@@ -1,11 +1,11 @@
-"""Mock galaxies: drawn so that what a volunteer sees depends on more than the kind."""
+"""Simulated galaxies: votes depend on more than the kind."""
 
 import numpy as np
 
 from galaxy_batch.synthetic.galaxies import draw_galaxy
 
 
-def test_faint_and_blurred_features_are_missed() -> None:
+def test_weak_and_blurred_features_get_fewer_votes() -> None:
     galaxies = [draw_galaxy(index, 5) for index in range(2000)]
     arms = [galaxy for galaxy in galaxies if galaxy.kind in ("spiral", "barred_spiral")]
     strength = np.array([galaxy.feature_strength for galaxy in arms])

@@ -1,4 +1,4 @@
-"""Rendered galaxies: seeded, of the right shape, and like the real sky."""
+"""Simulated galaxy images have the right format and resemble real ones."""
 
 import io
 import os
@@ -19,7 +19,7 @@ def pixels(jpeg: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_cutout_of_every_kind_is_a_424_px_rgb_jpeg_with_a_galaxy_in_the_middle(kind: str) -> None:
+def test_every_kind_renders_as_a_424_px_rgb_jpeg_with_a_central_galaxy(kind: str) -> None:
     index = next(index for index in range(500) if draw_galaxy(index, 0).kind == kind)
     image = Image.open(io.BytesIO(render(index, 0)))
     assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (424, 424))
@@ -27,8 +27,8 @@ def test_a_cutout_of_every_kind_is_a_424_px_rgb_jpeg_with_a_galaxy_in_the_middle
     assert light[202:222, 202:222].mean() > 4 * np.median(light) + 20
 
 
-def looks(jpegs: list[bytes]) -> dict[str, float]:
-    """Medians over cutouts of what tells a fake: background, noise, colour of the galaxy, its brightness and extent."""
+def properties(jpegs: list[bytes]) -> dict[str, float]:
+    """Median properties of cutouts: background, noise, and colour, brightness and extent of the galaxy."""
     rows = []
     y, x = np.mgrid[:424, :424] - 211.5
     ring = np.hypot(x, y)
@@ -43,9 +43,12 @@ def looks(jpegs: list[bytes]) -> dict[str, float]:
 
 
 @pytest.mark.skipif(not (SKY / "gz2" / "images").is_dir(), reason="needs real Galaxy Zoo 2 cutouts (GALAXY_BATCH_SKY)")
-def test_cutouts_look_like_real_ones() -> None:
+def test_cutouts_resemble_real_ones() -> None:
     paths = sorted((SKY / "gz2" / "images").glob("*.jpg"))[:4000:60]
-    real, made = looks([path.read_bytes() for path in paths]), looks([render(index, 21) for index in range(66)])
+    real, made = (
+        properties([path.read_bytes() for path in paths]),
+        properties([render(index, 21) for index in range(66)]),
+    )
     within = {"background": 1.6, "red_over_green": 1.15, "blue_over_green": 1.2}
     for name, value in real.items():
         factor = within.get(name, 1.35)

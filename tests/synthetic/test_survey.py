@@ -1,4 +1,4 @@
-"""The made-up survey keeps its word: seeded, sliceable, like the real sky, and broken only where it was asked to be."""
+"""The simulated survey: reproducible, written in slices, similar to real data, with the requested defects."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> tuple[SurveyFiles, Path]
     return synthetic.write_survey(folder, 16, seed=3, defects=ONE_OF_EACH_DEFECT, without_position=4), folder
 
 
-def test_same_seed_same_bytes_in_any_order() -> None:
+def test_the_seed_determines_all_bytes_in_any_order() -> None:
     forward = [render(index, seed=1) for index in range(6)]
     backward = [render(index, seed=1) for index in reversed(range(6))]
     assert forward == backward[::-1]
@@ -44,7 +44,7 @@ def test_same_seed_same_bytes_in_any_order() -> None:
     assert not make_objects(40, seed=1).equals(make_objects(40, seed=2))
 
 
-def test_slices_write_what_the_whole_does(survey: tuple[SurveyFiles, Path], tmp_path: Path) -> None:
+def test_slices_write_the_same_files_as_the_whole(survey: tuple[SurveyFiles, Path], tmp_path: Path) -> None:
     files, _ = survey
     for start, stop in ((9, 16), (0, 9)):
         write_images(tmp_path, 16, seed=3, defects=ONE_OF_EACH_DEFECT, start=start, stop=stop)
@@ -68,7 +68,7 @@ def test_ids_are_unique_and_need_64_bits(objects: pa.Table) -> None:
     assert len(np.unique(synthetic.object_ids(np.arange(200_000), seed=8))) == 200_000
 
 
-def test_positions_lie_on_the_footprint_and_are_null_where_asked(objects: pa.Table) -> None:
+def test_positions_lie_on_the_footprint_and_some_are_null(objects: pa.Table) -> None:
     assert objects["ra"].null_count == objects["dec"].null_count == 60
     known = objects.filter(objects["ra"].is_valid())
     ra, dec = known["ra"].to_numpy(), known["dec"].to_numpy()
@@ -76,14 +76,14 @@ def test_positions_lie_on_the_footprint_and_are_null_where_asked(objects: pa.Tab
     stripe = (ra < 60) | (ra >= 310)
     assert 0.03 < stripe.mean() < 0.1
     assert (np.abs(dec[stripe]) <= 1.25).all()
-    # Even on the sky, not on paper: in a band that the ellipse spans whole, counts go as the cosine of declination.
+    # Uniform on the sky: in a band that the ellipse spans, counts are proportional to the cosine of declination.
     band = (ra > 165) & (ra < 205)
     low, high = (band & (dec > 5) & (dec < 20)).sum(), (band & (dec > 45) & (dec < 60)).sum()
     assert low / high == pytest.approx(0.255 / 0.159, rel=0.35)
 
 
-def test_votes_are_fractions_and_some_galaxies_split_them(objects: pa.Table) -> None:
-    votes = np.stack([objects[f"Class1.{answer}"].to_numpy() for answer in (1, 2, 3)], axis=1)
+def test_vote_fractions_resemble_those_of_galaxy_zoo_2(objects: pa.Table) -> None:
+    votes = np.stack([objects[f"Class1.{number}"].to_numpy() for number in (1, 2, 3)], axis=1)
     assert ((votes >= 0) & (votes <= 1)).all()
     np.testing.assert_allclose(votes.sum(axis=1), 1, atol=1e-12)
     smooth, featured = (votes[:, :2] >= 0.6).mean(axis=0)
@@ -93,7 +93,7 @@ def test_votes_are_fractions_and_some_galaxies_split_them(objects: pa.Table) -> 
     assert votes[:, 2].mean() == pytest.approx(0.025, abs=0.015)
 
 
-def test_clear_votes_follow_what_was_drawn(objects: pa.Table) -> None:
+def test_clear_votes_agree_with_the_true_class(objects: pa.Table) -> None:
     truth = np.asarray(objects["true_class"].to_pylist())
     smooth = objects["Class1.1"].to_numpy()
     assert (smooth[truth == "featured"] < 0.4).mean() > 0.6
@@ -111,14 +111,14 @@ def test_tables_hold_every_object_exactly(survey: tuple[SurveyFiles, Path]) -> N
     assert manifest["ra"].null_count == 4
 
 
-def test_every_defect_is_what_it_says(survey: tuple[SurveyFiles, Path]) -> None:
+def test_every_defect_has_its_effect(survey: tuple[SurveyFiles, Path]) -> None:
     files, _ = survey
     ids = pacsv.read_csv(files.manifest)["object_id"].to_pylist()
     assert sorted(files.defects.values()) == sorted(name for name, n in ONE_OF_EACH_DEFECT.items() for _ in range(n))
-    found: dict[str, list[Path]] = {name: [] for name in DEFECTS}
+    paths: dict[str, list[Path]] = {name: [] for name in DEFECTS}
     for object_id, name in files.defects.items():
-        found[name].append(files.images / f"{object_id}.jpg")
-    (truncated,), (empty,), (text,), (black,) = (found[name] for name in ("truncated", "empty", "text", "black"))
+        paths[name].append(files.images / f"{object_id}.jpg")
+    (truncated,), (empty,), (text,), (black,) = (paths[name] for name in ("truncated", "empty", "text", "black"))
     assert truncated.read_bytes().startswith(b"\xff\xd8")
     with pytest.raises(OSError, match="truncated"):
         Image.open(truncated).load()
@@ -127,17 +127,17 @@ def test_every_defect_is_what_it_says(survey: tuple[SurveyFiles, Path]) -> None:
     with pytest.raises(OSError, match="cannot identify"):
         Image.open(text)
     assert pixels(black.read_bytes()).max() == 0
-    message = pixels(found["server_message"][0].read_bytes())
+    message = pixels(paths["server_message"][0].read_bytes())
     assert np.median(message) == 0
     assert 0.001 < (message.max(axis=2) > 150).mean() < 0.05
-    assert not found["missing"][0].exists()
-    assert len(found["placeholder"]) == 6
-    assert len({path.read_bytes() for path in found["placeholder"]}) == 1
+    assert not paths["missing"][0].exists()
+    assert len(paths["placeholder"]) == 6
+    assert len({path.read_bytes() for path in paths["placeholder"]}) == 1
     for object_id in set(ids) - set(files.defects):
         assert pixels((files.images / f"{object_id}.jpg").read_bytes()).shape == (424, 424, 3)
 
 
-def test_an_order_for_defects_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+def test_invalid_defects_are_refused(tmp_path: Path) -> None:
     for defects, message in (({"melted": 1}, "melted"), ({"black": -1}, "-1"), ({"black": 9}, "9 defects for 4")):
         with pytest.raises(ValueError, match=message):
             synthetic.write_tables(tmp_path, 4, seed=0, defects=defects)
