@@ -1,7 +1,7 @@
 """Update requirements.lock, and the constraints of pyproject.toml with it: `python .ci/lock.py [--upgrade]`.
 
-The image, CI and `uv run` install the versions of requirements.lock: pip reads the file, uv the constraints. Versions stay
-as they are unless pyproject.toml excludes them or `--upgrade` is given.
+The image, CI and `uv run` install the versions of requirements.lock: pip reads the file, uv the constraints. Versions
+stay as they are unless pyproject.toml excludes them or `--upgrade` is given.
 """
 
 import re

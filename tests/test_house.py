@@ -189,18 +189,6 @@ def test_tests_mirror_the_package() -> None:
         assert (REPOSITORY / TESTED_IN.get(str(path), test)).is_file(), f"{test} is missing"
 
 
-def test_the_lock_names_no_registry_and_agrees_with_the_pins() -> None:
-    lines = (REPOSITORY / "requirements.lock").read_text().splitlines()
-    locked = dict(line.split("==") for line in lines if line)
-    assert all(re.fullmatch(r"[a-z0-9.\-]+==[0-9A-Za-z.+]+( ;.*)?", line) for line in lines if line)
-    pins = re.findall(
-        r'^    "([a-z0-9\-]+)(?:\[[a-z,]+\])?==([^"]+)",', (REPOSITORY / "pyproject.toml").read_text(), re.M
-    )
-    runtime = {name: version for name, version in pins if name in locked}
-    assert {"ray", "torch", "timm", "pyarrow"} <= runtime.keys()
-    assert {name: locked[name] for name in runtime} == runtime
-
-
 def test_no_test_module_imports_another() -> None:
     """What tests share is in tests/support."""
     for path in (REPOSITORY / "tests").rglob("*.py"):
