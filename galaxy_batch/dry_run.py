@@ -129,7 +129,7 @@ def _classify(plan: ReleasePlan, rows: pa.Table, workers: Workers) -> tuple[pa.T
     started = time.monotonic()
     classifier = Classifier(**plan.model_arguments(workers))
     start_s = time.monotonic() - started
-    classified = flag_for_review(classifier(fetched), plan.config.review, **plan.limits)
+    classified = flag_for_review(classifier(fetched), plan.review_limits)
     good = np.flatnonzero(pc.equal(classified["status"], Status.OK).to_numpy())
     rate = None
     if len(good):

@@ -138,7 +138,7 @@ def _written_parts(
         .map_batches(fetch_cutouts, fn_kwargs={"max_bytes": config.classify.max_image_bytes}, **read)
         .map_batches(recall_answers, fn_kwargs={"answers": answers}, **read)
         .map_batches(IsolatingClassifier, fn_constructor_kwargs=careful, **workers.actor_options)
-        .map_batches(flag_for_review, fn_kwargs={"config": config.review, **plan.limits}, **task)
+        .map_batches(flag_for_review, fn_kwargs={"limits": plan.review_limits}, **task)
         .map_batches(write_part, fn_kwargs=_part_arguments(plan), **task)
         .iter_rows()
     )

@@ -21,6 +21,7 @@ from galaxy_batch.model.checkpoint import Checkpoint, load_checkpoint
 from galaxy_batch.model.engines.engine import Precision
 from galaxy_batch.reuse.predictions import read_answers
 from galaxy_batch.reuse.previous import PreviousCatalog, open_previous, verify_earlier
+from galaxy_batch.review.flags import ReviewLimits
 from galaxy_batch.rows import catalog_schema
 from galaxy_batch.runtime.workers import Workers
 from galaxy_batch.storage.files import check_writable, without_secrets
@@ -78,6 +79,12 @@ class ReleasePlan:
         }
 
     @property
+    def review_limits(self) -> ReviewLimits:
+        """What rows are flagged by."""
+        review = {**dataclasses.asdict(self.config.review), **self.limits}
+        return ReviewLimits(**review, has_positions=self.config.manifest.ra_column is not None)
+
+    @property
     def schema(self) -> pa.Schema:
         """The catalog's schema."""
         return catalog_schema(self.manifest.id_type, self.checkpoint.spec.classes, self.manifest.kept)
@@ -120,10 +127,13 @@ def plan_release(config: CatalogConfig) -> ReleasePlan:
     if config.classify.precision == "auto":
         precision: Precision = "bf16" if checkpoint.bf16_agrees else "fp32"
         config = dataclasses.replace(config, classify=dataclasses.replace(config.classify, precision=precision))
-    mark = fingerprint(manifest.content_id, checkpoint.checkpoint_id, _settings(config))
+    mark, older_mark = (
+        fingerprint(manifest.content_id, checkpoint.checkpoint_id, settings)
+        for settings in (_settings(config), _older_settings(config))
+    )
     with _refused("output_uri", config.output_uri, "read"):
         published = read_manifest(layout.catalog)
-    if published is not None and published["fingerprint"] != mark:
+    if published is not None and published["fingerprint"] not in (mark, older_mark):
         if not config.overwrite:
             raise InputError(
                 "output_uri",
@@ -181,6 +191,12 @@ def _settings(config: CatalogConfig) -> dict[str, Any]:
     `reuse_from` is none of them: what is taken over is what would be computed. So a run may be resumed with it or
     without, and the catalog of both is the same.
     """
+    without_positions = {"positions": False} if config.manifest.ra_column is None else {}
+    return {**_older_settings(config), **without_positions}
+
+
+def _older_settings(config: CatalogConfig) -> dict[str, Any]:
+    """The settings in the fingerprint of versions that set NO_POSITION also in surveys without positions."""
     return {"classify": dataclasses.asdict(config.classify), "review": dataclasses.asdict(config.review)}
 
 

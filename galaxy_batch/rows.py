@@ -7,9 +7,11 @@ published catalog. Columns are added over time, never renamed: other people's qu
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import IntFlag, StrEnum
+from enum import StrEnum
 
 import pyarrow as pa
+
+from galaxy_batch.review.flags import ReviewFlag, flag_names
 
 __all__ = [
     "BLANK_FRACTION",
@@ -73,24 +75,6 @@ class UnusableCutout(Exception):  # noqa: N818 - a fact about a row more than an
         super().__init__(status, reason)
 
 
-class ReviewFlag(IntFlag):
-    """Reasons for a person to look at a row: a bitmask, as SDSS does it."""
-
-    LOW_CONFIDENCE = 1  # confidence under the review threshold
-    UNREADABLE = 2  # no class, because there was no image: see status
-    BLANK = 4  # an (almost) empty frame: black, constant, or an error message drawn on black
-    UNFAMILIAR = 8  # unlike the galaxies that the model was trained on: unfamiliarity above its limit
-    UNSTABLE = 16  # another answer when the cutout is flipped or turned: instability above its limit
-    REPEATED_IMAGE = 32  # the very same bytes stand for many objects: a placeholder
-    NO_POSITION = 64  # no usable ra, dec
-    AUDIT = 128  # drawn at random, to measure the accuracy without bias
-
-
-def flag_names(bits: int) -> list[str]:
-    """The names of the bits that are set in `review_flags`, the lowest first."""
-    return [str(flag.name) for flag in ReviewFlag if bits & flag]
-
-
 @dataclass(frozen=True)
 class Column:
     """One column of the catalog: its Arrow type, unit (VOUnits), UCD (IVOA UCD1+) and meaning."""
@@ -105,7 +89,7 @@ class Column:
 
 
 _LABEL = pa.string()  # Parquet stores each label once; as Arrow dictionaries astropy could not read them
-_FLAG_BITS = ", ".join(f"{flag.value} {flag.name}" for flag in ReviewFlag)
+_FLAG_BITS = "; ".join(f"{flag.value} {flag.name}, {flag.meaning}" for flag in ReviewFlag)
 
 CATALOG_COLUMNS: tuple[Column, ...] = (
     Column("object_id", pa.int64(), "The manifest's identifier, exactly (int64 or string)", ucd="meta.id;meta.main"),

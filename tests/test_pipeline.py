@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from galaxy_batch.catalog.layout import unpublish
+from galaxy_batch.catalog.layout import fingerprint, unpublish
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.config import ReportConfig
 from galaxy_batch.errors import GateError, InputError
@@ -257,9 +257,19 @@ def test_text_ids_and_kept_columns(survey: SurveyFiles, saved_model: SavedModel,
     config = catalog_config(survey, saved_model, tmp_path, manifest={
         "uri": str(manifest), "id_column": "name", "image_column": "file", "keep_columns": ["z"],
     })  # fmt: skip
-    catalog = read_catalog(classify_release(plan_release(config))["catalog_uri"]).to_pandas()
+    plan = plan_release(config)
+    summary = classify_release(plan)
+    catalog = read_catalog(summary["catalog_uri"]).to_pandas()
     assert sorted(catalog["object_id"]) == sorted(table["name"].to_pylist())
     assert catalog.set_index("object_id")["z"].to_dict() == dict(
         zip(table["name"].to_pylist(), table["z"].to_pylist(), strict=True)
     )
-    assert (catalog["review_flags"] & int(ReviewFlag.NO_POSITION)).astype(bool).all()
+    assert catalog["ra"].isna().all()
+    assert not (catalog["review_flags"] & int(ReviewFlag.NO_POSITION)).any()
+    assert catalog["needs_review"].sum() == (catalog["review_flags"] != 0).sum() == summary["flagged"]
+    published = Path(plan.layout.catalog) / "manifest.json"
+    settings = {"classify": dataclasses.asdict(plan.config.classify), "review": dataclasses.asdict(plan.config.review)}
+    older = fingerprint(plan.manifest.content_id, plan.checkpoint.checkpoint_id, settings)
+    assert older != plan.fingerprint
+    published.write_text(published.read_text().replace(plan.fingerprint, older))
+    assert plan_release(config).published is not None  # an older version made it from the same input and settings

@@ -60,6 +60,12 @@ def test_flag_bits_are_fixed() -> None:
     }
 
 
+def test_the_column_of_flags_describes_each_bit() -> None:
+    description = next(column.description for column in CATALOG_COLUMNS if column.name == "review_flags")
+    for flag in ReviewFlag:
+        assert f"{flag.value} {flag.name}, {flag.meaning}" in description
+
+
 def test_bits_have_names() -> None:
     assert flag_names(0) == []
     assert flag_names(1 | 32 | 128) == ["LOW_CONFIDENCE", "REPEATED_IMAGE", "AUDIT"]

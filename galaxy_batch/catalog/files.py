@@ -96,7 +96,11 @@ def _counts(table: pa.Table) -> dict[str, dict[str, int]]:
         "status": _value_counts(table["status"]),
         "class": _value_counts(table["predicted_class"].drop_null()),
         "flag": {str(flag.name): int(((flags & flag) != 0).sum()) for flag in ReviewFlag},
-        "row": {"failed": table["predicted_class"].null_count, "flagged": int((flags != 0).sum())},
+        "row": {
+            "failed": table["predicted_class"].null_count,
+            "flagged": int((flags != 0).sum()),
+            "without_position": table["_healpix_29"].null_count,
+        },
     }
 
 

@@ -112,7 +112,7 @@ def publish_manifest(
         "rows": sum(entry["rows"] for entry in listed),
         "failed": totals["row"]["failed"],
         "flagged": totals["row"]["flagged"],
-        "without_position": totals["flag"][str(ReviewFlag.NO_POSITION.name)],
+        "without_position": totals["row"]["without_position"],
         "status_counts": dict(sorted(totals["status"].items())),
         "class_counts": dict(sorted(totals["class"].items())),
         "flag_counts": {flag.name: totals["flag"][str(flag.name)] for flag in ReviewFlag},

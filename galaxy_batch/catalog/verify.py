@@ -203,7 +203,7 @@ class _CatalogChecker:
 
     def check_repeated_images(self) -> Iterator[str]:
         """REPEATED_IMAGE on all rows of a hash that stands in `min_repeats` rows, and on no others."""
-        least = self.promise.audit.min_repeats
+        least = self.promise.limits.min_repeats
         wrong = rows = 0
         for _, counts, marked in self.images.counts():
             broken = np.where(counts >= least, marked != counts, marked != 0)

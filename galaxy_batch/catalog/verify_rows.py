@@ -9,9 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from galaxy_batch.config import ReviewConfig
-from galaxy_batch.review.flags import audit_sample
-from galaxy_batch.rows import ReviewFlag, Status, probability_columns
+from galaxy_batch.review.flags import ReviewFlag, ReviewLimits
+from galaxy_batch.rows import Status, probability_columns
 from galaxy_batch.sky.healpix import pixels_at, separation_arcsec
 
 __all__ = ["CatalogContract", "broken_rules"]
@@ -27,56 +26,57 @@ _PIXEL_TOLERANCE_ARCSEC = 1e-3  # another library, or processor, may round a pos
 
 @dataclass(frozen=True)
 class CatalogContract:
-    """What a catalog's manifest says that each row keeps."""
+    """What the `manifest.json` of a catalog says of each row."""
 
     classes: tuple[str, ...]
-    min_confidence: float
     release: str
     model_id: str
-    audit: ReviewConfig
-    """The share and the seed of the audit, and `min_repeats`."""
-    max_unfamiliarity: float | None = None
-    """None: no row is UNFAMILIAR."""
-    max_instability: float | None = None
-    """None: no row is UNSTABLE."""
+    limits: ReviewLimits
+    flags: tuple[ReviewFlag, ...] = tuple(ReviewFlag)
+    """Flags of the version that wrote the catalog; no row has another one."""
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any]) -> "CatalogContract":
-        """The promise in a manifest's content. Raises KeyError, TypeError or ValueError where it has none."""
-        review = manifest["config"]["review"]
-        limits = {name: manifest[name] for name in ("max_unfamiliarity", "max_instability")}
+        """The contract of a catalog. Raises KeyError, TypeError or ValueError where its manifest lacks a part of it."""
+        counts, config = manifest["flag_counts"], manifest["config"]
+        flags = tuple(flag for flag in ReviewFlag if flag.name in counts)
+        settings = {name for flag in flags if not flag.condition.on_pixels for name in flag.condition.settings}
+        known = {**config["review"], **manifest}
+        # Older versions set NO_POSITION on every row of a survey without columns of positions.
+        has_positions = config["manifest"]["ra_column"] is not None or counts.get("NO_POSITION", 0) > 0
         return cls(
             classes=tuple(str(name) for name in manifest["classes"]),
-            min_confidence=float(manifest["min_confidence"]),
             release=str(manifest["release"]),
             model_id=str(manifest["model_id"]),
-            audit=ReviewConfig(
-                min_repeats=int(review["min_repeats"]),
-                audit_fraction=float(review["audit_fraction"]),
-                audit_seed=int(review["audit_seed"]),
-            ),
-            **{name: None if limit is None else float(limit) for name, limit in limits.items()},
+            limits=ReviewLimits(**{name: _number(known[name]) for name in settings}, has_positions=has_positions),
+            flags=flags,
         )
 
 
-def broken_rules(rows: pa.Table, promise: CatalogContract) -> dict[str, Mask]:
+def _number(value: Any) -> Any:
+    if value is not None and not isinstance(value, (int, float)):
+        raise TypeError(f"{value!r} is not a number")
+    return value
+
+
+def broken_rules(rows: pa.Table, contract: CatalogContract) -> dict[str, Mask]:
     """The rules that some rows break, in words that follow "rows with", and which rows these are, ``(N,)`` each."""
     nulls = {f"a null in {name}": rows[name].is_null().to_numpy() for name in _ALWAYS if rows[name].null_count}
     if nulls:
         return nulls  # the other rules could not be judged
-    rules = _about_classes(rows, promise) | _about_flags(rows, promise) | _about_positions(rows)
+    rules = _about_classes(rows, contract) | _about_flags(rows, contract) | _about_positions(rows)
     rules |= {
         f"another {name} than {value}": pc.not_equal(rows[name], value).to_numpy()
-        for name, value in (("release", promise.release), ("model_id", promise.model_id))
+        for name, value in (("release", contract.release), ("model_id", contract.model_id))
     }
     return {rule: broken for rule, broken in rules.items() if broken.any()}
 
 
-def _about_classes(rows: pa.Table, promise: CatalogContract) -> dict[str, Mask]:
-    names = probability_columns(promise.classes)
+def _about_classes(rows: pa.Table, contract: CatalogContract) -> dict[str, Mask]:
+    names = probability_columns(contract.classes)
     probabilities = np.stack([rows[name].to_numpy() for name in names], axis=1)
     confidence = rows["confidence"].to_numpy()
-    label = pc.fill_null(pc.index_in(rows["predicted_class"], pa.array(promise.classes, pa.string())), -1).to_numpy()
+    label = pc.fill_null(pc.index_in(rows["predicted_class"], pa.array(contract.classes, pa.string())), -1).to_numpy()
     unknown = (label < 0) & rows["predicted_class"].is_valid().to_numpy()
     seen = ~np.isnan(probabilities).any(axis=1)
     best = np.where(seen, np.nan_to_num(probabilities).argmax(axis=1), -1)
@@ -107,36 +107,23 @@ def _impossible(values: pa.ChunkedArray, ok: Mask, highest: float) -> Mask:
     return np.asarray(there & (~ok | ~((numbers >= 0) & (numbers <= highest))))
 
 
-def _above(values: pa.ChunkedArray, limit: float | None) -> Mask:
-    numbers = pc.fill_null(values, -1).to_numpy().astype(np.float64)
-    return np.asarray(numbers > (np.inf if limit is None else limit))
-
-
-def _about_flags(rows: pa.Table, promise: CatalogContract) -> dict[str, Mask]:
+def _about_flags(rows: pa.Table, contract: CatalogContract) -> dict[str, Mask]:
     flags = rows["review_flags"].to_numpy()
-
-    def raised(flag: ReviewFlag) -> Mask:
-        return np.asarray((flags & flag) != 0)
-
-    confidence = rows["confidence"].to_numpy().astype(np.float64)
-    ok = pc.equal(rows["status"], str(Status.OK)).to_numpy()
-    with np.errstate(invalid="ignore"):
-        low = confidence < promise.min_confidence
-    return {
-        "unknown bits in review_flags": (flags & ~np.int32(sum(ReviewFlag))) != 0,
+    no_image = pc.not_equal(rows["status"], str(Status.OK)).to_numpy()
+    rules = {
+        "unknown bits in review_flags": (flags & ~np.int32(sum(contract.flags))) != 0,
         "needs_review at odds with review_flags": rows["needs_review"].to_numpy() != (flags != 0),
-        "LOW_CONFIDENCE at odds with confidence": raised(ReviewFlag.LOW_CONFIDENCE) != low,
-        "UNREADABLE at odds with status": raised(ReviewFlag.UNREADABLE) == ok,
-        "UNFAMILIAR at odds with unfamiliarity": raised(ReviewFlag.UNFAMILIAR)
-        != _above(rows["unfamiliarity"], promise.max_unfamiliarity),
-        "UNSTABLE at odds with instability": raised(ReviewFlag.UNSTABLE)
-        != _above(rows["instability"], promise.max_instability),
-        "BLANK without an image": raised(ReviewFlag.BLANK) & ~ok,
-        "REPEATED_IMAGE without an image": raised(ReviewFlag.REPEATED_IMAGE) & rows["image_hash"].is_null().to_numpy(),
-        "NO_POSITION at odds with ra": raised(ReviewFlag.NO_POSITION) != rows["ra"].is_null().to_numpy(),
-        "AUDIT at odds with the seeded draw": raised(ReviewFlag.AUDIT)
-        != audit_sample(rows["object_id"], promise.audit),
     }
+    for flag in contract.flags:
+        condition, is_set = flag.condition, (flags & flag) != 0
+        if condition.on_pixels:
+            rules[f"{flag.name} without an image"] = is_set & no_image
+        elif condition.test is None:
+            rules[f"{flag.name} without {condition.column}"] = is_set & rows[condition.column].is_null().to_numpy()
+        else:
+            by = f" by {', '.join(condition.settings)}" if condition.settings else ""
+            rules[f"{flag.name} at odds with {condition.column}{by}"] = is_set != flag.holds(rows, contract.limits)
+    return rules
 
 
 def _about_positions(rows: pa.Table) -> dict[str, Mask]:

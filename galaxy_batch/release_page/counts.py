@@ -26,12 +26,15 @@ BINS = 200
 """Equal bins of confidence from 0 to 1."""
 SKY_ORDER = 9
 """HEALPix order of the counted sky cells, 7 arcminutes wide."""
-SHOWN_FLAGS = (ReviewFlag.REPEATED_IMAGE, ReviewFlag.BLANK, ReviewFlag.UNFAMILIAR, ReviewFlag.UNSTABLE)
+_NO_GALAXY = (ReviewFlag.REPEATED_IMAGE, ReviewFlag.BLANK)
+SHOWN_FLAGS = (
+    *_NO_GALAXY,
+    *(f for f in ReviewFlag if f.about_cutout and f not in (*_NO_GALAXY, ReviewFlag.UNREADABLE)),
+)
 """Flags on the cutout of a classified row; a row with several is sampled for the first of them."""
 
 _COLUMNS = ["predicted_class", "confidence", "review_flags", "status", "_healpix_29"]
-_NO_GALAXY = int(ReviewFlag.REPEATED_IMAGE | ReviewFlag.BLANK)
-_NOT_ON_CUTOUT = int(ReviewFlag.LOW_CONFIDENCE | ReviewFlag.NO_POSITION | ReviewFlag.AUDIT)
+_NOT_ON_CUTOUT = sum(flag for flag in ReviewFlag if not flag.about_cutout)
 _FAILURES = [str(status) for status in Status if status != Status.OK]
 
 Ints = npt.NDArray[np.int64]
@@ -145,7 +148,7 @@ class ReleaseCounts:
             counted += _by_group(group[where], None, counted.shape)  # noqa: PLW2901 - adds to the array itself
             if summed is not None:
                 summed += _by_group(group[where], confidence[where], summed.shape)  # noqa: PLW2901
-        self._add_sky(rows["_healpix_29"], label, classified & ((flags & _NO_GALAXY) == 0))
+        self._add_sky(rows["_healpix_29"], label, classified & ((flags & sum(_NO_GALAXY)) == 0))
         group = np.where(classified & ~flagged_cutout, group, -1)
         self._add_to_sample(group, label, flags, rows["status"], (file, row_group))
 

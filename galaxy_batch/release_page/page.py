@@ -33,16 +33,6 @@ __all__ = ["PAGE", "write_release_page"]
 logger = logging.getLogger(__name__)
 
 PAGE = "index.html"
-_MEANINGS = {
-    ReviewFlag.LOW_CONFIDENCE: "confidence below the review threshold",
-    ReviewFlag.UNREADABLE: "no class, because there was no image",
-    ReviewFlag.BLANK: "an (almost) empty frame",
-    ReviewFlag.UNFAMILIAR: "unlike the galaxies that the model was trained on",
-    ReviewFlag.UNSTABLE: "the prediction changes when the cutout is flipped or turned",
-    ReviewFlag.REPEATED_IMAGE: "identical bytes for many objects: a placeholder",
-    ReviewFlag.NO_POSITION: "no usable right ascension and declination",
-    ReviewFlag.AUDIT: "random sample to measure the accuracy without bias",
-}
 _SHOWN_BINS = 50
 
 
@@ -186,14 +176,16 @@ def _flags(counts: ReleaseCounts, manifest: Mapping[str, Any]) -> dict[str, Any]
         numbers = [f"{number:,}", percent(share(number, counts.rows)), f"{counts.flagged(flag, alone=True):,}"]
         measured = number > 0 or _is_measured(flag, manifest)
         rows.append(
-            [flag.name, *(numbers if measured else "–––"), _MEANINGS[flag] + ("" if measured else " (not measured)")]
+            [flag.name, *(numbers if measured else "–––"), flag.meaning + ("" if measured else " (not measured)")]
         )
     statuses = [[status, f"{n:,}", percent(share(n, counts.rows))] for status, n in counts.statuses.most_common()]
     return {"flag_rows": rows, "status_rows": statuses}
 
 
 def _is_measured(flag: ReviewFlag, manifest: Mapping[str, Any]) -> bool:
-    """Whether a row could get this flag: two need a limit, and one of them several views of each cutout."""
+    """Whether a row could get this flag: some need positions, a limit, or several views of each cutout."""
+    if flag == ReviewFlag.NO_POSITION:
+        return manifest.get("config", {}).get("manifest", {}).get("ra_column", "") is not None
     if flag == ReviewFlag.UNFAMILIAR:
         return manifest.get("max_unfamiliarity") is not None
     if flag == ReviewFlag.UNSTABLE:

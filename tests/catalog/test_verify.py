@@ -414,7 +414,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda c: rewrite(c, lambda t: put_one(t, "instability", 0.6, plain_row(t))), "an instability outside"
     ),
     "one more for the audit": (
-        lambda c: rewrite(c, lambda t: raise_flag(t, ReviewFlag.AUDIT, plain_row(t))), "AUDIT at odds with the seeded"
+        lambda c: rewrite(c, lambda t: raise_flag(t, ReviewFlag.AUDIT, plain_row(t))), "AUDIT at odds with object_id"
     ),
     "a single repeat": (
         lambda c: rewrite(c, lambda t: raise_flag(t, ReviewFlag.REPEATED_IMAGE, plain_row(t))),

@@ -1,12 +1,30 @@
+"""The flags of rows agree with an independent statement of the rules, and with the table in the documentation."""
+
+import re
+from collections import Counter
+from dataclasses import fields
+
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
 from galaxy_batch.config import ReviewConfig
-from galaxy_batch.review.flags import audit_sample, flag_for_review, flag_repeated_images, repeated_hashes
-from galaxy_batch.rows import ReviewFlag
+from galaxy_batch.review.flags import (
+    ReviewFlag,
+    ReviewLimits,
+    audit_sample,
+    flag_for_review,
+    flag_repeated_images,
+    pixel_flags,
+    repeated_hashes,
+)
+from tests.conftest import REPOSITORY
 
-NO_AUDIT = ReviewConfig(audit_fraction=0.0)
+LIMITS = ReviewLimits(
+    min_confidence=0.7, max_blank_fraction=0.9, max_unfamiliarity=1.5, max_instability=0.1, min_repeats=3,
+    audit_fraction=0.0,
+)  # fmt: skip
 
 
 def rows(**changes: object) -> pa.Table:
@@ -23,13 +41,13 @@ def rows(**changes: object) -> pa.Table:
     return pa.table({**columns, **changes})
 
 
-def flags(table: pa.Table, config: ReviewConfig = NO_AUDIT) -> list[int]:
-    flagged = flag_for_review(table, config, min_confidence=0.7, max_unfamiliarity=1.5, max_instability=0.1)
-    assert "_blank_fraction" not in flagged.column_names
+def flags(table: pa.Table, limits: ReviewLimits = LIMITS) -> list[int]:
+    flagged = flag_for_review(table, limits)
+    assert not {"_blank_fraction", "_pixel_flags"} & set(flagged.column_names)
     assert flagged["needs_review"].to_pylist() == [f != 0 for f in flagged["review_flags"].to_pylist()]
     assert flagged["review_flags"].type == pa.int32()
-    found: list[int] = flagged["review_flags"].to_pylist()
-    return found
+    values: list[int] = flagged["review_flags"].to_pylist()
+    return values
 
 
 @pytest.mark.parametrize(
@@ -51,14 +69,99 @@ def test_each_flag(changes: dict[str, object], expected: list[int]) -> None:
     assert flags(rows(**changes)) == expected
 
 
-def test_without_a_limit_nothing_is_unfamiliar_or_unstable() -> None:
+def test_no_row_is_unfamiliar_or_unstable_without_a_limit() -> None:
     table = rows(unfamiliarity=pa.array([1e9] * 3, pa.float32()), instability=pa.array([0.5] * 3, pa.float32()))
-    assert flag_for_review(table, NO_AUDIT, min_confidence=0.7)["review_flags"].to_pylist() == [0, 0, 0]
+    assert flags(table, ReviewLimits(min_confidence=0.7, audit_fraction=0.0)) == [0, 0, 0]
+
+
+def test_a_survey_without_positions_sends_no_row_to_review_for_that() -> None:
+    table = rows(ra=pa.nulls(3, pa.float64()))
+    assert flags(table) == [ReviewFlag.NO_POSITION] * 3
+    assert flags(table, ReviewLimits(min_confidence=0.7, audit_fraction=0.0, has_positions=False)) == [0, 0, 0]
 
 
 def test_flags_add_up() -> None:
     table = rows(ra=[None] * 3, confidence=pa.array([0.1] * 3, pa.float32()), _blank_fraction=pa.array([1.0] * 3))
     assert flags(table) == [ReviewFlag.LOW_CONFIDENCE | ReviewFlag.BLANK | ReviewFlag.NO_POSITION] * 3
+
+
+def test_a_reused_row_keeps_the_flags_measured_on_its_pixels() -> None:
+    blank = pa.array([0.95, None, None], pa.float32())
+    table = rows(_blank_fraction=blank, _pixel_flags=pa.array([None, 4, 0], pa.int32()))
+    assert flags(table) == [ReviewFlag.BLANK, ReviewFlag.BLANK, 0]
+
+
+def expected_flags(row: dict[str, object], limits: ReviewLimits, repeats: Counter[object]) -> int:
+    """The rules, written without the table of flags; 128 is left out."""
+    bits = 0
+    if row["confidence"] is not None and row["confidence"] < limits.min_confidence:
+        bits |= 1
+    if row["status"] != "ok":
+        bits |= 2
+    if row["_blank_fraction"] is not None and row["_blank_fraction"] > limits.max_blank_fraction:
+        bits |= 4
+    for bit, name, limit in (
+        (8, "unfamiliarity", limits.max_unfamiliarity),
+        (16, "instability", limits.max_instability),
+    ):
+        if limit is not None and row[name] is not None and row[name] > limit:
+            bits |= bit
+    if row["image_hash"] is not None and repeats[row["image_hash"]] >= limits.min_repeats:
+        bits |= 32
+    if row["ra"] is None and limits.has_positions:
+        bits |= 64
+    return bits
+
+
+@pytest.mark.parametrize("has_positions", [True, False])
+@pytest.mark.parametrize("max_unfamiliarity", [1.5, None])
+def test_flags_agree_with_the_rules_written_apart(has_positions: bool, max_unfamiliarity: float | None) -> None:
+    rng, count = np.random.default_rng(3), 2000
+    failed = rng.random(count) < 0.1
+    table = rows(
+        object_id=np.arange(count),
+        ra=pa.array(rng.uniform(0, 360, count), mask=rng.random(count) < 0.2),
+        confidence=pa.array(rng.uniform(0.3, 1, count).astype(np.float32), mask=failed),
+        status=np.where(failed, rng.choice(["missing", "unreadable", "crashed"], count), "ok"),
+        image_hash=pa.array(rng.integers(0, count // 2, count), mask=failed),
+        unfamiliarity=pa.array(rng.uniform(0.5, 2.5, count).astype(np.float32), mask=failed),
+        instability=pa.array(rng.uniform(0, 0.3, count).astype(np.float32), mask=rng.random(count) < 0.3),
+        _blank_fraction=pa.array(rng.uniform(0.5, 1, count).astype(np.float32), mask=failed),
+    )
+    limits = ReviewLimits(
+        min_confidence=0.7, max_unfamiliarity=max_unfamiliarity, max_instability=0.1, audit_fraction=0.05, audit_seed=7,
+        has_positions=has_positions,
+    )  # fmt: skip
+    repeats = Counter(value for value in table["image_hash"].to_pylist() if value is not None)
+    hashes = table["image_hash"].drop_null().to_numpy()
+    repeated = repeated_hashes(hashes, np.ones(len(hashes), np.int64), limits)
+    found = flag_repeated_images(flag_for_review(table, limits), repeated)["review_flags"].to_numpy()
+    expected = np.array([expected_flags(row, limits, repeats) for row in table.to_pylist()])
+    assert np.array_equal(found & ~128, expected)
+    assert (np.bitwise_or.reduce(expected) | 8 | 64) == 127
+    text = pd.Series(np.arange(count)).astype(str).to_numpy().astype(object)
+    drawn = pd.util.hash_array(text, hash_key="audit 0000000007").astype(np.float64) < 0.05 * 2.0**64
+    assert np.array_equal((found & 128) != 0, drawn)
+
+
+def test_every_flag_has_a_bit_a_meaning_and_settings_that_exist() -> None:
+    known = {field.name for field in fields(ReviewConfig)}
+    for flag in ReviewFlag:
+        assert int(flag).bit_count() == 1
+        assert flag.meaning[0].islower()
+        assert not flag.meaning.endswith(".")
+        assert set(flag.condition.settings) <= known
+    assert [flag.name for flag in pixel_flags()] == ["BLANK"]
+
+
+def test_the_documentation_has_the_table_of_flags() -> None:
+    text = (REPOSITORY / "galaxy_batch" / "README.md").read_text()
+    table = re.findall(r"^\| (\d+) \| `?([A-Z_]+)`? \| (.*?) \|$", text, re.MULTILINE)
+    assert [(int(bit), name, meaning.replace("`", "")) for bit, name, meaning in table] == [
+        (flag.value, flag.name, flag.meaning) for flag in ReviewFlag
+    ]
+    recipe = re.findall(r"\((\d+), '([A-Z_]+)'\)", text)
+    assert recipe == [(str(flag.value), flag.name) for flag in ReviewFlag]
 
 
 def test_the_audit_draws_its_share_by_id_alone() -> None:
@@ -71,15 +174,15 @@ def test_the_audit_draws_its_share_by_id_alone() -> None:
     other = audit_sample(ids, ReviewConfig(audit_fraction=0.01, audit_seed=1))
     assert (drawn & other).mean() < 0.001
     assert audit_sample(ids, ReviewConfig(audit_fraction=1.0)).all()
-    assert not audit_sample(ids, NO_AUDIT).any()
+    assert not audit_sample(ids, ReviewConfig(audit_fraction=0.0)).any()
 
 
-def test_text_ids_are_drawn_too() -> None:
+def test_text_ids_can_be_drawn() -> None:
     ids = pa.chunked_array([[f"J{i}" for i in range(10_000)]])
     assert 0.04 < audit_sample(ids, ReviewConfig(audit_fraction=0.05)).mean() < 0.06
 
 
-def test_repeated_images() -> None:
+def test_repeated_images_are_those_of_many_rows() -> None:
     hashes = np.array([5, 5, 5, -1, -1, 2**62, 2**62, 2**62, 2**62])
     repeated = repeated_hashes(hashes, np.ones(len(hashes), np.int64), ReviewConfig(min_repeats=3))
     assert repeated.tolist() == [5, 2**62]

@@ -16,18 +16,16 @@ from galaxy_batch.catalog.parts import write_part
 from galaxy_batch.catalog.publish import publish
 from galaxy_batch.catalog.sort_parts import Places, sort_parts
 from galaxy_batch.catalog.verify_rows import CatalogContract
-from galaxy_batch.config import ReviewConfig
-from galaxy_batch.review.flags import flag_for_review
+from galaxy_batch.review.flags import ReviewLimits, flag_for_review
 from galaxy_batch.rows import catalog_schema
 from galaxy_batch.sky.healpix import pixels_at
 
 RELEASE, MODEL_ID = "made-up", "0123456789abcdef"
 CLASSES = ("smooth", "featured")
-REVIEW = ReviewConfig(audit_fraction=0.05)
-MIN_CONFIDENCE = 0.6
 VERSIONS = {name: version(name) for name in ("galaxy-batch", "torch", "timm", "pillow")}
-LIMITS = {"min_confidence": MIN_CONFIDENCE, "max_unfamiliarity": 2.0, "max_instability": 0.2}
-CONTRACT = CatalogContract(CLASSES, release=RELEASE, model_id=MODEL_ID, audit=REVIEW, **LIMITS)
+LIMITS = {"min_confidence": 0.6, "max_unfamiliarity": 2.0, "max_instability": 0.2}
+REVIEW = ReviewLimits(**LIMITS, audit_fraction=0.05)
+CONTRACT = CatalogContract(CLASSES, release=RELEASE, model_id=MODEL_ID, limits=REVIEW)
 
 
 def even_positions(count: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -85,7 +83,7 @@ def sky_rows(
             "_blank_fraction": pa.array(np.full(count, 0.1, np.float32), mask=failed),
         }
     )
-    return flag_for_review(rows, REVIEW, **LIMITS)
+    return flag_for_review(rows, REVIEW)
 
 
 def schema_of(rows: pa.Table) -> pa.Schema:
@@ -127,7 +125,7 @@ def manifest_entries(rows: int, schema: pa.Schema) -> dict[str, Any]:
         "classes": list(CLASSES),
         **LIMITS,
         "schema": CatalogFileHeader(schema, RELEASE, MODEL_ID).columns,
-        "config": {"review": review},
+        "config": {"review": review, "manifest": {"ra_column": "ra"}},
     }
 
 
