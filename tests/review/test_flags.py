@@ -19,7 +19,7 @@ from galaxy_batch.review.flags import (
     pixel_flags,
     repeated_hashes,
 )
-from tests.conftest import REPOSITORY
+from tests.support.repository import REPOSITORY
 
 LIMITS = ReviewLimits(
     min_confidence=0.7, max_blank_fraction=0.9, max_unfamiliarity=1.5, max_instability=0.1, min_repeats=3,
