@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.benchmark.memory import watch
+from jobs.benchmark.memory import watch_memory
 from tests.support.repository import REPOSITORY
 
 ROWS = int(os.environ.get("GALAXY_BATCH_SCALE_ROWS", "3000000"))
@@ -26,12 +26,12 @@ def test_millions_of_rows_are_published_in_bounded_memory(
         [sys.executable, "-m", "tests.support.scale", str(tmp_path), str(ROWS), str(positions)],
         cwd=REPOSITORY, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    with watch(process.pid) as footprint:
+    with watch_memory(process.pid) as memory:
         output, _ = process.communicate()
     assert process.returncode == 0
     summary = json.loads(output.splitlines()[-1])
-    record_property("scale", {**summary, "peak_bytes": footprint.peak_bytes})
+    record_property("scale", {**summary, "peak_bytes": memory.peak_bytes})
     assert summary["problems"] == []
     assert summary["rows"] == ROWS
-    assert footprint.peak_bytes["task"] < 2.5e9
-    assert footprint.peak_bytes["driver"] < 1.5e9
+    assert memory.peak_bytes["task"] < 2.5e9
+    assert memory.peak_bytes["driver"] < 1.5e9

@@ -1,4 +1,4 @@
-"""A trained model in one safetensors file that describes itself, and that cannot run code."""
+"""A trained model in one self-describing safetensors file, which cannot run code."""
 
 import dataclasses
 import hashlib
@@ -21,24 +21,24 @@ from galaxy_batch.storage.files import read_bytes, write_atomically
 
 __all__ = ["Checkpoint", "agreement", "load_checkpoint", "save_checkpoint"]
 
-_KEY = "galaxy_batch"  # one key: safetensors keeps no order of several, and equal checkpoints must be equal bytes
+_KEY = "galaxy_batch"  # one key: safetensors does not order several, and equal checkpoints must be equal bytes
 _FORMAT = 1
-_FAMILIARITY = "familiarity."  # before the names of its tensors; the others are the backbone's
-_SAME_CLASS, _DIFFERENCE = 0.999, 0.01  # what bf16 may change: one class in a thousand, a probability by a hundredth
+_FAMILIARITY = "familiarity."  # prefix of its tensors; all others are the backbone's
+_MIN_SAME_CLASS, _MAX_DIFFERENCE = 0.999, 0.01  # bf16 may change one class in 1000, and probabilities by 0.01
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that inference needs to know about a trained model, beside its tensors."""
+    """Everything that inference needs of a trained model, except its tensors."""
 
     spec: ModelSpec
     """Architecture, classes and preprocessing."""
     temperature: float
-    """Logits are divided by this before the softmax, so that confidence is a probability."""
+    """Divides the logits before the softmax, so that confidence is a probability."""
     min_confidence: float
-    """Review threshold: predictions under it are flagged LOW_CONFIDENCE."""
+    """Review threshold: predictions below it are flagged LOW_CONFIDENCE."""
     label_rule: Mapping[str, Any]
-    """How votes became labels: columns, threshold, classes."""
+    """How votes were turned into labels: columns, threshold, classes."""
     accuracy: float
     """Share of correct predictions on held-out galaxies with a clear label."""
     ece: float
@@ -48,25 +48,30 @@ class Checkpoint:
     checkpoint_id: str = ""
     """First 16 hex digits of the file's SHA-256; set when the checkpoint is read or written."""
     bf16_agreement: Mapping[str, float] = field(default_factory=dict)
-    """`agreement` on the same galaxies of bf16 with fp32. Empty where nobody looked."""
+    """`agreement` of bf16 with fp32 on the same galaxies; empty if not measured."""
     max_unfamiliarity: float | None = None
-    """Cutouts above it are flagged UNFAMILIAR: 1 is an average training galaxy. None in a checkpoint without
-    statistics of the training galaxies."""
+    """Cutouts above it are flagged UNFAMILIAR; 1 is an average training galaxy. None without statistics of the training
+    galaxies."""
     max_instability: float | None = None
-    """Cutouts above it are flagged UNSTABLE, where there are several views. None where nobody looked."""
+    """Cutouts above it are flagged UNSTABLE, if several views are compared. None if not measured."""
 
     @property
     def bf16_agrees(self) -> bool:
-        """Whether bf16 gives the same catalog, for all that a reader would notice."""
-        seen = self.bf16_agreement
-        return bool(seen) and seen["same_class"] >= _SAME_CLASS and seen["difference_p99"] <= _DIFFERENCE
+        """Whether bf16 gives practically the same catalog as fp32."""
+        measured = self.bf16_agreement
+        return (
+            bool(measured)
+            and measured["same_class"] >= _MIN_SAME_CLASS
+            and measured["difference_p99"] <= _MAX_DIFFERENCE
+        )
 
 
 def agreement(probabilities: npt.NDArray[np.floating], reference: npt.NDArray[np.floating]) -> dict[str, float]:
-    """How near one way to compute the same galaxies' class probabilities ``(N, classes)`` comes to another.
+    """How well class probabilities ``(N, classes)`` agree with a reference for the same galaxies.
 
-    Gives `same_class`, the share with the same class, and `difference_p99`, the 99th percentile of the largest
-    difference of a probability.
+    Returns:
+        `same_class`, the share with the same class; `difference_p99`, the 99th percentile over galaxies of the largest
+        difference of a probability.
     """
     differences = np.abs(probabilities - reference).max(axis=1)
     return {
@@ -76,9 +81,9 @@ def agreement(probabilities: npt.NDArray[np.floating], reference: npt.NDArray[np
 
 
 def save_checkpoint(uri: str, checkpoint: Checkpoint, model: MorphologyModel) -> Checkpoint:
-    """Write one `.safetensors` file, and return the checkpoint with its content id.
+    """Write one `.safetensors` file; returns the checkpoint with its content id.
 
-    The same tensors and description always make the same bytes, hence the same id.
+    The same tensors and description always give the same bytes, hence the same id.
     """
     description = dataclasses.asdict(dataclasses.replace(checkpoint, checkpoint_id=""))
     del description["checkpoint_id"]
@@ -93,17 +98,17 @@ def save_checkpoint(uri: str, checkpoint: Checkpoint, model: MorphologyModel) ->
 
 
 def load_checkpoint(uri: str) -> tuple[Checkpoint, MorphologyModel]:
-    """Read a checkpoint and build its model, in eval mode, on the CPU.
+    """Read a checkpoint and build its model, in eval mode on the CPU.
 
     Raises:
-        InputError: there is no such file, or it is not a checkpoint of this project, or its layers do not fit.
+        InputError: the file does not exist, is not a checkpoint of this project, or its layers do not fit.
     """
     try:
         content = read_bytes(uri)
     except (FileNotFoundError, IsADirectoryError):
-        raise InputError("checkpoint_uri", uri, "no such file; jobs.train_model makes one") from None
+        raise InputError("checkpoint_uri", uri, "no such file; jobs.train_model writes one") from None
     except PermissionError as error:
-        raise InputError("checkpoint_uri", uri, f"may not be read: {error}") from None
+        raise InputError("checkpoint_uri", uri, f"cannot be read: {error}") from None
     checkpoint = _describe(uri, content)
     model = MorphologyModel(checkpoint.spec)
     try:
@@ -122,10 +127,10 @@ def _describe(uri: str, content: bytes) -> Checkpoint:
         (length,) = struct.unpack("<Q", content[:8])
         header = json.loads(content[8 : 8 + length])
         description = json.loads(header["__metadata__"][_KEY])
-        found = description.pop("format")
+        version = description.pop("format")
         spec = description.pop("spec")
-        if found != _FORMAT:
-            raise InputError("checkpoint_uri", uri, f"format {found}; this version reads format {_FORMAT}")
+        if version != _FORMAT:
+            raise InputError("checkpoint_uri", uri, f"format {version}; this version reads format {_FORMAT}")
         for name in ("classes", "mean", "std"):
             spec[name] = tuple(spec[name])
         return Checkpoint(spec=ModelSpec(**spec), checkpoint_id=_content_id(content), **description)
@@ -133,7 +138,7 @@ def _describe(uri: str, content: bytes) -> Checkpoint:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            "checkpoint_uri", uri, "not a galaxy_batch checkpoint (.safetensors); jobs.train_model makes one"
+            "checkpoint_uri", uri, "not a galaxy_batch checkpoint (.safetensors); jobs.train_model writes one"
         ) from None
 
 

@@ -1,10 +1,9 @@
-"""How far a cutout is from those that a model was trained on: a distance between descriptions of its texture.
+"""Distance of a cutout from those that a model was trained on, in a space of texture descriptions.
 
 A description is the standard deviation, over the cutout, of every channel in the first stages of the network. These
-stages see edges, noise, colours and points of light, and know little of classes: stars, trails, error pages and empty
-frames differ there from galaxies, while the last features tell no more than the classes apart. Means are left out: most
-of a cutout is sky, whose level hardly differs from one to the next, so that the rounding of bf16 would be far more than
-that.
+stages respond to edges, noise, colours and points of light, whatever the class: stars, trails, error pages and empty
+frames differ there from galaxies, while the last features separate only the classes. Means are not used: most of a
+cutout is sky, whose level varies less between cutouts than bf16 rounds.
 """
 
 from collections.abc import Sequence
@@ -15,21 +14,20 @@ from torch import nn
 __all__ = ["STAGES", "Familiarity", "can_describe", "describe"]
 
 STAGES = (0, 1, 2, 3)
-"""Stages of the network that are described, in timm's numbering: those whose maps have a half to a sixteenth of the
-cutout's side in an EfficientNet or a ResNet."""
+"""Stages of the network, in timm's numbering, that descriptions are made of: in an EfficientNet or a ResNet, those with
+maps of a half to a sixteenth of the cutout's side."""
 
 
 class Familiarity(nn.Module):
-    """Statistics of the training galaxies' descriptions.
+    """Gaussian of the training galaxies' descriptions, as probabilistic principal components.
 
-    They are a Gaussian with few axes of their own: probabilistic principal components (Tipping & Bishop 1999,
-    J. R. Statist. Soc. B 61, 611).
+    Source: Tipping & Bishop 1999, J. R. Statist. Soc. B 61, 611.
 
     Args:
-        mean: ``(D,)``, of the descriptions.
-        scale: ``(D,)``, their standard deviations, above 0.
+        mean: ``(D,)`` of the descriptions.
+        scale: ``(D,)``, their standard deviations, positive.
         axes: ``(D, k)``, orthonormal: the directions of largest variance of the scaled descriptions.
-        variance: ``(k,)``, along these.
+        variance: ``(k,)`` along these.
         rest: ``(1,)``, the mean variance along all other directions.
     """
 
@@ -65,11 +63,11 @@ class Familiarity(nn.Module):
 
 
 def describe(stages: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Descriptions ``(N, D)``, float32, of the activations ``(N, channels, h, w)`` of some stages of N cutouts."""
-    flat = [stage.float().flatten(2) for stage in stages]
-    return torch.cat([(f - f.mean(dim=2, keepdim=True)).square().mean(dim=2).sqrt() for f in flat], dim=1)
+    """Descriptions ``(N, D)``, float32, from the activations ``(N, channels, h, w)`` of the stages."""
+    maps = [stage.float().flatten(2) for stage in stages]
+    return torch.cat([(m - m.mean(dim=2, keepdim=True)).square().mean(dim=2).sqrt() for m in maps], dim=1)
 
 
 def can_describe(backbone: nn.Module) -> bool:
-    """Whether the activations of a timm model's stages can be had; of nearly all they can."""
+    """Whether a timm model gives the activations of its stages; nearly all do."""
     return hasattr(backbone, "forward_intermediates")

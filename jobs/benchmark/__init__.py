@@ -1,1 +1,1 @@
-"""The benchmark: rates of each stage, of the whole job, and its memory."""
+"""Rates of a catalog job and of each of its stages: `python -m jobs.benchmark CONFIG.toml`."""

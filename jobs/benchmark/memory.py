@@ -1,4 +1,4 @@
-"""Memory of a job and of every process that it starts, watched from outside."""
+"""Peak memory of a job and of every process that it starts, measured from outside."""
 
 import threading
 from collections.abc import Iterator
@@ -7,22 +7,22 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["Footprint", "watch"]
+__all__ = ["PeakMemory", "watch_memory"]
 
-_EVERY_S = 0.5
+_INTERVAL_S = 0.5
 
 
-class Footprint:
-    """Peaks of what was seen, sampled twice a second."""
+class PeakMemory:
+    """Largest values of the samples so far, two a second."""
 
     def __init__(self) -> None:
         self.peak_bytes: dict[str, int] = {}
-        """By kind of process: the largest that one of them had. Private memory: Ray's shared object store, which
-        every process maps, is not in it."""
+        """By kind of process, the largest private memory of one of them. Ray's shared object store, which every process
+        maps, is not counted."""
         self.peak_spilled_bytes = 0
-        """Of Ray's object store on disk, at any one time."""
+        """Of the objects that Ray spills to disk."""
 
-    def look(self, process: psutil.Process, spill_folder: Path | None) -> None:
+    def sample(self, process: psutil.Process, spill_folder: Path | None) -> None:
         """Take one sample of a process, its descendants, and the files that Ray spills."""
         for one in [process, *process.children(recursive=True)]:
             try:
@@ -42,34 +42,34 @@ class Footprint:
 
 
 @contextmanager
-def watch(pid: int, spill_folder: Path | None = None) -> Iterator[Footprint]:
-    """Watch a process and its descendants while the block runs.
+def watch_memory(pid: int, spill_folder: Path | None = None) -> Iterator[PeakMemory]:
+    """Sample the memory of a process and its descendants while the block runs.
 
     Args:
         pid: of the job's process.
         spill_folder: where its Ray keeps its session, `RAY_TMPDIR`.
     """
-    footprint, over = Footprint(), threading.Event()
+    peaks, done = PeakMemory(), threading.Event()
 
     def sample() -> None:
         try:
             process = psutil.Process(pid)
-            while not over.wait(_EVERY_S):
-                footprint.look(process, spill_folder)
+            while not done.wait(_INTERVAL_S):
+                peaks.sample(process, spill_folder)
         except psutil.NoSuchProcess:
             return
 
     thread = threading.Thread(target=sample, daemon=True)
     thread.start()
     try:
-        yield footprint
+        yield peaks
     finally:
-        over.set()
+        done.set()
         thread.join()
 
 
 def _kind(command: list[str]) -> str:
-    """`actor` and `task` for Ray's workers by what they do now, else the program's own name."""
+    """`actor`, `task` or `idle worker` for Ray's workers, by their present work; else the program's name."""
     title = command[0] if command else ""
     if not title.startswith("ray::"):
         return Path(title.split(" ")[0]).name or "other"

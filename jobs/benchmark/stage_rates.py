@@ -1,31 +1,32 @@
-"""How fast each step of the walk could go if it were alone: what the whole pipeline is measured against.
-
-Every function gives cutouts per second on this machine, on the cutouts it is given, and runs nothing of Ray.
-"""
+"""Cutouts per second of each stage of the pipeline alone, without Ray, and of timm's own inference loop."""
 
 import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
+import torch.utils.data
+from PIL import Image
+from timm.data.loader import create_loader
 
 from galaxy_batch.config import ClassifyConfig
 from galaxy_batch.cutouts.decode import Pixels, blank_fraction, decode, resize
 from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.model.engines.engine import Engine, PendingOutput
-from galaxy_batch.model.network import ModelSpec
+from galaxy_batch.model.network import ModelSpec, build_model
 from galaxy_batch.rows import IMAGE_BYTES, UnusableCutout
 
-__all__ = ["decode_rate", "engine_probabilities", "engine_rate", "prepared_batches", "read_rate"]
+__all__ = ["decode_rate", "engine_probabilities", "engine_rate", "prepared_batches", "read_rate", "timm_loop_rate"]
 
 
 def read_rate(rows: pa.Table, config: ClassifyConfig, chunk_rows: int) -> tuple[float, list[bytes]]:
-    """Fetch every cutout once, chunk by chunk: cutouts per second, and the bytes of those that are there."""
+    """Fetch every cutout once, chunk by chunk: cutouts per second, and the bytes of those that exist."""
     contents: list[bytes] = []
     started = time.perf_counter()
     for start in range(0, len(rows), chunk_rows):
@@ -35,7 +36,7 @@ def read_rate(rows: pa.Table, config: ClassifyConfig, chunk_rows: int) -> tuple[
 
 
 def decode_rate(contents: Sequence[bytes], spec: ModelSpec, config: ClassifyConfig, threads: int) -> float:
-    """Decode and resize encoded cutouts in so many threads: cutouts per second."""
+    """Decode and resize encoded cutouts in this many threads: cutouts per second."""
     with ThreadPoolExecutor(threads) as pool:
         started = time.perf_counter()
         for _ in pool.map(lambda content: _prepared(content, spec, config), contents):
@@ -47,25 +48,26 @@ def prepared_batches(
     contents: Sequence[bytes], spec: ModelSpec, config: ClassifyConfig, batch_size: int, batches: int
 ) -> list[list[Pixels]]:
     """Batches of decoded cutouts ``(3, size_px, size_px)``, repeated where there are too few."""
-    found = [p for content in contents[: batch_size * batches] if (p := _prepared(content, spec, config)) is not None]
-    if not found:
-        raise ValueError("not one of the cutouts can be decoded")
-    again = cycle(found)
-    return [[next(again) for _ in range(batch_size)] for _ in range(batches)]
+    prepared = (_prepared(content, spec, config) for content in contents[: batch_size * batches])
+    cutouts = [pixels for pixels in prepared if pixels is not None]
+    if not cutouts:
+        raise ValueError("none of the cutouts can be decoded")
+    repeated = cycle(cutouts)
+    return [[next(repeated) for _ in range(batch_size)] for _ in range(batches)]
 
 
 def engine_rate(engine: Engine, batches: Sequence[Sequence[Pixels]], seconds: float, transfer: bool) -> float:
-    """Compute batches, over and over, for so long: cutouts per second.
+    """Compute the batches over and over: cutouts per second.
 
     Args:
-        engine: warm or not; it is warmed here.
+        engine: warmed up here.
         batches: of the engine's batch size.
-        seconds: for how long.
-        transfer: whether each batch is brought to the device anew; else they lie there, and this is the model alone.
+        seconds: duration of the measurement.
+        transfer: whether every batch is copied to the device; else the batches stay there, and only the model is timed.
     """
-    held = [engine.load(batch) for batch in batches[: engine.in_flight + 1]]
-    work = cycle(batches) if transfer else cycle(held)
-    computing: deque[PendingOutput] = deque(engine.compute(one) for one in held)
+    loaded = [engine.load(batch) for batch in batches[: engine.in_flight + 1]]
+    work = cycle(batches) if transfer else cycle(loaded)
+    computing: deque[PendingOutput] = deque(engine.compute(batch) for batch in loaded)
     while computing:
         computing.popleft().result()
     done, started = 0, time.perf_counter()
@@ -82,9 +84,41 @@ def engine_rate(engine: Engine, batches: Sequence[Sequence[Pixels]], seconds: fl
 def engine_probabilities(
     engine: Engine, batches: Sequence[Sequence[Pixels]], temperature: float
 ) -> npt.NDArray[np.float32]:
-    """Class probabilities ``(N, classes)`` of the cutouts of all batches, one batch after the other."""
+    """Class probabilities ``(N, classes)`` of the cutouts of all batches."""
     logits = np.concatenate([engine.compute(engine.load(batch)).result().class_logits for batch in batches])
     return torch.softmax(torch.from_numpy(logits) / temperature, dim=1).numpy()
+
+
+def timm_loop_rate(files: Sequence[str], spec: ModelSpec, workers: int, gpu: bool) -> float:
+    """Cutouts per second of timm's loader and a torch loop in fp32, as in its inference script, start included."""
+    device = torch.device("cuda" if gpu else "cpu")
+    started = time.perf_counter()
+    model = build_model(spec, "random").backbone.to(device)
+    loader = create_loader(
+        _ImageFiles(files),  # type: ignore[arg-type]
+        (3, spec.size_px, spec.size_px), 64, use_prefetcher=gpu, num_workers=workers,
+        crop_pct=spec.crop_fraction, mean=spec.mean, std=spec.std, device=device,
+    )  # fmt: skip
+    with torch.inference_mode():
+        for pixels, _ in loader:
+            model(pixels.to(device)).softmax(-1).cpu()
+    return len(files) / (time.perf_counter() - started)
+
+
+class _ImageFiles(torch.utils.data.Dataset[tuple[Any, int]]):
+    def __init__(self, files: Sequence[str]) -> None:
+        self.files, self.transform = files, None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        try:
+            with Image.open(self.files[index]) as image:
+                pixels = image.convert("RGB")
+        except OSError:
+            pixels = Image.new("RGB", (424, 424))  # timm's loop would stop at an unreadable file
+        return (self.transform(pixels) if self.transform else pixels), 0
 
 
 def _prepared(content: bytes, spec: ModelSpec, config: ClassifyConfig) -> Pixels | None:

@@ -12,7 +12,7 @@ from tests.support.models import SavedModel, save_random_model
 from train.evaluate.familiarity import measure_familiarity
 
 
-def test_a_checkpoint_comes_back_as_it_was(saved_model: SavedModel) -> None:
+def test_a_checkpoint_is_read_as_it_was_written(saved_model: SavedModel) -> None:
     checkpoint, model = load_checkpoint(saved_model.uri)
     assert checkpoint == saved_model.checkpoint
     assert len(checkpoint.checkpoint_id) == 16
@@ -20,9 +20,9 @@ def test_a_checkpoint_comes_back_as_it_was(saved_model: SavedModel) -> None:
     assert not model.training
 
 
-def test_statistics_of_the_training_galaxies_travel_along(saved_model: SavedModel, tmp_path: Path) -> None:
+def test_statistics_of_the_training_galaxies_are_saved(saved_model: SavedModel, tmp_path: Path) -> None:
     checkpoint, model = load_checkpoint(saved_model.uri)
-    assert model.familiarity is None, "a checkpoint without statistics loads"
+    assert model.familiarity is None, "a checkpoint without statistics can be read"
     pixels = torch.randint(0, 255, (30, 3, 64, 64), dtype=torch.uint8)
     model.familiarity = measure_familiarity(model, pixels, torch.device("cpu"), 0)
     uri = str(tmp_path / "m.safetensors")
@@ -44,14 +44,14 @@ def test_statistics_that_do_not_fit_are_refused(saved_model: SavedModel, tmp_pat
             load_checkpoint(str(tmp_path / "m.safetensors"))
 
 
-def test_the_id_is_the_contents(tmp_path: Path) -> None:
+def test_the_id_depends_on_the_content_only(tmp_path: Path) -> None:
     first = save_random_model(tmp_path / "a.safetensors", seed=1)
     again = save_random_model(tmp_path / "b.safetensors", seed=1)
     other = save_random_model(tmp_path / "c.safetensors", seed=2)
     assert first.checkpoint.checkpoint_id == again.checkpoint.checkpoint_id != other.checkpoint.checkpoint_id
 
 
-def test_what_is_no_checkpoint_is_refused(tmp_path: Path, saved_model: SavedModel) -> None:
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, saved_model: SavedModel) -> None:
     content = Path(saved_model.uri).read_bytes()
     header = b'{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
     cases = {

@@ -41,44 +41,44 @@ def test_rows_with_and_without_an_image(saved_model: SavedModel) -> None:
     rows = classifier(saved_model)(fetched([good[0], b"", *good[1:4], None, DEFECTS["truncated"](good[4]), good[5]]))
     assert rows["object_id"].to_pylist() == list(range(8))
     assert rows["status"].to_pylist() == ["ok", "unreadable", "ok", "ok", "ok", "missing", "unreadable", "ok"]
-    seen = np.array([s == "ok" for s in rows["status"].to_pylist()])
+    usable = np.array([s == "ok" for s in rows["status"].to_pylist()])
     for name in ("predicted_class", "confidence", "p_smooth", "p_featured", "_blank_fraction"):
-        assert rows[name].is_valid().to_pylist() == seen.tolist()
-    assert rows["error"].is_null().to_pylist() == seen.tolist()
-    p = np.stack([rows["p_smooth"].to_numpy(), rows["p_featured"].to_numpy()], axis=1)[seen]
+        assert rows[name].is_valid().to_pylist() == usable.tolist()
+    assert rows["error"].is_null().to_pylist() == usable.tolist()
+    p = np.stack([rows["p_smooth"].to_numpy(), rows["p_featured"].to_numpy()], axis=1)[usable]
     assert np.allclose(p.sum(axis=1), 1, atol=1e-6)
     assert [["smooth", "featured"][i] for i in p.argmax(axis=1)] == rows["predicted_class"].drop_null().to_pylist()
-    assert np.array_equal(p.max(axis=1), rows["confidence"].to_numpy()[seen])
+    assert np.array_equal(p.max(axis=1), rows["confidence"].to_numpy()[usable])
     assert "_image_bytes" not in rows.column_names
 
 
-def test_the_batch_size_changes_nothing(saved_model: SavedModel) -> None:
+def test_the_batch_size_does_not_change_probabilities(saved_model: SavedModel) -> None:
     rows = fetched([render(i, seed=2) for i in range(7)])
     one, many = classifier(saved_model, 1, 1)(rows), classifier(saved_model, 64)(rows)
     assert np.allclose(one["p_smooth"].to_numpy(), many["p_smooth"].to_numpy(), atol=1e-5)
 
 
-def test_rows_that_bring_their_answer_are_not_computed(saved_model: SavedModel) -> None:
+def test_reused_rows_are_not_computed(saved_model: SavedModel) -> None:
     good = [render(i, seed=2) for i in range(5)]
     alone = classifier(saved_model, 1)(fetched(good))
     rows = fetched(good)
     same = pa.array([False, True, False, True, True])
-    brought = {"p_smooth": [0.25, 0.75, 0.5], "p_featured": [0.75, 0.25, 0.5], "_blank_fraction": [0, 1, 0]}
-    for name, values in brought.items():
+    reused = {"p_smooth": [0.25, 0.75, 0.5], "p_featured": [0.75, 0.25, 0.5], "_blank_fraction": [0, 1, 0]}
+    for name, values in reused.items():
         column = pa.array([None, values[0], None, *values[1:]], pa.float32())
         rows = rows.append_column(name, column)
     place = rows.column_names.index("_image_bytes")
     rows = rows.set_column(place, "_image_bytes", pc.if_else(same, None, rows["_image_bytes"]))
-    found = classifier(saved_model, 1)(rows)
-    assert sorted(found.column_names) == sorted(alone.column_names)
-    assert found["status"].to_pylist() == ["ok"] * 5
-    assert found.filter(same)["p_smooth"].to_pylist() == brought["p_smooth"]
-    assert found.filter(same)["_blank_fraction"].to_pylist() == brought["_blank_fraction"]
-    assert found.filter(same)["predicted_class"].to_pylist() == ["featured", "smooth", "smooth"]
-    assert found.filter(same)["confidence"].to_pylist() == [0.75, 0.75, 0.5]
+    classified = classifier(saved_model, 1)(rows)
+    assert sorted(classified.column_names) == sorted(alone.column_names)
+    assert classified["status"].to_pylist() == ["ok"] * 5
+    assert classified.filter(same)["p_smooth"].to_pylist() == reused["p_smooth"]
+    assert classified.filter(same)["_blank_fraction"].to_pylist() == reused["_blank_fraction"]
+    assert classified.filter(same)["predicted_class"].to_pylist() == ["featured", "smooth", "smooth"]
+    assert classified.filter(same)["confidence"].to_pylist() == [0.75, 0.75, 0.5]
     others = pc.invert(same)
     for name in alone.column_names:
-        assert found.filter(others)[name].equals(alone.filter(others)[name]), name
+        assert classified.filter(others)[name].equals(alone.filter(others)[name]), name
 
 
 def test_a_chunk_without_any_image(saved_model: SavedModel) -> None:
@@ -87,7 +87,7 @@ def test_a_chunk_without_any_image(saved_model: SavedModel) -> None:
     assert rows["predicted_class"].type == pa.dictionary(pa.int32(), pa.string())
 
 
-def test_how_strange_a_cutout_is_and_how_far_its_views_differ(saved_model: SavedModel, tmp_path: Path) -> None:
+def test_unfamiliarity_and_instability_of_galaxies_and_noise(saved_model: SavedModel, tmp_path: Path) -> None:
     checkpoint, model = load_checkpoint(saved_model.uri)
     contents = pa.array([render(i, seed=4) for i in range(60)], pa.large_binary())
     galaxies = load_cutouts(pa.table({"_image_bytes": contents}), 64, 0.75, threads=1).pixels
@@ -109,7 +109,7 @@ def test_how_strange_a_cutout_is_and_how_far_its_views_differ(saved_model: Saved
 
 
 class ResizingEngine:
-    """What a GPU's engine does, on a CPU: the cutouts come at their own size, all of a batch with one side."""
+    """Resizes as the GPU engine does, on a CPU: cutouts have their own size, one side in each batch."""
 
     in_flight, resizes = 2, True
 
@@ -133,22 +133,24 @@ def test_an_engine_that_resizes_gets_cutouts_of_one_side(saved_model: SavedModel
     expected = actor(rows)
     engine = ResizingEngine(actor.engine, saved_model.checkpoint.spec.size_px)
     actor.engine = engine
-    found = actor(rows)
+    resized = actor(rows)
     assert engine.sides[0] == {round(0.75 * 424)}
     assert all(len(sides) == 1 for sides in engine.sides)
     assert {76} in engine.sides
-    assert found.drop_columns(["confidence", "p_smooth", "p_featured"]).equals(
+    assert resized.drop_columns(["confidence", "p_smooth", "p_featured"]).equals(
         expected.drop_columns(["confidence", "p_smooth", "p_featured"])
     )
-    assert np.allclose(found["p_smooth"].drop_null().to_numpy(), expected["p_smooth"].drop_null().to_numpy(), atol=1e-6)
+    assert np.allclose(
+        resized["p_smooth"].drop_null().to_numpy(), expected["p_smooth"].drop_null().to_numpy(), atol=1e-6
+    )
 
 
-def test_training_and_inference_see_the_same(saved_model: SavedModel, survey: SurveyFiles) -> None:
+def test_training_and_inference_give_equal_logits(saved_model: SavedModel, survey: SurveyFiles) -> None:
     config = ManifestConfig(uri=str(survey.manifest), uri_template="images/{object_id}.jpg")
     check_training_equals_inference(saved_model, config, slice(0, 28))
 
 
-def test_training_and_inference_see_the_same_of_real_galaxies(saved_model: SavedModel, sky: Path) -> None:
+def test_training_and_inference_give_equal_logits_for_real_galaxies(saved_model: SavedModel, sky: Path) -> None:
     config = ManifestConfig(
         uri=str(sky / "sdss_dr7" / "objects.csv"), id_column="dr7objid", uri_template="images/{dr7objid}.jpeg"
     )
@@ -156,7 +158,7 @@ def test_training_and_inference_see_the_same_of_real_galaxies(saved_model: Saved
 
 
 def check_training_equals_inference(saved_model: SavedModel, config: ManifestConfig, part: slice) -> None:
-    """The training path (cutouts -> logits) against the catalog's (actor): the very same numbers."""
+    """Compare the logits of the training path and of the catalog's actor to the last bit."""
     objects = read_objects(config).slice(part.start, part.stop - part.start)
     checkpoint, model = load_checkpoint(saved_model.uri)
     cutouts = load_cutouts(objects, checkpoint.spec.size_px, checkpoint.spec.crop_fraction, threads=2)

@@ -30,28 +30,28 @@ def test_a_description_is_the_deviation_of_each_channel() -> None:
 
 def test_the_distance_is_the_mahalanobis_distance_per_dimension() -> None:
     samples = NUMBERS.normal(size=(4000, 6)) @ NUMBERS.normal(size=(6, 6)) + 5
-    found = fit_familiarity(samples)(torch.from_numpy(samples)).numpy()
-    away = (samples - samples.mean(axis=0)) / samples.std(axis=0)
-    inverse = np.linalg.inv(np.cov(away.T, bias=True) + 0.1 * np.eye(6))
-    assert np.allclose(found, np.einsum("ni,ij,nj->n", away, inverse, away) / 6, rtol=1e-3)
-    assert 0.5 < found.mean() < 1
+    distances = fit_familiarity(samples)(torch.from_numpy(samples)).numpy()
+    scaled = (samples - samples.mean(axis=0)) / samples.std(axis=0)
+    inverse = np.linalg.inv(np.cov(scaled.T, bias=True) + 0.1 * np.eye(6))
+    assert np.allclose(distances, np.einsum("ni,ij,nj->n", scaled, inverse, scaled) / 6, rtol=1e-3)
+    assert 0.5 < distances.mean() < 1
 
 
-def test_what_lies_outside_the_kept_axes_is_far() -> None:
+def test_deviations_outside_the_principal_axes_are_far() -> None:
     flat = np.concatenate([NUMBERS.normal(size=(700, 60)), NUMBERS.normal(size=(700, 1)).repeat(40, 1)], axis=1)
     familiarity = fit_familiarity(flat)
     assert familiarity.axes.shape == (100, 64)
     odd = torch.from_numpy(flat[:5]).clone()
-    odd[:, -1] += 5  # breaks what all galaxies have in common
+    odd[:, -1] += 5  # breaks a correlation that all galaxies share
     assert (familiarity(odd) > 2 * familiarity(torch.from_numpy(flat[:5]))).all()
 
 
 def test_few_galaxies_and_dead_channels_give_finite_distances() -> None:
     few = NUMBERS.normal(size=(5, 40))
     few[:, 7] = 3.0
-    found = fit_familiarity(few)(torch.from_numpy(np.concatenate([few, 2 * few])))
-    assert found.isfinite().all()
-    assert found[5:].min() > found[:5].max()
+    distances = fit_familiarity(few)(torch.from_numpy(np.concatenate([few, 2 * few])))
+    assert distances.isfinite().all()
+    assert distances[5:].min() > distances[:5].max()
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
@@ -61,7 +61,7 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
 
 @pytest.mark.parametrize("architecture", ["test_efficientnet", "tf_efficientnet_lite0", "test_resnet", "test_vit"])
 @torch.inference_mode()
-def test_the_logits_stay_what_they_are(architecture: str) -> None:
+def test_measuring_unfamiliarity_does_not_change_the_logits(architecture: str) -> None:
     model = model_of(architecture, 160 if architecture == "test_vit" else 64)
     size = model.spec.size_px
     pixels = torch.randint(0, 120, (40, 3, size, size), dtype=torch.uint8)
@@ -75,7 +75,7 @@ def test_the_logits_stay_what_they_are(architecture: str) -> None:
     assert model.predict(strange).unfamiliarity > output.unfamiliarity.max()
 
 
-def test_the_same_seed_measures_the_same() -> None:
+def test_the_same_seed_gives_the_same_statistics() -> None:
     model = model_of("test_efficientnet")
     pixels = torch.randint(0, 255, (30, 3, 64, 64), dtype=torch.uint8)
     first, again, other = (measure_familiarity(model, pixels, CPU, seed) for seed in (1, 1, 2))
@@ -86,7 +86,7 @@ def test_the_same_seed_measures_the_same() -> None:
     assert not torch.equal(first.mean, other.mean)
 
 
-def test_a_network_that_shows_no_stages_has_no_statistics() -> None:
+def test_a_network_without_stages_has_no_statistics() -> None:
     model = model_of("test_efficientnet")
     model.backbone = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(2))
     assert measure_familiarity(model, torch.zeros(4, 3, 64, 64, dtype=torch.uint8), CPU, 0) is None
@@ -111,13 +111,13 @@ def error_pages() -> torch.Tensor:
 
 
 def auroc(ordinary: np.ndarray, strange: np.ndarray) -> float:
-    """How often a strange one is farther than an ordinary one."""
+    """Area under the ROC curve: how often a strange cutout is farther than an ordinary one."""
     return float((strange[:, None] > ordinary[None]).mean() + (strange[:, None] == ordinary[None]).mean() / 2)
 
 
 @pytest.mark.slow
-def test_what_is_no_galaxy_is_unfamiliar(sky: Path) -> None:
-    """The first stages stay as they are in the recipes of this project, so ImageNet's weights do."""
+def test_images_without_a_galaxy_are_unfamiliar(sky: Path) -> None:
+    """With ImageNet's weights: this project's recipes do not train the first stages."""
     galaxies = sorted((sky / "gz2" / "images").iterdir())
     model = model_of("tf_efficientnet_lite0", 160, str(sky / "weights" / "tf_efficientnet_lite0_imagenet_timm.pth"))
     model.familiarity = measure_familiarity(model, real_cutouts(galaxies[:4000:2]), CPU, 0)

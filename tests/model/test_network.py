@@ -97,7 +97,7 @@ def test_a_weights_file_cannot_run_code(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_files_that_are_no_weights(tmp_path: Path) -> None:
+def test_files_without_weights_are_refused(tmp_path: Path) -> None:
     (tmp_path / "w.safetensors").write_bytes(b"x" * 100)
     (tmp_path / "w.pth").write_bytes(b"x" * 100)
     torch.save([1, 2], tmp_path / "list.pth")
@@ -111,7 +111,7 @@ def test_an_unknown_architecture_is_explained() -> None:
         build_model(ModelSpec("efficientnet_b99", ("a", "b"), 64, 1.0, (0.5,) * 3, (0.5,) * 3), RANDOM)
 
 
-def test_a_hub_that_does_not_answer_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     def closed(*_: object, **__: object) -> None:
         raise ConnectionError("no route")
 

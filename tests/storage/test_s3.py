@@ -182,9 +182,9 @@ def test_input_errors_do_not_contain_secrets(s3: S3, saved_model: SavedModel, tm
         return str(caught.value)
 
     missing = error(checkpoint_uri=f"{s3.uri}/no/model.safetensors?versionId=secret")
-    assert missing == f"checkpoint_uri = '{s3.uri}/no/model.safetensors': no such file; jobs.train_model makes one"
+    assert missing == f"checkpoint_uri = '{s3.uri}/no/model.safetensors': no such file; jobs.train_model writes one"
     s3.proxy.fail("model.safetensors", "403")
-    assert "may not be read" in error(checkpoint_uri=f"{s3.uri}/model.safetensors")
+    assert "cannot be read" in error(checkpoint_uri=f"{s3.uri}/model.safetensors")
     assert "manifest.uri" in error(checkpoint_uri=saved_model.uri)
     s3.put("objects.csv", b"object_id,ra,dec\n1,2,3\n")
     nowhere = error(

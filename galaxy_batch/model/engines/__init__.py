@@ -1,1 +1,1 @@
-"""What computes the network, one module for each kind of hardware."""
+"""Engines compute the network, one file for each kind of hardware."""

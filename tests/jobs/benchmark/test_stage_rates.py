@@ -13,7 +13,7 @@ from tests.support.models import SavedModel
 LIMITS = ClassifyConfig()
 
 
-def test_reading_gives_the_bytes_that_are_there(tmp_path: Path) -> None:
+def test_reading_gives_the_bytes_of_the_cutouts_that_exist(tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / f"{number}.jpg").write_bytes(bytes([number]) * 9)
     rows = pa.table({"object_id": range(6), "_image_uri": [str(tmp_path / f"{n}.jpg") for n in range(6)]})
@@ -22,14 +22,14 @@ def test_reading_gives_the_bytes_that_are_there(tmp_path: Path) -> None:
     assert contents == [bytes([n]) * 9 for n in range(5)]
 
 
-def test_batches_are_whole_and_bad_cutouts_are_not_in_them(saved_model: SavedModel) -> None:
+def test_batches_are_full_and_without_unreadable_cutouts(saved_model: SavedModel) -> None:
     spec = saved_model.checkpoint.spec
     contents = [render(0, seed=1), b"text", render(1, seed=1)]
     batches = prepared_batches(contents, spec, LIMITS, batch_size=4, batches=3)
     assert [len(batch) for batch in batches] == [4, 4, 4]
     assert all(cutout.shape == (3, spec.size_px, spec.size_px) for batch in batches for cutout in batch)
     assert decode_rate(contents, spec, LIMITS, threads=2) > 0
-    with pytest.raises(ValueError, match="not one"):
+    with pytest.raises(ValueError, match="none of the cutouts"):
         prepared_batches([b"text"], spec, LIMITS, 4, 1)
 
 
