@@ -13,16 +13,18 @@ import dataclasses
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import ray
 
+from galaxy_batch.catalog.counts import CatalogCounts
 from galaxy_batch.catalog.files import CatalogFileHeader
-from galaxy_batch.catalog.layout import unpublish, write_json
+from galaxy_batch.catalog.manifest import CatalogManifest, CatalogProvenance, unpublish
 from galaxy_batch.catalog.parts import write_part
 from galaxy_batch.catalog.publish import publish
-from galaxy_batch.catalog.sort_parts import PartTotals, run_tasks, sort_parts
+from galaxy_batch.catalog.sort_parts import PartTotals, sort_parts
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.errors import GateError
@@ -37,8 +39,9 @@ from galaxy_batch.runtime.attempts import Attempts
 from galaxy_batch.runtime.isolation import IsolatingClassifier
 from galaxy_batch.runtime.metrics import RunMetrics
 from galaxy_batch.runtime.progress import Progress, Stopwatch
+from galaxy_batch.runtime.tasks import run_tasks
 from galaxy_batch.runtime.workers import ClusterGrowth, Workers, workers_for
-from galaxy_batch.storage.files import join, list_names, remove_tree, without_secrets
+from galaxy_batch.storage.files import join, list_names, remove_tree, without_secrets, write_json
 
 __all__ = ["classify_release"]
 
@@ -55,28 +58,39 @@ def classify_release(plan: ReleasePlan) -> dict[str, Any]:
     if plan.published is not None:
         logger.info("already published, nothing to do: %s", without_secrets(plan.layout.catalog))
         _tidy(plan)
-        summary = _summary(plan, plan.published, started, already_published=True)
+        summary = _summary(plan, plan.published, plan.published.reuse, started, already_published=True)
         return {**summary, "report_uri": _report(plan, None)}
     run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
-    record = {"run_id": run_id, "fingerprint": plan.fingerprint, "config": plan.shown_config, "versions": versions()}
+    record = {
+        "run_id": run_id,
+        "fingerprint": plan.layout.fingerprint,
+        "config": plan.shown_config,
+        "versions": versions(),
+    }
     write_json(plan.layout.run(run_id), {**record, "state": "running"})
     steps = Stopwatch()
     try:
         answers = None
         if plan.earlier is not None:
             with steps.measure("reuse"):
-                answers = gather_answers(plan.earlier, plan.manifest, plan.config.manifest, plan.answers_uri, run_tasks)
+                answers = gather_answers(
+                    plan.earlier, plan.manifest, plan.config.manifest, plan.layout.previous_predictions, run_tasks
+                )
         with steps.measure("classify"):
             rate = _compute_parts(plan, answers)
         with steps.measure("publish"):
             survey = _survey_parts(plan)
             _check_failures(plan, survey, started)
             remove_tree(plan.layout.report)  # the page of a catalog that is replaced must not stand beside the new one
-            counts = _publish(plan, survey, run_id)
-            remove_tree(plan.answers_uri)
+            catalog = _publish(plan, survey, run_id)
+            remove_tree(plan.layout.previous_predictions)
         with steps.measure("verify"):
             problems = verify_catalog(plan.layout.catalog)
-        summary = {**_summary(plan, counts, started), "steady_rate_per_s": rate, "step_seconds": steps.seconds}
+        summary = {
+            **_summary(plan, catalog, catalog.reuse, started),
+            "steady_rate_per_s": rate,
+            "step_seconds": steps.seconds,
+        }
         if problems:
             unpublish(plan.layout.catalog)
             raise GateError("the catalog did not verify and was withdrawn: " + "; ".join(problems[:5]), summary)
@@ -145,33 +159,33 @@ def _written_parts(
     return written
 
 
-def _publish(plan: ReleasePlan, survey: PartTotals, run_id: str) -> dict[str, Any]:
+def _publish(plan: ReleasePlan, survey: PartTotals, run_id: str) -> CatalogManifest:
     """Parts become the catalog: REPEATED_IMAGE is known only now, and `manifest.json` is written last."""
-    heading = CatalogFileHeader(plan.schema, plan.config.release, plan.checkpoint.checkpoint_id)
-    about = {
-        "manifest_rows": plan.manifest.rows,
-        "release": plan.config.release,
-        "model_id": plan.checkpoint.checkpoint_id,
-        "fingerprint": plan.fingerprint,
-        "run_id": run_id,
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "survey": without_secrets(plan.config.manifest.uri),
-        "classes": list(plan.checkpoint.spec.classes),
+    header = CatalogFileHeader(plan.schema, plan.config.release, plan.checkpoint.checkpoint_id)
+    provenance = CatalogProvenance(
+        manifest_rows=plan.manifest.rows,
+        release=plan.config.release,
+        model_id=plan.checkpoint.checkpoint_id,
+        fingerprint=plan.layout.fingerprint,
+        run_id=run_id,
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        survey=without_secrets(plan.config.manifest.uri),
+        classes=plan.checkpoint.spec.classes,
         **plan.limits,
-        "schema": heading.columns,
-        "checkpoint": dataclasses.asdict(plan.checkpoint),
-        "config": plan.shown_config,
-        "versions": versions(),
-        "reuse": _reuse(plan, survey),
-    }
-    max_rows = plan.config.publish.max_rows
-    return publish(plan.places, survey, heading, about, plan.config.review, max_rows, run_tasks)
+        schema=header.columns,
+        checkpoint=dataclasses.asdict(plan.checkpoint),
+        config=plan.shown_config,
+        versions=versions(),
+        reuse=_reuse(plan, survey),
+        max_rows=plan.config.publish.max_rows,
+    )
+    return publish(plan.layout, survey, header, provenance, plan.config.review, run_tasks)
 
 
 def _tidy(plan: ReleasePlan) -> None:
     """Remove what a run left that died right after it had published. The catalog stands whether or not that can be."""
     try:
-        for left in (plan.places.exchange_uri, plan.answers_uri):
+        for left in (plan.layout.sorted_runs, plan.layout.previous_predictions):
             remove_tree(left)
     except OSError as error:
         logger.warning("an earlier run left files that cannot be removed: %s", without_secrets(str(error)))
@@ -198,25 +212,19 @@ def _report(plan: ReleasePlan, run: dict[str, Any] | None) -> str | None:
 
 def _survey_parts(plan: ReleasePlan) -> PartTotals:
     """One pass over all parts, of this run and of earlier ones: sorted and counted."""
-    return sort_parts(plan.places, [chunk.rows for chunk in plan.manifest.chunks], run_tasks)
+    return sort_parts(plan.layout, [chunk.rows for chunk in plan.manifest.chunks], run_tasks)
 
 
 def _check_failures(plan: ReleasePlan, survey: PartTotals, started: float) -> None:
     """Fail loudly when too many cutouts are bad; their rows are in the parts, and stay there."""
-    failed = plan.manifest.rows - survey.statuses["ok"]
+    failed = survey.counts.failed
     limit = plan.config.max_failed_fraction
-    unreachable = 0 if plan.config.keep_unreachable else survey.statuses[Status.UNREACHABLE]
+    unreachable = 0 if plan.config.keep_unreachable else survey.counts.status_counts.get(Status.UNREACHABLE, 0)
     if not unreachable and failed <= limit * plan.manifest.rows:
         return
-    remove_tree(plan.places.exchange_uri)
-    counts = {
-        "rows": plan.manifest.rows,
-        "failed": failed,
-        "flagged": survey.flagged,
-        "status_counts": dict(survey.statuses),
-        "reuse": _reuse(plan, survey),
-    }
-    worst = ", ".join(f"{count} {status}" for status, count in survey.statuses.most_common() if status != "ok")
+    remove_tree(plan.layout.sorted_runs)
+    statuses = Counter(survey.counts.status_counts)
+    worst = ", ".join(f"{count} {status}" for status, count in statuses.most_common() if status != "ok")
     if unreachable:
         message = (
             f"{unreachable} of {plan.manifest.rows} cutouts are unreachable: their store did not answer, or refused. "
@@ -229,16 +237,16 @@ def _check_failures(plan: ReleasePlan, survey: PartTotals, started: float) -> No
             f"{limit}; nothing was published. Their rows are kept in parts_uri: run again with a higher limit to "
             "publish them as they are, or remove that folder to compute them anew"
         )
-    raise GateError(message, {**_summary(plan, counts, started), "catalog_uri": None})
+    raise GateError(message, {**_summary(plan, survey.counts, _reuse(plan, survey), started), "catalog_uri": None})
 
 
 def _reuse(plan: ReleasePlan, survey: PartTotals) -> dict[str, Any] | None:
-    return reuse_counts(survey.rows, survey.origins, read_answers(plan.answers_uri))
+    return reuse_counts(survey.counts.rows, survey.origins, read_answers(plan.layout.previous_predictions))
 
 
 def _part_arguments(plan: ReleasePlan) -> dict[str, Any]:
     return {
-        "folder_uri": plan.parts_uri,
+        "folder_uri": plan.layout.parts,
         "schema": plan.schema,
         "release": plan.config.release,
         "model_id": plan.checkpoint.checkpoint_id,
@@ -246,23 +254,27 @@ def _part_arguments(plan: ReleasePlan) -> dict[str, Any]:
 
 
 def _summary(
-    plan: ReleasePlan, counts: dict[str, Any], started: float, already_published: bool = False
+    plan: ReleasePlan,
+    counts: CatalogCounts,
+    reuse: dict[str, Any] | None,
+    started: float,
+    already_published: bool = False,
 ) -> dict[str, Any]:
     return {
         "catalog_uri": without_secrets(plan.layout.catalog),
-        "rows": counts["rows"],
-        "failed": counts["failed"],
-        "flagged": counts["flagged"],
+        "rows": counts.rows,
+        "failed": counts.failed,
+        "flagged": counts.flagged,
         "seconds": round(time.monotonic() - started, 3),
-        "status_counts": counts["status_counts"],
-        "class_counts": counts.get("class_counts", {}),
-        "flag_counts": counts.get("flag_counts", {}),
+        "status_counts": counts.status_counts,
+        "class_counts": counts.class_counts,
+        "flag_counts": counts.flag_counts,
         "computed_rows": 0 if already_published else sum(chunk.rows for chunk in plan.todo),
         "already_published": already_published,
-        "reuse": counts.get("reuse"),
+        "reuse": reuse,
         "release": plan.config.release,
         "model_id": plan.checkpoint.checkpoint_id,
-        "parts_uri": without_secrets(plan.parts_uri),
+        "parts_uri": without_secrets(plan.layout.parts),
         "report_uri": None,
         "steady_rate_per_s": None,
         "step_seconds": {},

@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from galaxy_batch.catalog.layout import Layout, fingerprint, read_manifest
+from galaxy_batch.catalog.layout import Layout, fingerprint
+from galaxy_batch.catalog.manifest import CatalogManifest, read_manifest
 from galaxy_batch.catalog.parts import finished_parts
-from galaxy_batch.catalog.sort_parts import Places
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.inputs.manifest import Chunk, Manifest, open_manifest
@@ -39,28 +39,12 @@ class ReleasePlan:
     checkpoint: Checkpoint
     manifest: Manifest
     layout: Layout
-    fingerprint: str
     todo: tuple[Chunk, ...]
     """Chunks without a part, or with one whose rows were not all reached."""
-    published: dict[str, Any] | None
-    """`manifest.json` of a catalog made from exactly this, if there is one: then there is nothing to do."""
+    published: CatalogManifest | None
+    """The manifest of a catalog that was made from exactly this; then there is nothing to do."""
     earlier: PreviousCatalog | None = None
     """The catalog of `reuse_from`; None when none is named, or nothing is to do."""
-
-    @property
-    def parts_uri(self) -> str:
-        """The folder of this plan's parts."""
-        return self.layout.parts(self.fingerprint)
-
-    @property
-    def places(self) -> Places:
-        """Where the publication reads and writes."""
-        return Places(self.parts_uri, self.layout.exchange(self.fingerprint), self.layout.catalog)
-
-    @property
-    def answers_uri(self) -> str:
-        """The folder of the earlier catalog's answers."""
-        return self.layout.earlier(self.fingerprint)
 
     @property
     def min_confidence(self) -> float:
@@ -121,7 +105,6 @@ def plan_release(config: CatalogConfig) -> ReleasePlan:
     """
     checkpoint, model = load_checkpoint(config.checkpoint_uri)
     _check_flags(config, checkpoint, known=model.familiarity is not None)
-    layout = Layout(config.output_uri, config.release, checkpoint.checkpoint_id)
     with _refused("manifest.uri", config.manifest.uri, "read"):
         manifest = open_manifest(config.manifest, config.classify.chunk_rows)
     if config.classify.precision == "auto":
@@ -131,9 +114,10 @@ def plan_release(config: CatalogConfig) -> ReleasePlan:
         fingerprint(manifest.content_id, checkpoint.checkpoint_id, settings)
         for settings in (_settings(config), _older_settings(config))
     )
+    layout = Layout(config.output_uri, config.release, checkpoint.checkpoint_id, mark)
     with _refused("output_uri", config.output_uri, "read"):
-        published = read_manifest(layout.catalog)
-    if published is not None and published["fingerprint"] not in (mark, older_mark):
+        published = read_manifest(layout.catalog, "output_uri")
+    if published is not None and published.fingerprint not in (mark, older_mark):
         if not config.overwrite:
             raise InputError(
                 "output_uri",
@@ -145,9 +129,9 @@ def plan_release(config: CatalogConfig) -> ReleasePlan:
     if published is None:
         check_writable(layout.root, config.output_uri)
     with _refused("output_uri", config.output_uri, "listed"):
-        done = finished_parts(layout.parts(mark), config.keep_unreachable)
+        done = finished_parts(layout.parts, config.keep_unreachable)
     todo = tuple(chunk for chunk in manifest.chunks if chunk.index not in done)
-    plan = ReleasePlan(config, checkpoint, manifest, layout, mark, todo, published)
+    plan = ReleasePlan(config, checkpoint, manifest, layout, todo, published)
     if config.reuse_from is None or published is not None or not todo:
         return plan
     return dataclasses.replace(plan, earlier=_verified_earlier(plan))
@@ -179,7 +163,7 @@ def _check_flags(config: CatalogConfig, checkpoint: Checkpoint, known: bool) -> 
 def _verified_earlier(plan: ReleasePlan) -> PreviousCatalog:
     """The catalog of `reuse_from`: verified here, unless the run that this one resumes has read it."""
     earlier = open_previous(plan.config, plan.checkpoint.checkpoint_id, plan.manifest.id_type)
-    gathered = read_answers(plan.answers_uri)
+    gathered = read_answers(plan.layout.previous_predictions)
     if gathered is None or gathered.earlier_id != earlier.content_id:
         verify_earlier(earlier, versions())
     return earlier

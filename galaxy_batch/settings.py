@@ -95,7 +95,7 @@ def _is_supported(hint: Any) -> bool:
         return all(_is_supported(item) for item in arguments if item is not ...)
     if origin is dict:
         return arguments[0] is str and _is_supported(arguments[1])
-    return origin is Literal or hint in (str, int, float, bool)
+    return origin is Literal or hint in (str, int, float, bool, Any)
 
 
 def _without_none(members: Iterable[Any]) -> list[Any]:
@@ -156,7 +156,7 @@ def _checked(hint: Any, value: Any, name: str) -> Any:  # noqa: PLR0911 - one re
         return _build(hint, value, f"{name}.")  # type: ignore[arg-type]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+    if hint is not Any and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
         raise InputError(name, value, f"must be of type {hint.__name__}, not {type(value).__name__}")
     return value
 

@@ -41,7 +41,7 @@ from typing import Any
 
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from galaxy_batch.catalog.layout import read_manifest
+from galaxy_batch.catalog.manifest import read_manifest
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import GalaxyBatchError, InputError
@@ -87,7 +87,7 @@ def submit(arguments: argparse.Namespace, client: JobSubmissionClient | None = N
             place = (
                 "dry_run_of" if arguments.dry_run else "catalog_uri"
             )  # a run never follows a dry run, or the reverse
-            about = {place: without_secrets(plan.layout.catalog), "fingerprint": plan.fingerprint}
+            about = {place: without_secrets(plan.layout.catalog), "fingerprint": plan.layout.fingerprint}
             summary["submission_id"] = submit_job(client, shlex.join(command), about)
             _check_end(_follow(Submission(client, summary["submission_id"])), summary)
         else:
@@ -169,14 +169,14 @@ def _proof(plan: ReleasePlan, summary: dict[str, Any]) -> dict[str, Any]:
     if manifest is None:
         remedy = "see that output_uri is a place that every node and this machine share"
         raise UnprovenError(NO_CATALOG, f"the job succeeded, and no catalog is at {shown}: {remedy}", summary)
-    for name, wanted in {"release": plan.config.release, "fingerprint": plan.fingerprint}.items():
-        if manifest.get(name) != wanted:
-            found = f"it has {name} {manifest.get(name)}, not {wanted}"
+    for name, wanted in {"release": plan.config.release, "fingerprint": plan.layout.fingerprint}.items():
+        if getattr(manifest, name) != wanted:
+            found = f"it has {name} {getattr(manifest, name)}, not {wanted}"
             raise UnprovenError(NO_CATALOG, f"the catalog at {shown} is not made from this config: {found}", summary)
     problems = verify_catalog(catalog)
     if problems:
         raise UnprovenError(GATE_FAILED, f"the catalog at {shown} does not verify: {'; '.join(problems[:5])}", summary)
-    return {"catalog_uri": shown, **{name: manifest[name] for name in ("rows", "failed", "flagged")}}
+    return {"catalog_uri": shown, **{name: getattr(manifest, name) for name in ("rows", "failed", "flagged")}}
 
 
 def _how_to_look(client: JobSubmissionClient, summary: dict[str, Any]) -> str:

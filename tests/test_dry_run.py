@@ -11,7 +11,6 @@ import pyarrow as pa
 import pytest
 import torch
 
-from galaxy_batch.catalog.layout import write_json
 from galaxy_batch.catalog.parts import part_uri
 from galaxy_batch.config import CatalogConfig, DryRunConfig
 from galaxy_batch.dry_run import dry_run_release, sample_positions
@@ -19,6 +18,7 @@ from galaxy_batch.errors import InputError
 from galaxy_batch.inputs.manifest import Chunk, Manifest
 from galaxy_batch.plan import plan_release
 from galaxy_batch.settings import load_config
+from galaxy_batch.storage.files import write_json
 from galaxy_batch.synthetic.survey import SurveyFiles
 from tests.support.configs import CATALOG_TOML, catalog_config
 from tests.support.jobs import run_job, summary_of
@@ -74,12 +74,12 @@ def test_finished_chunks_and_published_catalogs_are_not_estimated(
     config = catalog_config(survey, saved_model, tmp_path)
     plan = plan_release(config)
     for chunk in (0, 3):
-        write_json(part_uri(plan.parts_uri, chunk), {})
+        write_json(part_uri(plan.layout.parts, chunk), {})
     left = files_below(tmp_path)
     summary = dry_run_release(plan_release(config))
     assert (summary["chunks_done"], summary["chunks_todo"], summary["rows_todo"]) == (2, 4, 40 - 14)
     for chunk in (1, 2, 4, 5):
-        write_json(part_uri(plan.parts_uri, chunk), {})
+        write_json(part_uri(plan.layout.parts, chunk), {})
     nothing = dry_run_release(plan_release(config))
     assert (nothing["chunks_todo"], nothing["sample"], nothing["estimated_seconds"]) == (0, None, 0)
     assert len(files_below(tmp_path)) == len(left) + 4

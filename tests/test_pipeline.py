@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from galaxy_batch.catalog.layout import fingerprint, unpublish
+from galaxy_batch.catalog.layout import fingerprint
+from galaxy_batch.catalog.manifest import unpublish
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.config import ReportConfig
 from galaxy_batch.errors import GateError, InputError
@@ -85,7 +86,7 @@ def test_a_finished_run_does_nothing_again(survey: SurveyFiles, saved_model: Sav
     assert {**second, **work} == {**first, **work}
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     plan = plan_release(config)
-    left = Path(plan.places.exchange_uri) / "rows-000000.arrow"
+    left = Path(plan.layout.sorted_runs) / "rows-000000.arrow"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"of a run that died when it had just published")
     assert classify_release(plan)["already_published"]
@@ -97,11 +98,11 @@ def test_a_stopped_run_continues(survey: SurveyFiles, saved_model: SavedModel, t
     whole = classify_release(plan_release(catalog_config(survey, saved_model, tmp_path / "whole")))
     plan = plan_release(config)
     classify_release(plan)
-    parts = sorted(Path(plan.parts_uri).glob("part-*.parquet"))
+    parts = sorted(Path(plan.layout.parts).glob("part-*.parquet"))
     kept = {path: path.stat().st_mtime_ns for path in parts[2:]}
     for path in [*parts[:2], Path(plan.layout.catalog) / "manifest.json"]:
         path.unlink()
-    (Path(plan.parts_uri) / ".tmp-part-000001.parquet-1").write_bytes(b"half a part")
+    (Path(plan.layout.parts) / ".tmp-part-000001.parquet-1").write_bytes(b"half a part")
     again = classify_release(plan_release(config))
     assert again["computed_rows"] == 14
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
@@ -223,7 +224,7 @@ def test_models_never_mix(survey: SurveyFiles, saved_model: SavedModel, tmp_path
     first = plan_release(catalog_config(survey, saved_model, tmp_path))
     second = plan_release(catalog_config(survey, other, tmp_path))
     assert first.layout.root != second.layout.root
-    assert first.fingerprint != second.fingerprint
+    assert first.layout.fingerprint != second.layout.fingerprint
 
 
 def test_images_in_parquet_give_the_same_catalog_as_files(
@@ -270,6 +271,6 @@ def test_text_ids_and_kept_columns(survey: SurveyFiles, saved_model: SavedModel,
     published = Path(plan.layout.catalog) / "manifest.json"
     settings = {"classify": dataclasses.asdict(plan.config.classify), "review": dataclasses.asdict(plan.config.review)}
     older = fingerprint(plan.manifest.content_id, plan.checkpoint.checkpoint_id, settings)
-    assert older != plan.fingerprint
-    published.write_text(published.read_text().replace(plan.fingerprint, older))
+    assert older != plan.layout.fingerprint
+    published.write_text(published.read_text().replace(plan.layout.fingerprint, older))
     assert plan_release(config).published is not None  # an older version made it from the same input and settings

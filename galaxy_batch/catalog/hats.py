@@ -36,6 +36,7 @@ __all__ = [
     "COMMON_METADATA",
     "DATASET",
     "METADATA",
+    "METADATA_FILES",
     "PARTITIONS",
     "PROPERTIES",
     "SKYMAP",
@@ -59,6 +60,7 @@ PARTITIONS = "partition_info.csv"
 SKYMAP = "skymap.fits"
 METADATA = f"{DATASET}/_metadata"
 COMMON_METADATA = f"{DATASET}/_common_metadata"
+METADATA_FILES = (PROPERTIES, PARTITIONS, SKYMAP, METADATA, COMMON_METADATA)
 SKYMAP_ORDER = 6
 """Pixels 0.9 degrees wide: 0.4 MB, whatever the catalog's size."""
 

@@ -1,54 +1,40 @@
-"""The published catalog: where everything is, and what makes files one that readers may see.
+"""Every path of a release.
 
 ::
 
     <output_uri>/release=<name>/model=<checkpoint id>/
         parts/<fingerprint>/part-000000.parquet     one per chunk, written while the job runs
-        earlier/<fingerprint>/                      answers of `reuse_from`, until the catalog is published
+        earlier/<fingerprint>/                      predictions of `reuse_from`, until the catalog is published
         exchange/<fingerprint>/                     sorted runs, only while the catalog is being published
         catalog/
-            dataset/Norder=<k>/Dir=<d>/Npix=<p>.parquet     the rows of a patch of the sky: a HATS catalog, see `hats`
-            without_position/part-000000.parquet            the rows that are nowhere on the sky; may be empty
+            dataset/Norder=<k>/Dir=<d>/Npix=<p>.parquet     the rows of one HEALPix pixel: a HATS catalog, see `hats`
+            without_position/part-000000.parquet            the rows without a position; may be empty
             hats.properties, partition_info.csv, skymap.fits, dataset/_metadata, dataset/_common_metadata
             manifest.json                                   written last: without it there is no catalog
         runs/<run id>.json                          one per run: config, times, outcome
-        report/index.html                           the page of the release; made again from the catalog at any time
+        report/index.html                           the page of the release; can be made again from the catalog
 """
 
-import dataclasses
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from galaxy_batch.errors import InputError
-from galaxy_batch.rows import ReviewFlag
-from galaxy_batch.storage.files import join, read_bytes, remove_tree, write_atomically
+from galaxy_batch.catalog.manifest import FORMAT
+from galaxy_batch.storage.files import join
 
-__all__ = [
-    "FORMAT",
-    "MANIFEST",
-    "Layout",
-    "fingerprint",
-    "publish_manifest",
-    "read_manifest",
-    "unpublish",
-    "write_json",
-]
-
-MANIFEST = "manifest.json"
-FORMAT = 2
-"""Of parts, catalog and manifest.json; part of the fingerprint."""
+__all__ = ["Layout", "fingerprint"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Layout:
     """Every path of one release under one checkpoint."""
 
     output_uri: str
     release: str
     model_id: str
+    fingerprint: str
 
     @property
     def root(self) -> str:
@@ -60,22 +46,33 @@ class Layout:
         """The published catalog."""
         return join(self.root, "catalog")
 
-    def parts(self, mark: str) -> str:
-        """The folder of parts with this fingerprint."""
-        return join(self.root, "parts", mark)
+    @property
+    def parts(self) -> str:
+        """The folder of the parts."""
+        return join(self.root, "parts", self.fingerprint)
 
-    def exchange(self, mark: str) -> str:
-        """The folder of the sorted runs that the parts with this fingerprint become on their way into the catalog."""
-        return join(self.root, "exchange", mark)
+    @property
+    def sorted_runs(self) -> str:
+        """The folder of the runs that the parts are sorted into; empty before and after publication."""
+        return join(self.root, "exchange", self.fingerprint)
+
+    def sorted_rows(self, run: int) -> str:
+        """A run of rows, sorted by their position on the sky."""
+        return join(self.sorted_runs, f"rows-{run:06d}.arrow")
+
+    def sorted_hashes(self, run: int) -> str:
+        """The image hashes of the same rows, sorted, and how many rows have each."""
+        return join(self.sorted_runs, f"hashes-{run:06d}.arrow")
+
+    @property
+    def previous_predictions(self) -> str:
+        """The folder of the predictions of `reuse_from`, in the order of the survey's manifest."""
+        return join(self.root, "earlier", self.fingerprint)
 
     @property
     def report(self) -> str:
         """The folder of the page of the release."""
         return join(self.root, "report")
-
-    def earlier(self, mark: str) -> str:
-        """The folder of an earlier catalog's answers, in the order of the manifest with this fingerprint."""
-        return join(self.root, "earlier", mark)
 
     def run(self, run_id: str) -> str:
         """The record of one run."""
@@ -83,74 +80,6 @@ class Layout:
 
 
 def fingerprint(manifest_id: str, model_id: str, settings: Mapping[str, Any]) -> str:
-    """16 hex digits for all that a part is made from: manifest content, checkpoint, settings that change a value."""
+    """16 hex digits for everything a part is made from: manifest content, checkpoint, settings that change a value."""
     made_from = {"format": FORMAT, "manifest": manifest_id, "model": model_id, "settings": settings}
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def publish_manifest(
-    catalog_uri: str,
-    files: Iterable[Mapping[str, Any]],
-    metadata_files: Iterable[Mapping[str, Any]],
-    about: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Write `manifest.json`, the step that makes the files a catalog, and return its content.
-
-    Args:
-        catalog_uri: the catalog's folder.
-        files: what `write_catalog_file` gave for each file of rows.
-        metadata_files: what `write_metadata_file` gave for each other file.
-        about: everything else that the manifest records: release, config, checkpoint, versions.
-    """
-    listed = sorted(files, key=lambda entry: str(entry["path"]))
-    totals: dict[str, Counter[str]] = {"status": Counter(), "class": Counter(), "flag": Counter(), "row": Counter()}
-    for entry in listed:
-        for kind, counts in entry["counts"].items():
-            totals[kind].update(counts)
-    manifest = {
-        "format": FORMAT,
-        "rows": sum(entry["rows"] for entry in listed),
-        "failed": totals["row"]["failed"],
-        "flagged": totals["row"]["flagged"],
-        "without_position": totals["row"]["without_position"],
-        "status_counts": dict(sorted(totals["status"].items())),
-        "class_counts": dict(sorted(totals["class"].items())),
-        "flag_counts": {flag.name: totals["flag"][str(flag.name)] for flag in ReviewFlag},
-        # text, because few readers of JSON keep 64 bits of a number
-        "ids_checksum": f"{sum(entry['ids'] for entry in listed) % 2**64:016x}",
-        **about,
-        "files": [{key: entry[key] for key in ("path", "rows", "bytes", "sha256")} for entry in listed],
-        "metadata_files": sorted(metadata_files, key=lambda entry: str(entry["path"])),
-    }
-    write_json(join(catalog_uri, MANIFEST), manifest)
-    return manifest
-
-
-def read_manifest(catalog_uri: str) -> dict[str, Any] | None:
-    """Content of `manifest.json`; None where no catalog is published.
-
-    Raises:
-        InputError: the file is there and is not the manifest of a catalog.
-    """
-    try:
-        content = read_bytes(join(catalog_uri, MANIFEST))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        manifest = json.loads(content)
-    except ValueError:
-        manifest = None
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), list) or "fingerprint" not in manifest:
-        raise InputError("catalog", catalog_uri, f"{MANIFEST} is damaged: verify the catalog, or remove its folder")
-    return manifest
-
-
-def unpublish(catalog_uri: str) -> None:
-    """Remove a catalog, or what an interrupted publication left; first the manifest, which makes it a catalog."""
-    remove_tree(join(catalog_uri, MANIFEST))
-    remove_tree(catalog_uri)
-
-
-def write_json(uri: str, content: Mapping[str, Any]) -> None:
-    """Write one JSON file in one atomic step."""
-    write_atomically(uri, (json.dumps(content, indent=2) + "\n").encode())

@@ -1,14 +1,13 @@
 """What must hold for each row of a published catalog, whatever the other rows say."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from galaxy_batch.catalog.manifest import CatalogManifest
 from galaxy_batch.review.flags import ReviewFlag, ReviewLimits
 from galaxy_batch.rows import Status, probability_columns
 from galaxy_batch.sky.healpix import pixels_at, separation_arcsec
@@ -36,27 +35,9 @@ class CatalogContract:
     """Flags of the version that wrote the catalog; no row has another one."""
 
     @classmethod
-    def of(cls, manifest: Mapping[str, Any]) -> "CatalogContract":
-        """The contract of a catalog. Raises KeyError, TypeError or ValueError where its manifest lacks a part of it."""
-        counts, config = manifest["flag_counts"], manifest["config"]
-        flags = tuple(flag for flag in ReviewFlag if flag.name in counts)
-        settings = {name for flag in flags if not flag.condition.on_pixels for name in flag.condition.settings}
-        known = {**config["review"], **manifest}
-        # Older versions set NO_POSITION on every row of a survey without columns of positions.
-        has_positions = config["manifest"]["ra_column"] is not None or counts.get("NO_POSITION", 0) > 0
-        return cls(
-            classes=tuple(str(name) for name in manifest["classes"]),
-            release=str(manifest["release"]),
-            model_id=str(manifest["model_id"]),
-            limits=ReviewLimits(**{name: _number(known[name]) for name in settings}, has_positions=has_positions),
-            flags=flags,
-        )
-
-
-def _number(value: Any) -> Any:
-    if value is not None and not isinstance(value, (int, float)):
-        raise TypeError(f"{value!r} is not a number")
-    return value
+    def of(cls, manifest: CatalogManifest) -> "CatalogContract":
+        """The contract of a catalog with this manifest."""
+        return cls(manifest.classes, manifest.release, manifest.model_id, manifest.review_limits, manifest.flags)
 
 
 def broken_rules(rows: pa.Table, contract: CatalogContract) -> dict[str, Mask]:

@@ -10,16 +10,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from galaxy_batch.catalog.layout import MANIFEST, read_manifest
+from galaxy_batch.catalog.manifest import MANIFEST, CatalogManifest
 from galaxy_batch.errors import InputError, without_secrets
 from galaxy_batch.rows import probability_columns
-from galaxy_batch.storage.files import filesystem, join, open_parquet
+from galaxy_batch.storage.files import join, open_parquet
 
-__all__ = ["CatalogColumns", "open_side", "read_side"]
+__all__ = ["CatalogColumns", "read_side"]
 
 logger = logging.getLogger(__name__)
-
-_NEEDED = ("rows", "release", "model_id", "classes", "files", "schema")
 
 
 @dataclass(frozen=True)
@@ -53,28 +51,8 @@ class CatalogColumns:
         return len(self.label)
 
 
-def open_side(field: str, uri: str) -> dict[str, Any]:
-    """The content of a catalog's `manifest.json`.
-
-    Args:
-        field: which setting names the catalog.
-        uri: the catalog's folder.
-
-    Raises:
-        InputError: no catalog is published there.
-    """
-    filesystem(uri)
-    manifest = read_manifest(uri)
-    if manifest is None:
-        raise InputError(field, uri, f"no catalog: a published one has a {MANIFEST} in its folder")
-    missing = [name for name in _NEEDED if name not in manifest]
-    if missing:
-        raise InputError(field, uri, f"{MANIFEST} lacks {', '.join(missing)}: verify the catalog")
-    return manifest
-
-
 def read_side(
-    field: str, uri: str, manifest: dict[str, Any], classes: Sequence[str], columns: Sequence[str] = ()
+    field: str, uri: str, manifest: CatalogManifest, classes: Sequence[str], columns: Sequence[str] = ()
 ) -> CatalogColumns:
     """Read the columns that are compared, a file at a time, and no others.
 
@@ -83,36 +61,36 @@ def read_side(
     Args:
         field: which setting names the catalog.
         uri: the catalog's folder.
-        manifest: what `open_side` gave.
+        manifest: of the catalog.
         classes: of the comparison: those of both catalogs.
         columns: further columns, of numbers.
 
     Raises:
         InputError: a column or a file is missing, or is not what it must be.
     """
-    own = tuple(str(name) for name in manifest["classes"])
-    lacking = [name for name in columns if name not in manifest["schema"]]
+    own = manifest.classes
+    lacking = [name for name in columns if name not in manifest.schema]
     if lacking:
         raise InputError("bin_columns", lacking[0], f"not a column of {without_secrets(uri)}; see keep_columns")
     names = ["object_id", "predicted_class", "confidence", *probability_columns(own), "review_flags", "ra", "dec"]
     names = list(dict.fromkeys([*names, "_healpix_29", *columns]))
     pieces: list[dict[str, Any]] = []
-    for entry in manifest["files"]:
+    for entry in manifest.files:
         try:
-            with open_parquet(join(uri, entry["path"])) as parquet:
+            with open_parquet(join(uri, entry.path)) as parquet:
                 pieces.append(_plain(parquet.read(columns=names), own, classes, columns))
         except FileNotFoundError:
-            raise InputError(field, uri, f"{entry['path']} is missing: verify the catalog") from None
+            raise InputError(field, uri, f"{entry.path} is missing: verify the catalog") from None
         except (pa.ArrowException, KeyError) as error:
-            raise InputError(field, uri, f"{entry['path']} cannot be read: {error}") from None
+            raise InputError(field, uri, f"{entry.path} cannot be read: {error}") from None
     if not pieces:
         raise InputError(field, uri, f"{MANIFEST} lists no files: verify the catalog")
     merged = {name: _joined([piece.pop(name) for piece in pieces]) for name in list(pieces[0])}
-    logger.info("%s: %d rows of release %s", without_secrets(uri), len(merged["label"]), manifest["release"])
+    logger.info("%s: %d rows of release %s", without_secrets(uri), len(merged["label"]), manifest.release)
     return CatalogColumns(
         uri=uri,
-        release=str(manifest["release"]),
-        model_id=str(manifest["model_id"]),
+        release=manifest.release,
+        model_id=manifest.model_id,
         classes=own,
         probabilities={name: merged.pop(f"p_{name}") for name in own},
         columns={name: merged.pop(f"column {name}") for name in columns},

@@ -18,7 +18,8 @@ from typing import Annotated, Literal
 import numpy as np
 import numpy.typing as npt
 
-from galaxy_batch.compare.catalog_columns import CatalogColumns, open_side, read_side
+from galaxy_batch.catalog.manifest import require_manifest
+from galaxy_batch.compare.catalog_columns import CatalogColumns, read_side
 from galaxy_batch.compare.class_mix import Labels, Mix, Pairs, bin_mix, class_mix, sky_mix
 from galaxy_batch.compare.drift import Shift, find_shift
 from galaxy_batch.compare.gates import Gates, Measured, judge
@@ -68,8 +69,8 @@ def compare_catalogs(config: CompareConfig) -> Comparison:
     Raises:
         InputError: one of the catalogs is not there, lacks a column, or cannot be matched in this way.
     """
-    manifests = open_side("old_uri", config.old_uri), open_side("new_uri", config.new_uri)
-    classes = tuple(dict.fromkeys(str(name) for manifest in manifests for name in manifest["classes"]))
+    manifests = require_manifest(config.old_uri, "old_uri"), require_manifest(config.new_uri, "new_uri")
+    classes = tuple(dict.fromkeys(name for manifest in manifests for name in manifest.classes))
     old = read_side("old_uri", config.old_uri, manifests[0], classes, config.bin_columns)
     new = read_side("new_uri", config.new_uri, manifests[1], classes, config.bin_columns)
     by_id = config.match == "object_id"

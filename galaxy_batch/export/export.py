@@ -9,7 +9,7 @@ Rows come in the order of the sky, and those without a position last: they are i
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from galaxy_batch.catalog import hats
-from galaxy_batch.catalog.layout import MANIFEST, read_manifest
+from galaxy_batch.catalog.files import RowFile
+from galaxy_batch.catalog.manifest import MANIFEST, CatalogManifest, require_manifest
 from galaxy_batch.errors import InputError
 from galaxy_batch.export.formats import encoded, exchangeable, format_of
 from galaxy_batch.export.query import Condition
@@ -26,7 +27,7 @@ from galaxy_batch.settings import Range, Uri
 from galaxy_batch.sky.cone import Cone
 from galaxy_batch.storage.files import check_writable, join, open_parquet, read_bytes, without_secrets, write_atomically
 from galaxy_batch.storage.retries import with_retries
-from galaxy_batch.storage.sorted_runs import all_at_once
+from galaxy_batch.storage.threads import map_in_threads
 
 __all__ = ["ExportConfig", "Piece", "export_catalog", "pieces_of"]
 
@@ -74,16 +75,14 @@ def export_catalog(config: ExportConfig) -> dict[str, Any]:
     """
     started = time.monotonic()
     kind = format_of(config.output_uri)
-    manifest = read_manifest(config.catalog_uri)
-    if manifest is None:
-        raise InputError("catalog_uri", config.catalog_uri, f"no catalog is published there: no {MANIFEST}")
+    manifest = require_manifest(config.catalog_uri)
     _check_output(config)
     schema = pq.read_schema(pa.BufferReader(read_bytes(join(config.catalog_uri, hats.COMMON_METADATA))))
     chosen = _chosen(schema, config.columns)
     wanted = pa.schema([exchangeable(column, kind) for column in chosen])
     condition = Condition(config.where, schema) if config.where is not None else None
-    pieces = pieces_of(manifest["files"], config.cone)
-    logger.info("%d of %d files may hold such rows", len(pieces), len(manifest["files"]))
+    pieces = pieces_of(manifest.files, config.cone)
+    logger.info("%d of %d files may hold such rows", len(pieces), len(manifest.files))
     found, tables = 0, []
     for table in _matching(config, pieces, chosen.names, condition):
         found += len(table)
@@ -95,7 +94,7 @@ def export_catalog(config: ExportConfig) -> dict[str, Any]:
         tables.append(table)
     rows = pa.concat_tables(tables) if tables else chosen.empty_table()
     rows = pa.table([rows[column.name].cast(column.type) for column in wanted], schema=wanted)
-    title = f"Galaxy morphologies of release {manifest['release']}, by checkpoint {manifest['model_id']}"
+    title = f"Galaxy morphologies of release {manifest.release}, by checkpoint {manifest.model_id}"
     write_atomically(config.output_uri, encoded(rows, kind, title, _about(config, manifest)))
     logger.info("%d rows, %d columns: %s", found, len(wanted), without_secrets(config.output_uri))
     return {
@@ -108,24 +107,24 @@ def export_catalog(config: ExportConfig) -> dict[str, Any]:
     }
 
 
-def pieces_of(files: Sequence[Mapping[str, Any]], cone: Cone | None) -> list[Piece]:
+def pieces_of(files: Sequence[RowFile], cone: Cone | None) -> list[Piece]:
     """The files that may hold rows in a cone, in the order of the sky; all where there is no cone.
 
     Args:
-        files: `path` and `rows` of each file, as the catalog's manifest lists them.
+        files: as the catalog's manifest lists them.
         cone: none stands for everywhere, rows without a position included.
     """
-    pixels = {file["path"]: hats.pixel_of(file["path"]) for file in files}
+    pixels = {file.path: hats.pixel_of(file.path) for file in files}
     pieces: dict[str, tuple[int, Piece]] = {}
     for order in sorted({place[0] for place in pixels.values() if place}):
-        of_order = [file for file in files if (pixels[file["path"]] or (-1,))[0] == order]
-        numbers = np.array([pixels[file["path"]][1] for file in of_order], np.int64)  # type: ignore[index]
+        of_order = [file for file in files if (pixels[file.path] or (-1,))[0] == order]
+        numbers = np.array([pixels[file.path][1] for file in of_order], np.int64)  # type: ignore[index]
         first = numbers << 2 * (29 - order)
         ranges = (first, first + (1 << 2 * (29 - order)) - 1) if cone is None else cone.keys_within(order, numbers)
         for file, start, low, high in zip(of_order, first.tolist(), *(r.tolist() for r in ranges), strict=True):
             if low <= high:
-                pieces[file["path"]] = (start, Piece(file["path"], file["rows"], low, high))
-    nowhere = [Piece(file["path"], file["rows"]) for file in files if pixels[file["path"]] is None]
+                pieces[file.path] = (start, Piece(file.path, file.rows, low, high))
+    nowhere = [Piece(file.path, file.rows) for file in files if pixels[file.path] is None]
     on_sky = [piece for _, piece in sorted(pieces.values(), key=lambda entry: entry[0])]
     return on_sky if cone is not None else [*on_sky, *nowhere]
 
@@ -143,7 +142,7 @@ def _matching(
         return rows.filter(pa.array(config.cone.contains(rows["ra"].to_numpy(), rows["dec"].to_numpy())))
 
     for start in range(0, len(pieces), _FILES_AT_ONCE):
-        for rows in all_at_once(read, pieces[start : start + _FILES_AT_ONCE]):
+        for rows in map_in_threads(read, pieces[start : start + _FILES_AT_ONCE]):
             yield (condition.kept(rows) if condition else rows).select(list(chosen))
 
 
@@ -189,11 +188,11 @@ def _check_output(config: ExportConfig) -> None:
     check_writable(config.output_uri.rpartition("/")[0] or "/", config.output_uri)
 
 
-def _about(config: ExportConfig, manifest: Mapping[str, Any]) -> dict[str, str]:
+def _about(config: ExportConfig, manifest: CatalogManifest) -> dict[str, str]:
     """What the file says of itself."""
     about = {
-        "release": manifest["release"],
-        "model_id": manifest["model_id"],
+        "release": manifest.release,
+        "model_id": manifest.model_id,
         "catalog": without_secrets(config.catalog_uri),
     }
     if config.cone is not None:

@@ -19,14 +19,13 @@ from typing import Any
 
 import ray
 
-from galaxy_batch.catalog.layout import MANIFEST, write_json
 from galaxy_batch.errors import GateError
-from galaxy_batch.packing.plan import FORMAT, PLAN, PackPlan, failed_summary, settings_of, summary_of
+from galaxy_batch.packing.plan import FORMAT, MANIFEST, PLAN, PackPlan, failed_summary, settings_of, summary_of
 from galaxy_batch.packing.shards import SHARDS, check_shard, pack_shard, shard_name
 from galaxy_batch.rows import Status
 from galaxy_batch.runtime.progress import Progress
 from galaxy_batch.runtime.workers import workers_for
-from galaxy_batch.storage.files import join, list_names, remove_tree, without_secrets
+from galaxy_batch.storage.files import join, list_names, remove_tree, without_secrets, write_json
 
 __all__ = ["pack_cutouts"]
 

@@ -15,7 +15,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from galaxy_batch.catalog.layout import MANIFEST
 from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.inputs.manifest import Chunk, Manifest, open_manifest, read_chunk
@@ -25,10 +24,12 @@ from galaxy_batch.packing.shards import IMAGE, SHARDS, Shard, finished_shards, s
 from galaxy_batch.rows import IMAGE_BYTES, Status
 from galaxy_batch.storage.files import check_writable, filesystem, join, list_names, read_bytes, without_secrets
 
-__all__ = ["FORMAT", "PLAN", "PackPlan", "failed_summary", "plan_pack", "settings_of", "summary_of"]
+__all__ = ["FORMAT", "MANIFEST", "PLAN", "PackPlan", "failed_summary", "plan_pack", "settings_of", "summary_of"]
 
 logger = logging.getLogger(__name__)
 
+MANIFEST = "manifest.json"
+"""Record of the finished output, in its folder; written last."""
 PLAN = "plan.json"
 """Record of the plan, in the output's folder."""
 FORMAT = 1

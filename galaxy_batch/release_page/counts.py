@@ -6,7 +6,6 @@ megabytes of sky cells, kilobytes of other counts, and the locations of the samp
 
 import math
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from galaxy_batch.catalog.manifest import CatalogManifest
 from galaxy_batch.release_page.sampling import GroupSampler
 from galaxy_batch.rows import ReviewFlag, Status
 from galaxy_batch.sky.healpix import BASE_PIXELS
@@ -191,20 +191,20 @@ def mapped_class(classes: tuple[str, ...]) -> str:
     return "featured" if "featured" in classes else classes[-1]
 
 
-def count_release(catalog_uri: str, manifest: Mapping[str, Any], sample_rows: int, seed: int) -> ReleaseCounts:
+def count_release(catalog_uri: str, manifest: CatalogManifest, sample_rows: int, seed: int) -> ReleaseCounts:
     """Count a published catalog, file by file.
 
     Args:
         catalog_uri: its folder.
-        manifest: the content of its `manifest.json`.
+        manifest: of the catalog.
         sample_rows: rows to sample of each kind, for the contact sheets.
         seed: of the sample.
 
     Reads `predicted_class`, `confidence`, `review_flags`, `status`, `_healpix_29`.
     """
-    counts = ReleaseCounts(tuple(manifest["classes"]), seed, sample_rows)
-    for number, entry in enumerate(manifest["files"]):
-        with open_parquet(join(catalog_uri, entry["path"])) as parquet:
+    counts = ReleaseCounts(manifest.classes, seed, sample_rows)
+    for number, entry in enumerate(manifest.files):
+        with open_parquet(join(catalog_uri, entry.path)) as parquet:
             for row_group in range(parquet.num_row_groups):
                 counts.add(parquet.read_row_group(row_group, _COLUMNS), number, row_group)
     return counts

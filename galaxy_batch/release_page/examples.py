@@ -4,13 +4,13 @@ A missing cutout is a blank tile with the reason; no error here fails the page.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import simplejpeg
 
+from galaxy_batch.catalog.manifest import CatalogManifest
 from galaxy_batch.config import ClassifyConfig, ManifestConfig
 from galaxy_batch.cutouts.decode import decode, resize
 from galaxy_batch.cutouts.fetch import fetch_cutouts
@@ -50,18 +50,18 @@ class Example:
 
 
 def read_examples(
-    catalog_uri: str, manifest: Mapping[str, Any], locations: Sequence[RowLocation]
+    catalog_uri: str, manifest: CatalogManifest, locations: Sequence[RowLocation]
 ) -> dict[RowLocation, Example]:
     """The rows at these locations of a catalog, read one row group at a time.
 
     Args:
         catalog_uri: its folder.
-        manifest: the content of its `manifest.json`.
+        manifest: of the catalog.
         locations: where the rows are.
     """
     examples = {}
     for file in sorted({location.file for location in locations}):
-        with open_parquet(join(catalog_uri, manifest["files"][file]["path"])) as parquet:
+        with open_parquet(join(catalog_uri, manifest.files[file].path)) as parquet:
             for group in sorted({location.row_group for location in locations if location.file == file}):
                 wanted = [location for location in locations if (location.file, location.row_group) == (file, group)]
                 rows = parquet.read_row_group(group, _COLUMNS).take([location.row for location in wanted])
@@ -71,22 +71,22 @@ def read_examples(
 
 
 def fetch_tiles(
-    examples: Sequence[Example], manifest: Mapping[str, Any], source: ManifestConfig | None = None
+    examples: Sequence[Example], manifest: CatalogManifest, source: ManifestConfig | None = None
 ) -> dict[int | str, Tile]:
     """The cutout of each row, cropped as the network sees it, by object id.
 
     Args:
         examples: the rows.
-        manifest: the content of the catalog's `manifest.json`.
+        manifest: of the catalog.
         source: where the cutouts are; by default as the catalog's own config says.
     """
     if not examples:
         return {}
     try:
-        settings = manifest["config"]
+        settings = manifest.config
         source = source or parse_config(ManifestConfig, settings["manifest"])
         limits = parse_config(ClassifyConfig, settings["classify"])
-        crop = float(manifest["checkpoint"]["spec"]["crop_fraction"])
+        crop = float(manifest.checkpoint["spec"]["crop_fraction"])
         rows = find_objects(source, pa.array([example.object_id for example in examples]))
         fetched = fetch_cutouts(rows, limits.max_image_bytes)
     except (GalaxyBatchError, OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from galaxy_batch.catalog.layout import MANIFEST, read_manifest
+from galaxy_batch.catalog.manifest import CatalogManifest, require_manifest
 from galaxy_batch.config import ManifestConfig, ReportConfig
-from galaxy_batch.errors import InputError, without_secrets
+from galaxy_batch.errors import without_secrets
 from galaxy_batch.release_page.counts import ReleaseCounts, RowLocation, count_release, mapped_class, share
 from galaxy_batch.release_page.examples import fetch_tiles, read_examples
 from galaxy_batch.release_page.figures import confidence_histograms, review_curve
@@ -55,23 +55,21 @@ def write_release_page(
     Raises:
         InputError: no catalog is published there.
     """
-    manifest = read_manifest(catalog_uri)
-    if manifest is None:
-        raise InputError("catalog_uri", catalog_uri, f"no {MANIFEST}: nothing is published there")
+    manifest = require_manifest(catalog_uri)
     counts = count_release(catalog_uri, manifest, config.cutouts, config.seed)
     html = render(
         "galaxy_batch.release_page",
         "release.html",
-        title=f"Galaxy morphologies: {manifest['release']}",
-        about=[("model", manifest["model_id"]), ("run", manifest["run_id"])],
+        title=f"Galaxy morphologies: {manifest.release}",
+        about=[("model", manifest.model_id), ("run", manifest.run_id)],
         catalog_uri=without_secrets(catalog_uri),
         manifest=manifest,
-        checkpoint=manifest.get("checkpoint", {}),
+        checkpoint=manifest.checkpoint,
         counts=counts,
         headline=_headline(counts),
         of_class=mapped_class(counts.classes),
         sky=sky_maps(counts),
-        **_classes(counts, float(manifest["min_confidence"])),
+        **_classes(counts, manifest.min_confidence),
         **_accuracy(counts),
         **_flags(counts, manifest),
         **_examples(counts, catalog_uri, manifest, source),
@@ -169,7 +167,7 @@ def _review_curve(counts: ReleaseCounts) -> Markup:
     return embed(lambda width_px: review_curve(width_px, reviewed, accuracy, flagged), label)
 
 
-def _flags(counts: ReleaseCounts, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _flags(counts: ReleaseCounts, manifest: CatalogManifest) -> dict[str, Any]:
     rows = []
     for flag in ReviewFlag:
         number = counts.flagged(flag)
@@ -182,21 +180,21 @@ def _flags(counts: ReleaseCounts, manifest: Mapping[str, Any]) -> dict[str, Any]
     return {"flag_rows": rows, "status_rows": statuses}
 
 
-def _is_measured(flag: ReviewFlag, manifest: Mapping[str, Any]) -> bool:
+def _is_measured(flag: ReviewFlag, manifest: CatalogManifest) -> bool:
     """Whether a row could get this flag: some need positions, a limit, or several views of each cutout."""
     if flag == ReviewFlag.NO_POSITION:
-        return manifest.get("config", {}).get("manifest", {}).get("ra_column", "") is not None
+        return manifest.config.get("manifest", {}).get("ra_column", "") is not None
     if flag == ReviewFlag.UNFAMILIAR:
-        return manifest.get("max_unfamiliarity") is not None
+        return manifest.max_unfamiliarity is not None
     if flag == ReviewFlag.UNSTABLE:
-        of_model = manifest.get("checkpoint", {}).get("spec", {}).get("views", 1)
-        of_run = manifest.get("config", {}).get("classify", {}).get("stability_views", 1)
-        return manifest.get("max_instability") is not None and max(of_model, of_run) > 1
+        of_model = manifest.checkpoint.get("spec", {}).get("views", 1)
+        of_run = manifest.config.get("classify", {}).get("stability_views", 1)
+        return manifest.max_instability is not None and max(of_model, of_run) > 1
     return True
 
 
 def _examples(
-    counts: ReleaseCounts, catalog_uri: str, manifest: Mapping[str, Any], source: ManifestConfig | None
+    counts: ReleaseCounts, catalog_uri: str, manifest: CatalogManifest, source: ManifestConfig | None
 ) -> dict[str, Any]:
     """Contact sheets by class and kind, and rows without a class."""
     sheets: dict[str, dict[str, list[RowLocation]]] = {
@@ -220,23 +218,23 @@ def _examples(
     }
 
 
-def _provenance(manifest: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+def _provenance(manifest: CatalogManifest, run: Mapping[str, Any]) -> dict[str, Any]:
     names = ("release", "survey", "created", "run_id", "fingerprint", "model_id", "min_confidence", "rows")
-    made = {name: manifest[name] for name in names if name in manifest} | {"files": len(manifest["files"])}
-    made |= {"reused": manifest["reuse"]} if manifest.get("reuse") else {}
+    made = {name: getattr(manifest, name) for name in names} | {"files": len(manifest.files)}
+    made |= {"reused": manifest.reuse} if manifest.reuse else {}
     made |= {name: run[name] for name in ("steady_rate_per_s", "step_seconds", "computed_rows") if run.get(name)}
     hidden = ("training", "checkpoint_id")
     return {
         "provenance": made,
-        "model": {name: value for name, value in manifest.get("checkpoint", {}).items() if name not in hidden},
+        "model": {name: value for name, value in manifest.checkpoint.items() if name not in hidden},
     }
 
 
-def _run_record(catalog_uri: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _run_record(catalog_uri: str, manifest: CatalogManifest) -> dict[str, Any]:
     """The summary in the record of the run that made the catalog; empty where there is no record."""
     try:
         folder = join(posixpath.dirname(catalog_uri.rstrip("/")), "runs")
-        record = json.loads(read_bytes(join(folder, f"{manifest['run_id']}.json")))
+        record = json.loads(read_bytes(join(folder, f"{manifest.run_id}.json")))
     except (OSError, ValueError):
         return {}
     summary: dict[str, Any] = record.get("summary", {})

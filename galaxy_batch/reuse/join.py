@@ -16,16 +16,15 @@ Each file of the earlier catalog is held against its checksum as it is read.
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from galaxy_batch.catalog.sort_parts import TaskRunner
+from galaxy_batch.catalog.files import RowFile
 from galaxy_batch.config import ManifestConfig
 from galaxy_batch.errors import InputError, without_secrets
 from galaxy_batch.ids import id_hashes
@@ -33,8 +32,10 @@ from galaxy_batch.inputs.manifest import Manifest, read_ids
 from galaxy_batch.reuse.predictions import Answers, read_answers, write_answers
 from galaxy_batch.reuse.previous import PreviousCatalog
 from galaxy_batch.rows import BLANK_FRACTION, CHUNK, MODEL_COLUMNS, ReviewFlag, Status, probability_columns
+from galaxy_batch.runtime.tasks import TaskRunner
 from galaxy_batch.storage.files import join, read_bytes, remove_tree
-from galaxy_batch.storage.sorted_runs import RUN_ROWS, all_at_once, consecutive_groups, read_between, write_run
+from galaxy_batch.storage.sorted_runs import RUN_ROWS, consecutive_groups, read_between, write_run
+from galaxy_batch.storage.threads import map_in_threads
 
 __all__ = ["gather_answers"]
 
@@ -54,7 +55,7 @@ class _Runs:
     def between(self, step: str, runs: int, key: str, low: int, last: int) -> pa.Table:
         """The rows of a range of keys, of all runs of a step."""
         uris = [self.uri(step, run) for run in range(runs)]
-        return pa.concat_tables(all_at_once(lambda uri: read_between(uri, key, low, last), uris))
+        return pa.concat_tables(map_in_threads(lambda uri: read_between(uri, key, low, last), uris))
 
     def write_by_id(self, rows: pa.Table, step: str, number: int) -> None:
         rows = rows.append_column(_KEY, pa.array(id_hashes(rows["object_id"]).view(np.int64)))
@@ -111,8 +112,8 @@ def gather_answers(
 
 def _sort_earlier(earlier: PreviousCatalog, runs: _Runs, spread: TaskRunner, run_rows: int) -> int:
     """The earlier catalog becomes runs; how many."""
-    groups = consecutive_groups([entry["rows"] for entry in earlier.files], run_rows)
-    tasks = [{"run": run, "files": [dict(earlier.files[f]) for f in group]} for run, group in enumerate(groups)]
+    groups = consecutive_groups([file.rows for file in earlier.files], run_rows)
+    tasks = [{"run": run, "files": [asdict(earlier.files[f]) for f in group]} for run, group in enumerate(groups)]
     about = {"runs": runs, "catalog_uri": earlier.catalog_uri, "classes": earlier.classes}
     for done in spread(_sort_answers, tasks, about):
         if done["problem"] is not None:
@@ -126,7 +127,7 @@ def _sort_answers(group: pa.Table, runs: _Runs, catalog_uri: str, classes: Seque
     (item,) = group.to_pylist()
     taken = [*probability_columns(classes), *MODEL_COLUMNS]
     columns = ["object_id", "image_hash", "status", "review_flags", *taken]
-    found = all_at_once(lambda entry: _read_file(catalog_uri, entry, columns), item["files"])
+    found = map_in_threads(lambda file: _read_file(catalog_uri, RowFile(**file), columns), item["files"])
     problems = [file for file in found if isinstance(file, str)]
     if problems:
         return pa.table({"problem": [problems[0]]})
@@ -144,21 +145,21 @@ def _sort_answers(group: pa.Table, runs: _Runs, catalog_uri: str, classes: Seque
     return pa.table({"problem": pa.array([None], pa.string())})
 
 
-def _read_file(catalog_uri: str, entry: Mapping[str, Any], columns: list[str]) -> pa.Table | str:
+def _read_file(catalog_uri: str, file: RowFile, columns: list[str]) -> pa.Table | str:
     """Rows of a file whose checksum is as listed; else what is wrong with it."""
     try:
-        content = read_bytes(join(catalog_uri, entry["path"]))
+        content = read_bytes(join(catalog_uri, file.path))
     except FileNotFoundError:
-        return f"{entry['path']} is missing"
-    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        return f"{entry['path']}: its content has changed (sha256)"
+        return f"{file.path} is missing"
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        return f"{file.path}: its content has changed (sha256)"
     return pq.read_table(io.BytesIO(content), columns=columns).replace_schema_metadata(None)
 
 
 def _sort_ids(group: pa.Table, runs: _Runs, config: ManifestConfig) -> pa.Table:
     """A task: the ids of some chunks become one run, sorted by their hashes."""
     (item,) = group.to_pylist()
-    ids = all_at_once(lambda chunk: read_ids(pa.Table.from_pylist([chunk]), config), item["chunks"])
+    ids = map_in_threads(lambda chunk: read_ids(pa.Table.from_pylist([chunk]), config), item["chunks"])
     numbers = np.repeat([chunk["index"] for chunk in item["chunks"]], [len(column) for column in ids]).astype(np.int64)
     column = pa.chunked_array([piece for column in ids for piece in column.chunks])
     runs.write_by_id(pa.table({"object_id": column, CHUNK: numbers}), "ids", item["run"])

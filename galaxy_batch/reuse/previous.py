@@ -14,7 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from galaxy_batch.catalog.layout import FORMAT, MANIFEST, read_manifest
+from galaxy_batch.catalog.files import RowFile
+from galaxy_batch.catalog.manifest import CatalogManifest, require_manifest
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import InputError
@@ -36,8 +37,7 @@ class PreviousCatalog:
     content_id: str
     """Hash of its `manifest.json`, which has the checksum of every file."""
     rows: int
-    files: tuple[Mapping[str, Any], ...]
-    """`path`, `rows`, `bytes`, `sha256` of each file of rows."""
+    files: tuple[RowFile, ...]
     classes: tuple[str, ...]
     versions: Mapping[str, str]
     """Of the packages that made it."""
@@ -58,28 +58,28 @@ def open_previous(config: CatalogConfig, model_id: str, id_type: pa.DataType) ->
     """
     uri = config.reuse_from or ""
     manifest = _manifest_of(uri)
-    if manifest.get("model_id") != model_id:
-        remedy = f"was made with model {manifest.get('model_id')}, checkpoint_uri is {model_id}: no answer is the same"
+    if manifest.model_id != model_id:
+        remedy = f"was made with model {manifest.model_id}, checkpoint_uri is {model_id}: no answer is the same"
         raise InputError(_FIELD, uri, f"{remedy}; {_LEAVE_OUT}")
-    there, here = _plain(manifest.get("config") or {}), _plain(dataclasses.asdict(config))
+    there, here = _plain(manifest.config), _plain(dataclasses.asdict(config))
     differing = [
         f"{name} = {there.get(name)} there, {value} here" for name, value in here.items() if there.get(name) != value
     ]
     if differing:
         remedy = f"was made with other settings, and its answers are not this run's ({'; '.join(differing)})"
         raise InputError(_FIELD, uri, f"{remedy}; take its settings, or leave reuse_from out to compute every row")
-    ids = (manifest.get("schema") or {}).get("object_id")
+    ids = manifest.schema.get("object_id")
     if ids != str(id_type):
         remedy = f"has ids of type {ids}, the manifest has {id_type}: none match; {_LEAVE_OUT}"
         raise InputError(_FIELD, uri, remedy)
-    content = json.dumps(manifest, sort_keys=True).encode()
+    content = json.dumps(manifest.as_json(), sort_keys=True).encode()
     return PreviousCatalog(
         catalog_uri=uri,
         content_id=hashlib.sha256(content).hexdigest()[:16],
-        rows=manifest.get("rows", 0),
-        files=tuple(manifest["files"]),
-        classes=tuple(manifest.get("classes") or ()),
-        versions=manifest.get("versions") or {},
+        rows=manifest.rows,
+        files=manifest.files,
+        classes=manifest.classes,
+        versions=manifest.versions,
     )
 
 
@@ -127,16 +127,8 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _manifest_of(uri: str) -> dict[str, Any]:
+def _manifest_of(uri: str) -> CatalogManifest:
     try:
-        manifest = read_manifest(uri)
-    except InputError as error:
-        raise InputError(_FIELD, uri, error.remedy) from None
+        return require_manifest(uri, _FIELD)
     except OSError as error:
         raise InputError(_FIELD, uri, f"cannot be read: {error}") from None
-    if manifest is None:
-        raise InputError(_FIELD, uri, f"no catalog is published there; give the folder that holds its {MANIFEST}")
-    if manifest.get("format") != FORMAT:
-        found = manifest.get("format")
-        raise InputError(_FIELD, uri, f"its format is {found}, this version reads format {FORMAT}; {_LEAVE_OUT}")
-    return manifest

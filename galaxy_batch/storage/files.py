@@ -6,10 +6,11 @@ config of the drivers, never from ours.
 
 import contextlib
 import io
+import json
 import os
 import posixpath
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -34,6 +35,7 @@ __all__ = [
     "remove_tree",
     "without_secrets",
     "write_atomically",
+    "write_json",
 ]
 
 T = TypeVar("T")
@@ -135,6 +137,11 @@ def write_atomically(uri: str, content: bytes) -> None:
         _write_local(path, content)
     else:
         _request(lambda: fs.pipe_file(path, content), uri)
+
+
+def write_json(uri: str, content: Mapping[str, Any]) -> None:
+    """Write one JSON file in one atomic step."""
+    write_atomically(uri, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def parquet_bytes(table: pa.Table) -> bytes:

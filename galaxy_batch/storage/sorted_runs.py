@@ -19,10 +19,7 @@ billion.
 """
 
 import io
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -30,17 +27,13 @@ import pyarrow as pa
 from galaxy_batch.storage.files import filesystem, write_atomically
 from galaxy_batch.storage.retries import with_retries
 
-__all__ = ["RUN_ROWS", "all_at_once", "consecutive_groups", "read_between", "write_run"]
-
-T = TypeVar("T")
-R = TypeVar("R")
+__all__ = ["RUN_ROWS", "consecutive_groups", "read_between", "write_run"]
 
 RUN_ROWS = 1_000_000
 """Largest number of rows in a run, unless a single part has more."""
 _FRAME_ROWS = 1024
 _FIRST_KEYS = b"first_keys"
 _READ_BYTES = 512 * 1024  # fetched per request; a range is often only a frame or two
-_THREADS = 16  # waiting for the store
 
 
 def consecutive_groups(sizes: Sequence[int], most: int) -> list[range]:
@@ -84,9 +77,3 @@ def _read_frames(uri: str, low: int, last: int) -> pa.Table:
         stop = int(np.searchsorted(first_keys, last, "right"))
         frames = [reader.get_batch(frame) for frame in range(start, stop)]
     return pa.Table.from_batches(frames, reader.schema).replace_schema_metadata(None)
-
-
-def all_at_once(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """The function of every item, in order, in threads that mostly wait for the store."""
-    with ThreadPoolExecutor(min(_THREADS, 4 * (os.cpu_count() or 1))) as pool:
-        return list(pool.map(function, items))

@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from galaxy_batch.catalog.layout import write_json
 from galaxy_batch.config import ClassifyConfig, ManifestConfig, RuntimeConfig
 from galaxy_batch.inputs.manifest import read_objects
 from galaxy_batch.model.checkpoint import Checkpoint, agreement, load_checkpoint, save_checkpoint
@@ -27,7 +26,7 @@ from galaxy_batch.model.engines.engine import BATCH_SIZES, EngineName, Precision
 from galaxy_batch.model.network import RANDOM, ModelSpec, MorphologyModel, build_model
 from galaxy_batch.rows import IMAGE_BYTES, IMAGE_URI
 from galaxy_batch.settings import Range, Uri, load_config
-from galaxy_batch.storage.files import join, write_atomically
+from galaxy_batch.storage.files import join, write_atomically, write_json
 from galaxy_batch.synthetic.survey import write_survey
 from jobs.benchmark.memory import watch_memory
 from jobs.benchmark.stage_rates import (

@@ -9,20 +9,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from galaxy_batch.catalog import publish as publication
-from galaxy_batch.catalog.layout import read_manifest
-from galaxy_batch.catalog.sort_parts import Places, run_tasks, sort_parts
+from galaxy_batch.catalog.manifest import read_manifest, require_manifest
+from galaxy_batch.catalog.sort_parts import sort_parts
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.rows import ReviewFlag
+from galaxy_batch.runtime.tasks import run_tasks
 from tests.support.s3_server import S3
 from tests.support.skies import (
     REVIEW,
     catalog_contents,
+    layout_in,
     publish_rows,
     publish_sorted,
     read_catalog,
     run_in_order,
     sky_rows,
-    write_parts,
     write_unsorted_parts,
 )
 
@@ -41,7 +42,7 @@ def test_every_row_is_in_one_file_as_it_was(rows: pa.Table, tmp_path: Path) -> N
     for name in wanted.column_names:
         if name not in ("review_flags", "needs_review"):
             assert found[name].equals(wanted[name]), name
-    assert not (tmp_path / "exchange").exists()
+    assert not Path(layout_in(tmp_path).sorted_runs).exists()
     assert len(list(catalog.glob("without_position/*"))) == 4
     sizes = [pq.read_metadata(file).num_rows for file in catalog.rglob("*.parquet")]
     assert max(sizes) <= 200
@@ -84,16 +85,14 @@ def test_objects_at_one_place_share_a_file_however_many(tmp_path: Path, caplog: 
     assert pq.read_table(file, partitioning=None)["object_id"].to_pylist() == sorted(
         read_catalog(catalog)["object_id"].to_pylist()
     )
-    assert "1 pixels of order 10, the smallest that there are, hold more than max_rows = 100 rows" in caplog.text
+    assert "1 pixels of order 10, the smallest tiles, have more than max_rows = 100 rows" in caplog.text
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_a_survey_with_all_positions_or_none(share: float, tmp_path: Path) -> None:
     catalog = publish_rows(tmp_path, sky_rows(400, without_position=share), 100, 150, 300)
     assert verify_catalog(str(catalog)) == []
-    manifest = read_manifest(str(catalog))
-    assert manifest
-    assert manifest["without_position"] == 400 * share
+    assert require_manifest(str(catalog)).without_position == 400 * share
     beside = [pq.read_metadata(file).num_rows for file in catalog.glob("without_position/*.parquet")]
     assert sum(beside) == 400 * share
     assert beside == [0] or share
@@ -127,60 +126,58 @@ def test_a_single_row_is_a_catalog(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["lost", "doubled", "exchanged"])
-def test_rows_that_change_on_the_way_publish_nothing(rows: pa.Table, tmp_path: Path, change: str) -> None:
-    places, sizes = write_unsorted_parts(tmp_path, rows)
-    survey = sort_parts(places, sizes, run_in_order, run_rows=1000)
-    run = Path(places.run(1))
+def test_nothing_is_published_when_a_run_has_changed(rows: pa.Table, tmp_path: Path, change: str) -> None:
+    placed = rows.filter(rows["ra"].is_valid())
+    layout, sizes = write_unsorted_parts(tmp_path / "a", placed)
+    totals = sort_parts(layout, sizes, run_in_order, run_rows=1000)
+    run = Path(layout.sorted_rows(1))
     if change == "lost":
-        sort_parts(Places(places.parts_uri, str(tmp_path / "short"), ""), sizes[:3], run_in_order, run_rows=1000)
-        run.write_bytes((tmp_path / "short" / "rows-000001.arrow").read_bytes())
+        other, sizes = write_unsorted_parts(tmp_path / "b", placed)
+        sort_parts(other, sizes[:3], run_in_order, run_rows=1000)
+        run.write_bytes(Path(other.sorted_rows(1)).read_bytes())
     elif change == "doubled":
-        run.write_bytes(Path(places.run(0)).read_bytes())
-    else:  # as many rows in the same places, with other ids
-        other = rows.set_column(0, "object_id", pa.compute.add(rows["object_id"], 1))
-        other = other.filter(other["ra"].is_valid())
-        keep = rows.filter(rows["ra"].is_valid())
-        there, sizes = write_unsorted_parts(tmp_path / "keep", keep)
-        survey = sort_parts(there, sizes, run_in_order)
-        elsewhere, _ = write_unsorted_parts(tmp_path / "other", other)
-        sort_parts(elsewhere, sizes, run_in_order)
-        Path(there.run(0)).write_bytes(Path(elsewhere.run(0)).read_bytes())
-        places = there
+        run.write_bytes(Path(layout.sorted_rows(0)).read_bytes())
+    else:  # as many rows at the same positions, with other ids
+        renamed = placed.set_column(0, "object_id", pa.compute.add(placed["object_id"], 1))
+        other, sizes = write_unsorted_parts(tmp_path / "b", renamed)
+        sort_parts(other, sizes, run_in_order, run_rows=1000)
+        run.write_bytes(Path(other.sorted_rows(1)).read_bytes())
     with pytest.raises(RuntimeError, match="nothing was published"):
-        publish_sorted(places, survey, rows)
-    assert read_manifest(places.catalog_uri) is None
+        publish_sorted(layout, totals, placed)
+    assert read_manifest(layout.catalog) is None
 
 
-def test_remains_of_an_earlier_publication_are_removed(rows: pa.Table, tmp_path: Path) -> None:
-    places, sizes = write_unsorted_parts(tmp_path, rows)
-    for stray in ("catalog/dataset/Norder=9/Dir=0/Npix=5.parquet", "catalog/x", "exchange/rows-000099.arrow"):
-        (tmp_path / stray).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / stray).write_text("remains")
-    publish_sorted(places, sort_parts(places, sizes, run_in_order), rows)
-    assert verify_catalog(places.catalog_uri) == []
-    assert not (tmp_path / "exchange").exists()
+def test_files_of_an_interrupted_publication_are_removed(rows: pa.Table, tmp_path: Path) -> None:
+    layout, sizes = write_unsorted_parts(tmp_path, rows)
+    strays = [f"{layout.catalog}/dataset/Norder=9/Dir=0/Npix=5.parquet", f"{layout.catalog}/x", layout.sorted_rows(99)]
+    for stray in map(Path, strays):
+        stray.parent.mkdir(parents=True, exist_ok=True)
+        stray.write_text("left behind")
+    publish_sorted(layout, sort_parts(layout, sizes, run_in_order), rows)
+    assert verify_catalog(layout.catalog) == []
+    assert not Path(layout.sorted_runs).exists()
 
 
 @pytest.mark.usefixtures("ray_started")
 def test_ray_does_the_same_as_one_process(rows: pa.Table, tmp_path: Path) -> None:
     one = publish_rows(tmp_path / "one", rows, 170, 200, 700)
-    many = publish_rows(tmp_path / "many", rows, 170, 200, 700, spread=run_tasks)
+    many = publish_rows(tmp_path / "many", rows, 170, 200, 700, task_runner=run_tasks)
     assert catalog_contents(many) == catalog_contents(one)
     assert verify_catalog(str(many)) == []
 
 
 def test_a_store_that_stumbles_gets_the_same_catalog(s3: S3, rows: pa.Table, tmp_path: Path) -> None:
-    places = Places(f"{s3.uri}/parts", f"{s3.uri}/exchange", f"{s3.uri}/catalog")
-    sizes = write_parts(places.parts_uri, rows, 500)
+    layout, sizes = write_unsorted_parts(s3.uri, rows)
     for answer in ("503", "reset", "truncated"):
-        s3.proxy.fail("parts/part-000002", answer)
-        s3.proxy.fail("exchange/rows-000001", answer)
-        s3.proxy.fail("exchange/hashes-000000", answer)
+        s3.proxy.fail("/part-000002", answer)
+        s3.proxy.fail("/rows-000001", answer)
+        s3.proxy.fail("/hashes-000000", answer)
         s3.proxy.fail("catalog/dataset", answer, method="PUT")
-    publish_sorted(places, sort_parts(places, sizes, run_in_order, 1000), rows)
-    assert verify_catalog(places.catalog_uri) == []
-    s3.direct.get(f"{s3.bucket}/catalog", str(tmp_path / "catalog"), recursive=True)
-    assert catalog_contents(tmp_path / "catalog") == catalog_contents(publish_rows(tmp_path / "local", rows, 500, 400))
+    publish_sorted(layout, sort_parts(layout, sizes, run_in_order, 1000), rows)
+    assert verify_catalog(layout.catalog) == []
+    s3.direct.get(layout.catalog.removeprefix("s3://"), str(tmp_path / "catalog"), recursive=True)
+    local = publish_rows(tmp_path / "local", rows, 500, 400)
+    assert catalog_contents(tmp_path / "catalog") == catalog_contents(local)
     assert not [name for name in s3.names() if "exchange" in name]
     copied = [request.path for request in s3.proxy.requests if request.method == "PUT" and "catalog/" in request.path]
     assert copied[-1].endswith("/manifest.json")

@@ -266,10 +266,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "unfinished file": (lambda c: (c / "dataset" / ".tmp-x").write_bytes(b""), ".tmp-x: is not part of the catalog"),
     # the manifest
     "no manifest": (lambda c: (c / "manifest.json").unlink(), "nothing is published"),
-    "half a manifest": (lambda c: (c / "manifest.json").write_text('{"files": ['), "manifest.json is damaged"),
-    "no list of files": (lambda c: alter(c, lambda m: m.pop("metadata_files")), "metadata_files: missing, or not"),
-    "entry cut": (lambda c: alter(c, lambda m: m["files"][0].pop("sha256")), "an entry of files lacks one of"),
-    "other format": (lambda c: edit(c, format=1), "its format is 1; this version verifies format 2"),
+    "half a manifest": (lambda c: (c / "manifest.json").write_text('{"files": ['), "manifest.json: is damaged"),
+    "no list of files": (lambda c: alter(c, lambda m: m.pop("metadata_files")), "metadata_files is required"),
+    "entry cut": (lambda c: alter(c, lambda m: m["files"][0].pop("sha256")), "files[0].sha256 is required"),
+    "other format": (lambda c: edit(c, format=1), "its format is 1; this version reads format 2"),
     "file listed twice": (lambda c: alter(c, lambda m: m["files"].append(m["files"][0])), "is listed 2 times"),
     "file elsewhere": (
         lambda c: alter(c, lambda m: m["files"][0].update(path="../x.parquet")),
@@ -301,17 +301,17 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     # rows, with everything mended that can be mended
     "doubled rows": (
         lambda c: rewrite(c, lambda t: pa.concat_tables([t, t.slice(0, 2)]).sort_by("_healpix_29")),
-        "2 ids stand in more than one row",
+        "2 ids are in more than one row",
     ),
-    "rows moved to another file": (move_rows, "3 rows with a place outside the file's pixel"),
-    "row moved nowhere": (move_nowhere, "1 rows with a place outside the file's pixel"),
+    "rows moved to another file": (move_rows, "3 rows with a position outside the file's pixel"),
+    "row moved nowhere": (move_nowhere, "1 rows with a position outside the file's pixel"),
     "rows reversed": (
-        lambda c: rewrite(c, lambda t: t.take(list(reversed(range(len(t)))))), "a place out of the order of _healpix_29"
+        lambda c: rewrite(c, lambda t: t.take(list(reversed(range(len(t)))))), "a position out of the order of"
     ),
     "ids out of order": (
-        lambda c: rewrite(c, lambda t: t.take(list(reversed(range(len(t))))), nowhere(c)), "a place out of the order"
+        lambda c: rewrite(c, lambda t: t.take(list(reversed(range(len(t))))), nowhere(c)), "a position out of the order"
     ),
-    "file of another pixel": (wrong_pixel, "a place outside the file's pixel"),
+    "file of another pixel": (wrong_pixel, "a position outside the file's pixel"),
     "two files for one place": (nested_pixel, "its pixel lies within that of"),
     "pixel of another position": (
         lambda c: rewrite(c, lambda t: put_one(t, "dec", t["dec"][0].as_py() - 0.001)),
@@ -405,7 +405,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "limit of unfamiliarity edited": (lambda c: edit(c, max_unfamiliarity=0.5), "UNFAMILIAR at odds"),
     "limit of instability taken out": (lambda c: edit(c, max_instability=None), "UNSTABLE at odds"),
     "limit of instability lost": (
-        lambda c: alter(c, lambda m: m.pop("max_instability")), "max_instability: missing, or not what it must be"
+        lambda c: alter(c, lambda m: m.pop("max_instability")), "max_instability is required and not given"
     ),
     "a distance below 0": (
         lambda c: rewrite(c, lambda t: put_one(t, "unfamiliarity", -1.0, plain_row(t))), "an unfamiliarity below 0"
@@ -510,7 +510,7 @@ def test_text_ids_and_their_doubles(tmp_path: Path) -> None:
     catalog = publish_rows(tmp_path, sky_rows(300, seed=2, without_position=0.1, text_ids=True), 100, 60, 120)
     assert verify_catalog(str(catalog)) == []
     rewrite(catalog, lambda t: pa.concat_tables([t, t.slice(0, 1)]).sort_by("_healpix_29"))
-    assert any("1 ids stand in more than one row: J1237" in problem for problem in verify_catalog(str(catalog)))
+    assert any("1 ids are in more than one row: J1237" in problem for problem in verify_catalog(str(catalog)))
 
 
 def test_a_header_of_bounded_texts_is_the_same_as_one_without_bounds() -> None:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from galaxy_batch.catalog.hats import tile_path
-from galaxy_batch.catalog.verify_file import Inspection, header_problems, inspect, schema_problem
+from galaxy_batch.catalog.verify_file import FileReport, header_problems, schema_problem, verify_file
 from tests.support.skies import CONTRACT, publish_rows, schema_of, sky_rows
 
 ROWS = 900
@@ -24,11 +24,11 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, pa.Table]:
     return str(file.relative_to(catalog)), pq.read_table(file, partitioning=None)
 
 
-def looked_at(path: str, table: pa.Table, group_rows: int = ROWS) -> Inspection:
+def looked_at(path: str, table: pa.Table, group_rows: int = ROWS) -> FileReport:
     sink = io.BytesIO()
     pq.write_table(table, sink, row_group_size=group_rows)
     schema = {column.name: str(column.type) for column in schema_of(table)}
-    return inspect(sink.getvalue(), path, schema, CONTRACT)
+    return verify_file(sink.getvalue(), path, schema, CONTRACT)
 
 
 @pytest.mark.parametrize("group_rows", [1, 7, ROWS])
@@ -36,9 +36,9 @@ def test_row_groups_add_up(table: tuple[str, pa.Table], group_rows: int) -> None
     path, rows = table
     found = looked_at(path, rows.slice(0, 100), group_rows)
     assert found.problems == []
-    assert (found.rows, found.failed) == (100, rows["predicted_class"].slice(0, 100).null_count)
+    assert (found.rows, found.counts.failed) == (100, rows["predicted_class"].slice(0, 100).null_count)
     assert sum(map(len, found.ids)) == 100
-    assert sum(found.counts["status"].values()) == 100
+    assert sum(found.counts.status_counts.values()) == 100
     assert len(found.sky) == 100
     assert sum(len(hashes) for hashes, _ in found.images) == 100 - rows["image_hash"].slice(0, 100).null_count
 
@@ -50,7 +50,7 @@ def test_the_order_is_looked_at_across_row_groups(table: tuple[str, pa.Table], g
     order[[49, 50]] = 50, 49
     found = looked_at(path, rows.take(pa.array(order)), group_rows)
     (problem,) = found.problems
-    assert problem.startswith("1 rows with a place out of the order of _healpix_29, object_id (the first: object_id ")
+    assert problem.startswith("1 rows with a position out of the order of _healpix_29, object_id (the first: ")
     assert problem.endswith(f"{rows['object_id'][49]})")
 
 
@@ -59,21 +59,21 @@ def test_rows_at_one_place_are_ordered_by_id(table: tuple[str, pa.Table]) -> Non
     place = rows.slice(0, 1)
     ids = pa.array([5, 9, 7])
     same = pa.concat_tables([place] * 3).set_column(0, rows.schema.field(0), ids)
-    assert any("1 rows with a place out of the order" in problem for problem in looked_at(path, same).problems)
+    assert any("1 rows with a position out of the order" in problem for problem in looked_at(path, same).problems)
 
 
 def test_a_file_knows_its_pixel_from_its_path(table: tuple[str, pa.Table]) -> None:
     path, rows = table
     elsewhere = looked_at(tile_path(0, 11), rows)
-    assert any(f"{ROWS} rows with a place outside the file's pixel" in problem for problem in elsewhere.problems)
+    assert any(f"{ROWS} rows with a position outside the file's pixel" in problem for problem in elsewhere.problems)
     beside = looked_at("without_position/part-000000.parquet", rows)
-    assert any(f"{ROWS} rows with a place outside" in problem for problem in beside.problems)
+    assert any(f"{ROWS} rows with a position outside" in problem for problem in beside.problems)
     assert looked_at(path, rows).problems == []
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" * 100, bytes(5000)])
 def test_what_is_no_parquet_is_said(content: bytes) -> None:
-    (problem,) = inspect(content, tile_path(0, 0), {}, CONTRACT).problems
+    (problem,) = verify_file(content, tile_path(0, 0), {}, CONTRACT).problems
     assert problem.startswith("cannot be read as Parquet")
 
 
@@ -116,5 +116,5 @@ def test_files_of_published_catalogs_are_many_row_groups_long(table: tuple[str, 
 
     path, rows = table
     many = pa.concat_tables([rows] * 80).combine_chunks()
-    entry = write_catalog_file(many, path, CatalogFileHeader(schema_of(rows), "r", "m"), str(tmp_path))
-    assert pq.read_metadata(tmp_path / entry["path"]).num_row_groups == 2
+    file = write_catalog_file(many, path, CatalogFileHeader(schema_of(rows), "r", "m"), str(tmp_path)).file
+    assert pq.read_metadata(tmp_path / file.path).num_row_groups == 2

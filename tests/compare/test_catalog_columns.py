@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from galaxy_batch.compare.catalog_columns import open_side, read_side
+from galaxy_batch.catalog.manifest import require_manifest
+from galaxy_batch.compare.catalog_columns import read_side
 from galaxy_batch.errors import InputError
 from tests.support.skies import publish_rows, read_catalog, sky_rows
 
@@ -12,7 +13,7 @@ from tests.support.skies import publish_rows, read_catalog, sky_rows
 def test_columns_are_those_of_the_files(tmp_path: Path) -> None:
     rows = sky_rows(700, seed=2, without_position=0.1).append_column("z", pa.array([None, *range(699)], pa.int16()))
     catalog = publish_rows(tmp_path, rows, 200, 150)
-    manifest = open_side("old_uri", str(catalog))
+    manifest = require_manifest(str(catalog))
     side = read_side("old_uri", str(catalog), manifest, ("irregular", "featured", "smooth"), ("z",))
     order = np.argsort(side.ids.to_numpy())
     wanted = read_catalog(catalog)
@@ -30,17 +31,9 @@ def test_columns_are_those_of_the_files(tmp_path: Path) -> None:
         assert np.array_equal(found[order], wanted[name].to_numpy().astype(found.dtype), equal_nan=True), name
 
 
-def test_a_manifest_of_another_kind_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text('{"files": [], "fingerprint": "x"}')
-    with pytest.raises(InputError, match="lacks rows, release"):
-        open_side("new_uri", str(tmp_path))
-    with pytest.raises(InputError, match=r"new_uri = .*: no catalog"):
-        open_side("new_uri", str(tmp_path / "nowhere"))
-
-
 def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
     catalog = publish_rows(tmp_path, sky_rows(60))
     file = next(catalog.glob("dataset/**/Npix=*.parquet"))
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(InputError, match=f"{file.name} cannot be read"):
-        read_side("old_uri", str(catalog), open_side("old_uri", str(catalog)), ("smooth", "featured"))
+        read_side("old_uri", str(catalog), require_manifest(str(catalog)), ("smooth", "featured"))

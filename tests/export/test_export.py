@@ -16,7 +16,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
 
-from galaxy_batch.catalog.layout import read_manifest
+from galaxy_batch.catalog.manifest import require_manifest
 from galaxy_batch.errors import InputError
 from galaxy_batch.export import export
 from galaxy_batch.export.export import ExportConfig, export_catalog, pieces_of
@@ -76,7 +76,7 @@ def test_a_cone_is_what_a_search_of_all_rows_finds(catalog: Path, rows: pa.Table
 def test_a_cone_reads_only_the_pixels_that_it_touches(
     catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = read_manifest(str(catalog))["files"]  # type: ignore[index]
+    files = require_manifest(str(catalog)).files
     opened: list[str] = []
 
     def counted(uri: str, real: Any = export.open_parquet) -> Any:
@@ -88,11 +88,11 @@ def test_a_cone_reads_only_the_pixels_that_it_touches(
     assert len(opened) == summary["files_read"] <= 3 < len(files) / 5
     assert not any("without_position" in uri for uri in opened)
     with_rows = [piece.path for piece in pieces_of(files, Cone(0, 0, 180))]
-    assert len(with_rows) == sum(file["path"].startswith("dataset/") for file in files)
+    assert len(with_rows) == sum(file.path.startswith("dataset/") for file in files)
 
 
 def test_pieces_are_in_the_order_of_the_sky(catalog: Path) -> None:
-    pieces = pieces_of(read_manifest(str(catalog))["files"], None)  # type: ignore[index]
+    pieces = pieces_of(require_manifest(str(catalog)).files, None)
     assert [p.lowest for p in pieces if p.path.startswith("dataset/")] == sorted({p.lowest for p in pieces[:-1]})
     assert pieces[-1].path.startswith("without_position/")
     assert sum(piece.rows for piece in pieces) == ROWS

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pyarrow as pa
 
-from galaxy_batch.catalog.layout import read_manifest
+from galaxy_batch.catalog.manifest import CatalogManifest, read_manifest
 from galaxy_batch.catalog.verify import verify_catalog
 from tests.support.repository import REPOSITORY
 from tests.support.s3_server import S3, Request
@@ -305,7 +305,7 @@ class Experiment:
         RECORDS.append(record)
         assert (record.lost, record.doubled) == (0, 0)
         assert sorted(found) == sorted(self.ids)
-        assert manifest["rows"] == manifest["manifest_rows"] == len(self.ids)
+        assert manifest.rows == manifest.manifest_rows == len(self.ids)
         if self.undisturbed is not None:
             wrong = [name for name in rows.column_names if not rows[name].equals(self.undisturbed[name])]
             assert not wrong, f"{fault}: other values in {wrong}"
@@ -313,14 +313,14 @@ class Experiment:
         self._check_nothing_else(manifest)
         return record
 
-    def _check_nothing_else(self, manifest: Mapping[str, Any]) -> None:
-        listed = {entry["path"] for entry in [*manifest["files"], *manifest["metadata_files"]]} | {"manifest.json"}
+    def _check_nothing_else(self, manifest: CatalogManifest) -> None:
+        listed = {file.path for file in (*manifest.files, *manifest.metadata_files)} | {"manifest.json"}
         root = self.catalog_uri.removeprefix(f"{self.store.uri}/").removesuffix("catalog")
         below = {name.removeprefix(root) for name in self._names()}
         published = {name.removeprefix("catalog/") for name in below if name.startswith("catalog/")}
         assert published == listed, published ^ listed
         others = {name for name in below if not name.startswith(("catalog/", "runs/", "report/"))}
-        parts = {f"parts/{manifest['fingerprint']}/part-{chunk:06d}.parquet" for chunk in range(self.chunks)}
+        parts = {f"parts/{manifest.fingerprint}/part-{chunk:06d}.parquet" for chunk in range(self.chunks)}
         assert {name for name in others if "-unreachable" not in name} == parts, others ^ parts
 
     def _names(self) -> list[str]:

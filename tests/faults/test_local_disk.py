@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from galaxy_batch.catalog.layout import read_manifest
+from galaxy_batch.catalog.manifest import read_manifest
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.synthetic.survey import SurveyFiles
 from tests.faults.experiment import CONFIG, RECORDS, Job, Record
@@ -36,27 +36,25 @@ def rows() -> pa.Table:
 
 PUBLISHER = """
 import sys
-from pathlib import Path
 import pyarrow.parquet as pq
-from galaxy_batch.catalog.sort_parts import Places, sort_parts
-from tests.support.skies import run_in_order, publish_sorted
-folder = Path(sys.argv[1])
-rows = pq.read_table(folder / "rows.parquet")
-places = Places(str(folder / "parts"), str(folder / "exchange"), str(folder / "catalog"))
-sizes = [500] * (len(rows) // 500)
-publish_sorted(places, sort_parts(places, sizes, run_in_order, 1000), rows)
+from galaxy_batch.catalog.sort_parts import sort_parts
+from tests.support.skies import layout_in, publish_sorted, run_in_order
+rows = pq.read_table(sys.argv[1] + "/rows.parquet")
+layout = layout_in(sys.argv[1])
+publish_sorted(layout, sort_parts(layout, [500] * (len(rows) // 500), run_in_order, 1000), rows)
 """
 
 
 def test_killed_at_any_moment_there_is_no_half_catalog_and_the_next_run_makes_it_whole(
     rows: pa.Table, tmp_path: Path
 ) -> None:
-    places, _ = write_unsorted_parts(tmp_path, rows)
+    layout, _ = write_unsorted_parts(tmp_path, rows)
+    catalog = Path(layout.catalog)
     pq.write_table(rows, tmp_path / "rows.parquet")
     moments = {
-        "a run": lambda: list(tmp_path.glob("exchange/rows-*")),
-        "a file": lambda: list(tmp_path.glob("catalog/dataset/**/Npix=*")),
-        "the metadata": lambda: list(tmp_path.glob("catalog/hats.properties")),
+        "a run": lambda: list(Path(layout.sorted_runs).glob("rows-*")),
+        "a file": lambda: list(catalog.glob("dataset/**/Npix=*")),
+        "the metadata": lambda: list(catalog.glob("hats.properties")),
     }
     for seen in moments.values():
         process = subprocess.Popen([sys.executable, "-c", PUBLISHER, str(tmp_path)], cwd=REPOSITORY)
@@ -64,14 +62,14 @@ def test_killed_at_any_moment_there_is_no_half_catalog_and_the_next_run_makes_it
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        if (tmp_path / "catalog" / "manifest.json").exists():  # it was faster than we
-            assert verify_catalog(places.catalog_uri) == []
-            os.unlink(tmp_path / "catalog" / "manifest.json")
-        assert read_manifest(places.catalog_uri) is None
+        if (catalog / "manifest.json").exists():  # published before it was killed
+            assert verify_catalog(layout.catalog) == []
+            os.unlink(catalog / "manifest.json")
+        assert read_manifest(layout.catalog) is None
     subprocess.run([sys.executable, "-c", PUBLISHER, str(tmp_path)], cwd=REPOSITORY, check=True)
-    assert verify_catalog(places.catalog_uri) == []
+    assert verify_catalog(layout.catalog) == []
     whole = publish_rows(tmp_path / "whole", rows, 500, 400)
-    assert catalog_contents(tmp_path / "catalog") == catalog_contents(whole)
+    assert catalog_contents(catalog) == catalog_contents(whole)
 
 
 def test_the_driver_dies_and_finished_parts_stay_as_they_are(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from galaxy_batch.catalog.layout import read_manifest
+from galaxy_batch.catalog.manifest import read_manifest
 from tests.faults.experiment import CHUNK_ROWS, Experiment
 from tests.support.repository import REPOSITORY
 

@@ -429,7 +429,7 @@ def garbled(made: Path) -> None:
             "it has release other, not made-up",
         ),
         (details(SUCCEEDED), damaged, command.GATE_FAILED, "does not verify: .*parquet"),
-        (details(SUCCEEDED), garbled, command.GATE_FAILED, "manifest.json is damaged"),
+        (details(SUCCEEDED), garbled, command.GATE_FAILED, "manifest.json: is damaged"),
     ],
 )
 def test_everything_else_has_its_own_code_and_message(

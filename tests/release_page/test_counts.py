@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from galaxy_batch.catalog.layout import read_manifest
+from galaxy_batch.catalog.manifest import require_manifest
 from galaxy_batch.release_page.counts import BINS, SHOWN_FLAGS, SKY_ORDER, ReleaseCounts, count_release, mapped_class
 from galaxy_batch.release_page.examples import Example, read_examples
 from galaxy_batch.rows import ReviewFlag
@@ -29,7 +29,7 @@ class Counted:
     def __init__(self, folder: Path) -> None:
         rows = with_flags(sky_rows(4000, seed=3, without_position=0.05), slice(0, 40), ReviewFlag.BLANK)
         self.uri = str(publish_rows(folder, rows))
-        self.manifest: dict[str, Any] = read_manifest(self.uri) or {}
+        self.manifest = require_manifest(self.uri)
         self.counts = count_release(self.uri, self.manifest, sample_rows=6, seed=1)
         self.frame = read_catalog(self.uri).to_pandas()
         self.known = self.frame[self.frame["predicted_class"].notna()]
@@ -47,13 +47,13 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> Counted:
 def test_every_row_is_counted_once(counted: Counted) -> None:
     counts, frame = counted.counts, counted.frame
     assert counts.rows == len(frame) == 4000
-    assert len(counted.manifest["files"]) > 4
+    assert len(counted.manifest.files) > 4
     assert counts.statuses == frame["status"].value_counts().to_dict()
     assert counts.failed == frame["predicted_class"].isna().sum() > 0
     assert counts.flagged() == frame["needs_review"].sum()
     for flag in ReviewFlag:
         has = (frame["review_flags"] & int(flag)) != 0
-        assert counts.flagged(flag) == has.sum() == counted.manifest["flag_counts"][flag.name]
+        assert counts.flagged(flag) == has.sum() == counted.manifest.flag_counts[flag.name]
         assert counts.flagged(flag, alone=True) == (frame["review_flags"] == int(flag)).sum()
 
 

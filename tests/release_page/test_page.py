@@ -12,7 +12,7 @@ import duckdb
 import numpy as np
 import pytest
 
-from galaxy_batch.catalog.layout import MANIFEST
+from galaxy_batch.catalog.manifest import MANIFEST
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.config import ReportConfig
 from galaxy_batch.errors import InputError
@@ -24,7 +24,7 @@ from galaxy_batch.settings import parse_config
 from jobs.release_report import ReleaseReportConfig
 from tests.support.release import changed_manifest, page_of
 from tests.support.repository import REPOSITORY
-from tests.support.skies import publish_rows, sky_rows, with_columns
+from tests.support.skies import manifest_with, publish_rows, sky_rows, with_columns
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 
@@ -118,7 +118,7 @@ def test_the_job_makes_the_same_page(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_catalog_is_a_config_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nothing is published there"):
+    with pytest.raises(InputError, match="no catalog is published there"):
         write_release_page(str(tmp_path), str(tmp_path / "report"), ReportConfig())
     assert parse_config(ReleaseReportConfig, {"catalog_uri": "a"}).manifest is None
 
@@ -152,14 +152,15 @@ def test_classes_and_flags_are_counted() -> None:
     values = _classes(counts_of(), 0.75)
     assert values["class_rows"][0] == ["smooth", "100", "50.0%", "100", "100.0%"]
     assert values["class_counts"] == [("smooth", 100), ("featured", 100), ("no class", 10)]
-    rows = {row[0]: row[1:4] for row in _flags(counts_of(), {})["flag_rows"]}
+    rows = {row[0]: row[1:4] for row in _flags(counts_of(), manifest_with())["flag_rows"]}
     assert rows.keys() == {flag.name for flag in ReviewFlag}
     assert rows["LOW_CONFIDENCE"] == ["100", "47.6%", "97"]
     assert rows["AUDIT"] == ["3", "1.4%", "0"]
 
 
 def test_flags_that_were_not_measured_say_so() -> None:
-    def unmeasured(**manifest: object) -> list[str]:
+    def unmeasured(**changes: Any) -> list[str]:
+        manifest = manifest_with(**{"max_unfamiliarity": None, "max_instability": None, **changes})
         return [row[0] for row in _flags(counts_of(), manifest)["flag_rows"] if row[1] == "–" and "(not" in row[4]]
 
     several, one = {"classify": {"stability_views": 2}}, {"classify": {"stability_views": 1}}

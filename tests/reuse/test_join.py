@@ -9,7 +9,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from galaxy_batch.catalog.layout import read_manifest
+from galaxy_batch.catalog.manifest import read_manifest
 from galaxy_batch.config import ManifestConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.inputs.manifest import Manifest, open_manifest
@@ -25,7 +25,7 @@ ROWS = 900
 def earlier_at(catalog: Path) -> PreviousCatalog:
     manifest = read_manifest(str(catalog))
     assert manifest
-    return PreviousCatalog(str(catalog), "a", manifest["rows"], tuple(manifest["files"]), CLASSES, {})
+    return PreviousCatalog(str(catalog), "a", manifest.rows, manifest.files, CLASSES, {})
 
 
 def manifest_of(rows: pa.Table, file: Path, chunk_rows: int = 70) -> tuple[Manifest, ManifestConfig]:
@@ -136,7 +136,7 @@ def test_a_file_that_changed_after_it_was_verified_leaks_nothing(
 ) -> None:
     earlier = earlier_at(catalog)
     manifest, config = manifest_of(rows, tmp_path / "objects.parquet")
-    file = catalog / str(earlier.files[2]["path"])
+    file = catalog / earlier.files[2].path
     content = file.read_bytes()
     flipped = content[:100] + bytes([content[100] ^ 1]) + content[101:]
     try:

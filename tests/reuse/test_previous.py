@@ -110,13 +110,13 @@ def test_other_ids_are_explained(catalog: Path) -> None:
 
 
 def test_what_is_no_catalog_is_explained(catalog: Path, tmp_path: Path) -> None:
-    assert "no catalog is published there; give the folder that holds its manifest.json" in problem(tmp_path)
+    assert "no catalog is published there: no manifest.json" in problem(tmp_path)
     assert "no catalog is published there" in problem("memory://nowhere/at?token=secret")
     assert "secret" not in problem("memory://nowhere/at?token=secret")
     rewrite(catalog, format=1)
-    assert "its format is 1, this version reads format 2" in problem(catalog)
+    assert "its format is 1; this version reads format 2" in problem(catalog)
     (catalog / "manifest.json").write_text("{")
-    assert "manifest.json is damaged" in problem(catalog)
+    assert "manifest.json: is damaged" in problem(catalog)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "gone", "stray", "counts"])

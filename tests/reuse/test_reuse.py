@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from galaxy_batch.catalog.layout import read_manifest, unpublish
+from galaxy_batch.catalog.manifest import require_manifest, unpublish
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import InputError
@@ -45,7 +45,7 @@ def same_in_every_bit(a: str, b: str) -> None:
                 name
             )
         assert one.equals(other), name
-    files = [{e["path"]: e["sha256"] for e in (read_manifest(uri) or {})["files"]} for uri in (a, b)]
+    files = [{file.path: file.sha256 for file in require_manifest(uri).files} for uri in (a, b)]
     assert files[0] == files[1]
 
 
@@ -130,10 +130,9 @@ def test_what_is_reused_is_what_would_be_computed(
     # Of 40 objects one is gone; of the others one is new, one changed, one mended, and three have no class still.
     assert counts(summary) == (40 - 1 - 2 - 3, 2 + 3, 1, 1, 0)
     assert summary["step_seconds"].keys() == {"reuse", "classify", "publish", "verify", "report"}
-    published = read_manifest(summary["catalog_uri"])
-    assert published
-    assert published["reuse"] == summary["reuse"]
-    assert published["reuse"]["catalog_uri"] == published["config"]["reuse_from"] == earlier_uri
+    published = require_manifest(summary["catalog_uri"])
+    assert published.reuse == summary["reuse"]
+    assert summary["reuse"]["catalog_uri"] == published.config["reuse_from"] == earlier_uri
     same_in_every_bit(summary["catalog_uri"], full[1]["catalog_uri"])
     assert verify_catalog(summary["catalog_uri"]) == []
     assert not (Path(plan.layout.root) / "earlier").exists() or not list((Path(plan.layout.root) / "earlier").iterdir())
@@ -163,11 +162,11 @@ def test_a_run_may_be_resumed_with_reuse(
     plan = plan_release(config)
     assert plan.published is not None
     unpublish(plan.layout.catalog)
-    parts = sorted(Path(plan.parts_uri).glob("part-*.parquet"))
+    parts = sorted(Path(plan.layout.parts).glob("part-*.parquet"))
     for part in parts[1:4]:
         part.unlink()
     resumed = plan_release(dataclasses.replace(config, reuse_from=earlier_uri))
-    assert (resumed.fingerprint, len(resumed.todo)) == (plan.fingerprint, 3)
+    assert (resumed.layout.fingerprint, len(resumed.todo)) == (plan.layout.fingerprint, 3)
     summary = classify_release(resumed)
     rows = sum(chunk.rows for chunk in resumed.todo)
     reused, recomputed, new, vanished, not_compared = counts(summary)
@@ -209,7 +208,9 @@ def test_an_earlier_catalog_on_s3(
     assert plan.earlier is not None
     verify_earlier(plan.earlier, VERSIONS)
     s3.proxy.fail("earlier/", "503", times=2)
-    answers = gather_answers(plan.earlier, plan.manifest, config.manifest, plan.answers_uri, run_in_order, run_rows=15)
+    answers = gather_answers(
+        plan.earlier, plan.manifest, config.manifest, plan.layout.previous_predictions, run_in_order, run_rows=15
+    )
     found = pa.concat_tables(answers.of_chunk(chunk.index) for chunk in plan.manifest.chunks)
     assert (len(found), answers.vanished) == (39, 1)
     assert found["image_hash"].null_count == 4

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from galaxy_batch.catalog.layout import read_manifest, unpublish
+from galaxy_batch.catalog.manifest import require_manifest, unpublish
 from galaxy_batch.catalog.parts import finished_parts
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.config import CatalogConfig
@@ -58,9 +58,8 @@ def run_on_s3(environment: dict[str, str], *arguments: str) -> subprocess.Comple
 
 def catalog_of(summary: dict[str, Any]) -> pd.DataFrame:
     """All rows of a published catalog, by id."""
-    manifest = read_manifest(summary["catalog_uri"])
-    assert manifest
-    contents = (read_bytes(join(summary["catalog_uri"], entry["path"])) for entry in manifest["files"])
+    manifest = require_manifest(summary["catalog_uri"])
+    contents = (read_bytes(join(summary["catalog_uri"], file.path)) for file in manifest.files)
     tables = [pq.read_table(io.BytesIO(content)) for content in contents]
     return pa.concat_tables(tables).to_pandas().sort_values("object_id").reset_index(drop=True)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from galaxy_batch.storage.sorted_runs import all_at_once, consecutive_groups, read_between, write_run
+from galaxy_batch.storage.sorted_runs import consecutive_groups, read_between, write_run
 
 
 def run_of(keys: list[int], folder: Path) -> tuple[str, pa.Table]:
@@ -77,9 +77,3 @@ def test_groups_are_consecutive_and_as_large_as_allowed(sizes: list[int], most: 
         assert sum(sizes[position] for position in group) <= most or len(group) == 1
     for one, other in pairwise(groups):  # no two could have been one
         assert sum(sizes[position] for position in one) + sizes[other.start] > most
-
-
-def test_answers_come_in_the_order_of_the_questions() -> None:
-    assert all_at_once(lambda n: n * n, list(range(50))) == [n * n for n in range(50)]
-    with pytest.raises(ZeroDivisionError):
-        all_at_once(lambda n: 1 // n, [1, 0])

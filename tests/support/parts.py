@@ -1,11 +1,10 @@
 """Parts of a few rows, and catalog files of them."""
 
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
-from galaxy_batch.catalog.files import CatalogFileHeader, file_path, write_catalog_file
+from galaxy_batch.catalog.files import CatalogFileHeader, WrittenFile, file_path, write_catalog_file
 from galaxy_batch.catalog.parts import read_part, write_part
 from galaxy_batch.rows import catalog_schema
 from galaxy_batch.sky.healpix import Tile
@@ -36,13 +35,13 @@ def part_rows(chunk: int, ids: list[int]) -> pa.Table:
     return pa.table(columns)
 
 
-HEADING = CatalogFileHeader(SCHEMA, "r", "m")
+HEADER = CatalogFileHeader(SCHEMA, "r", "m")
 
 
-def write_catalog_files(folder: Path) -> list[dict[str, Any]]:
-    entries = []
+def write_catalog_files(folder: Path) -> list[WrittenFile]:
+    files = []
     for chunk, ids in enumerate(([1, 2], [3, 4, 5])):
         write_part(part_rows(chunk, ids), str(folder / "parts"), SCHEMA, "r", "m")
         part = read_part(pa.table({"index": [chunk]}), str(folder / "parts"))
-        entries.append(write_catalog_file(part, file_path(Tile(0, chunk, 0), 0), HEADING, str(folder / "catalog")))
-    return entries
+        files.append(write_catalog_file(part, file_path(Tile(0, chunk, 0), 0), HEADER, str(folder / "catalog")))
+    return files

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from galaxy_batch.catalog.layout import MANIFEST
+from galaxy_batch.catalog.manifest import MANIFEST
 from galaxy_batch.config import ReportConfig
 from galaxy_batch.release_page.page import write_release_page
 from tests.support.html_pages import Page

@@ -15,16 +15,18 @@ import ray
 
 from galaxy_batch.catalog.files import CatalogFileHeader
 from galaxy_batch.catalog.publish import publish
-from galaxy_batch.catalog.sort_parts import Places, run_tasks, sort_parts
+from galaxy_batch.catalog.sort_parts import sort_parts
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.config import RuntimeConfig
+from galaxy_batch.runtime.tasks import run_tasks
 from jobs.command import ray_session
 from tests.support.skies import (
     MODEL_ID,
     RELEASE,
     REVIEW,
     even_positions,
-    manifest_entries,
+    layout_in,
+    provenance_of,
     schema_of,
     sky_rows,
     write_parts,
@@ -55,7 +57,7 @@ def write_some(folder: Path, first: int, count: int, known: pd.DataFrame | None)
         ra = (near["ra"].to_numpy() + rng.normal(0, 0.5, count)) % 360
         dec = np.clip(near["dec"].to_numpy() + rng.normal(0, 0.5, count), -90, 90)
     rows = sky_rows(count, seed=1, positions=(ra, dec), without_position=0.01, first=first)
-    return write_parts(folder / "parts", rows, PART_ROWS, first // PART_ROWS)
+    return write_parts(layout_in(folder).parts, rows, PART_ROWS, first // PART_ROWS)
 
 
 def main(folder: Path, count: int, positions: str | None) -> None:
@@ -65,30 +67,22 @@ def main(folder: Path, count: int, positions: str | None) -> None:
         started = time.monotonic()
         sizes = write_survey(folder, count, positions)
         seconds["parts"] = time.monotonic() - started
-        places = Places(str(folder / "parts"), str(folder / "exchange"), str(folder / "catalog"))
+        layout, schema = layout_in(folder), schema_of(sky_rows(1))
         started = time.monotonic()
-        survey = sort_parts(places, sizes, run_tasks)
+        totals = sort_parts(layout, sizes, run_tasks)
         seconds["sort"] = time.monotonic() - started
         started = time.monotonic()
-        schema = schema_of(sky_rows(1))
-        manifest = publish(
-            places,
-            survey,
-            CatalogFileHeader(schema, RELEASE, MODEL_ID),
-            manifest_entries(count, schema),
-            REVIEW,
-            1_000_000,
-            run_tasks,
-        )
+        header = CatalogFileHeader(schema, RELEASE, MODEL_ID)
+        manifest = publish(layout, totals, header, provenance_of(count, schema, 1_000_000), REVIEW, run_tasks)
         seconds["publish"] = time.monotonic() - started
     started = time.monotonic()
-    problems = verify_catalog(places.catalog_uri)
+    problems = verify_catalog(layout.catalog)
     seconds["verify"] = time.monotonic() - started
     summary = {
-        "rows": manifest["rows"],
+        "rows": manifest.rows,
         "parts": len(sizes),
-        "files": len(manifest["files"]),
-        "bytes": sum(entry["bytes"] for entry in manifest["files"]),
+        "files": len(manifest.files),
+        "bytes": sum(file.bytes for file in manifest.files),
         "problems": problems,
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }

@@ -1,4 +1,4 @@
-"""Made-up skies of many rows, and catalogs of them: without images, a model, or Ray."""
+"""Simulated rows all over the sky, and catalogs of them: without images, a model, or Ray."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
@@ -10,14 +10,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from galaxy_batch.catalog.counts import total_counts
 from galaxy_batch.catalog.files import CatalogFileHeader
-from galaxy_batch.catalog.layout import fingerprint
+from galaxy_batch.catalog.layout import Layout, fingerprint
+from galaxy_batch.catalog.manifest import CatalogManifest, CatalogProvenance
 from galaxy_batch.catalog.parts import write_part
 from galaxy_batch.catalog.publish import publish
-from galaxy_batch.catalog.sort_parts import Places, sort_parts
+from galaxy_batch.catalog.sort_parts import PartTotals, sort_parts
 from galaxy_batch.catalog.verify_rows import CatalogContract
 from galaxy_batch.review.flags import ReviewLimits, flag_for_review
 from galaxy_batch.rows import catalog_schema
+from galaxy_batch.runtime.tasks import TaskRunner
 from galaxy_batch.sky.healpix import pixels_at
 
 RELEASE, MODEL_ID = "made-up", "0123456789abcdef"
@@ -107,26 +110,39 @@ def write_parts(folder: Path | str, rows: pa.Table, part_rows: int, first: int =
 def run_in_order(
     task: Callable[..., pa.Table], items: Sequence[Mapping[str, Any]], keywords: Mapping[str, Any]
 ) -> Iterable[dict[str, Any]]:
-    """What Ray does, one task after the other, in this process."""
+    """A `TaskRunner` that runs one task after the other in this process."""
     for item in items:
         yield from task(pa.Table.from_pylist([item]), **keywords).to_pylist()
 
 
-def manifest_entries(rows: int, schema: pa.Schema) -> dict[str, Any]:
-    """What the pipeline writes into a manifest."""
+def layout_in(folder: Path | str) -> Layout:
+    """Where the parts, the sorted runs and the catalog of a simulated sky are."""
+    return Layout(str(folder), RELEASE, MODEL_ID, fingerprint("survey", MODEL_ID, {}))
+
+
+def provenance_of(rows: int, schema: pa.Schema, max_rows: int = 1000) -> CatalogProvenance:
+    """What the pipeline records in a manifest."""
     review = {"min_repeats": REVIEW.min_repeats, "audit_fraction": REVIEW.audit_fraction, "audit_seed": 0}
-    return {
-        "manifest_rows": rows,
-        "release": RELEASE,
-        "model_id": MODEL_ID,
-        "fingerprint": fingerprint("survey", MODEL_ID, {}),
-        "run_id": "20260101T000000Z-00000000",
-        "survey": "objects.csv",
-        "classes": list(CLASSES),
+    return CatalogProvenance(
+        manifest_rows=rows,
+        release=RELEASE,
+        model_id=MODEL_ID,
+        fingerprint=fingerprint("survey", MODEL_ID, {}),
+        run_id="20260101T000000Z-00000000",
+        survey="objects.csv",
+        classes=CLASSES,
         **LIMITS,
-        "schema": CatalogFileHeader(schema, RELEASE, MODEL_ID).columns,
-        "config": {"review": review, "manifest": {"ra_column": "ra"}},
-    }
+        schema=CatalogFileHeader(schema, RELEASE, MODEL_ID).columns,
+        config={"review": review, "manifest": {"ra_column": "ra"}},
+        max_rows=max_rows,
+    )
+
+
+def manifest_with(**changes: Any) -> CatalogManifest:
+    """The manifest of a catalog without rows or files, with other values for some entries."""
+    provenance = provenance_of(0, catalog_schema(pa.int64(), CLASSES))
+    values = {**vars(total_counts([])), **vars(provenance), "files": (), "metadata_files": (), **changes}
+    return CatalogManifest(**values)
 
 
 def read_catalog(folder: str | Path) -> pa.Table:
@@ -141,27 +157,28 @@ def publish_rows(
     part_rows: int = 1000,
     max_rows: int = 1000,
     run_rows: int = 3000,
-    spread: Any = run_in_order,
+    task_runner: TaskRunner = run_in_order,
 ) -> Path:
     """A published catalog of the rows; its folder."""
-    sizes = write_parts(folder / "parts", rows, part_rows)
-    places = Places(str(folder / "parts"), str(folder / "exchange"), str(folder / "catalog"))
-    survey = sort_parts(places, sizes, spread, run_rows)
+    layout = layout_in(folder)
+    sizes = write_parts(layout.parts, rows, part_rows)
+    publish_sorted(layout, sort_parts(layout, sizes, task_runner, run_rows), rows, max_rows, task_runner)
+    return Path(layout.catalog)
+
+
+def write_unsorted_parts(folder: Path | str, rows: pa.Table) -> tuple[Layout, list[int]]:
+    """Rows in parts of 500; where they are, and the rows of each."""
+    layout = layout_in(folder)
+    return layout, write_parts(layout.parts, rows, 500)
+
+
+def publish_sorted(
+    layout: Layout, totals: PartTotals, rows: pa.Table, max_rows: int = 400, task_runner: TaskRunner = run_in_order
+) -> CatalogManifest:
+    """The second pass, of rows whose parts are sorted."""
     schema = schema_of(rows)
-    heading = CatalogFileHeader(schema, RELEASE, MODEL_ID)
-    publish(places, survey, heading, manifest_entries(len(rows), schema), REVIEW, max_rows, spread)
-    return folder / "catalog"
-
-
-def write_unsorted_parts(folder: Path, rows: pa.Table) -> tuple[Places, list[int]]:
-    sizes = write_parts(folder / "parts", rows, 500)
-    return Places(str(folder / "parts"), str(folder / "exchange"), str(folder / "catalog")), sizes
-
-
-def publish_sorted(places: Places, survey: Any, rows: pa.Table) -> dict[str, Any]:
-    schema = schema_of(rows)
-    heading = CatalogFileHeader(schema, RELEASE, MODEL_ID)
-    return publish(places, survey, heading, manifest_entries(len(rows), schema), REVIEW, 400, run_in_order)
+    header = CatalogFileHeader(schema, RELEASE, MODEL_ID)
+    return publish(layout, totals, header, provenance_of(len(rows), schema, max_rows), REVIEW, task_runner)
 
 
 def catalog_contents(catalog: Path) -> dict[str, bytes]:

@@ -1,0 +1,213 @@
+"""`manifest.json`: the record of a published catalog. It is written last, and its presence makes the files a catalog.
+
+It is read and checked here once: whoever has a `CatalogManifest` need not look whether something is missing in it.
+"""
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from galaxy_batch.catalog import hats
+from galaxy_batch.catalog.counts import CatalogCounts, total_counts
+from galaxy_batch.catalog.files import WITHOUT_POSITION, MetadataFile, RowFile, WrittenFile
+from galaxy_batch.errors import InputError
+from galaxy_batch.review.flags import ReviewFlag, ReviewLimits
+from galaxy_batch.settings import parse_config
+from galaxy_batch.storage.files import join, read_bytes, remove_tree, write_json
+
+__all__ = [
+    "FORMAT",
+    "MANIFEST",
+    "CatalogManifest",
+    "CatalogProvenance",
+    "ManifestError",
+    "manifest_content",
+    "parse_manifest",
+    "publish_manifest",
+    "read_manifest",
+    "require_manifest",
+    "unpublish",
+]
+
+MANIFEST = "manifest.json"
+FORMAT = 2
+"""Of the parts and the catalog that are written; part of the fingerprint."""
+_READABLE_FORMATS = (2,)
+"""Formats of published catalogs. A rule that differs between them asks `CatalogManifest.format`."""
+
+
+class ManifestError(ValueError):
+    """Bytes that are not the manifest of a catalog: one sentence per problem."""
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__(*problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogProvenance:
+    """What a catalog was made from, and how."""
+
+    manifest_rows: int
+    """Rows of the survey's manifest."""
+    release: str
+    model_id: str
+    fingerprint: str
+    run_id: str
+    created: str = ""
+    """UTC, ISO 8601."""
+    survey: str = ""
+    """URI of the survey's manifest, without secrets."""
+    classes: tuple[str, ...]
+    """Of the checkpoint, in order."""
+    min_confidence: float
+    """Limit of LOW_CONFIDENCE."""
+    max_unfamiliarity: float | None
+    """Limit of UNFAMILIAR; None: no row has this flag."""
+    max_instability: float | None
+    """Limit of UNSTABLE; None: no row has this flag."""
+    schema: dict[str, str]
+    """Name and type of each column, in order."""
+    checkpoint: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Metadata of the checkpoint."""
+    config: dict[str, Any]
+    """Settings of the run, without secrets."""
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Of the packages that made it."""
+    reuse: dict[str, Any] | None = None
+    """Rows by where their predictions come from; None where no previous catalog was used."""
+    max_rows: int
+    """Limit of the rows of one file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogManifest(CatalogProvenance, CatalogCounts):
+    """The content of `manifest.json`; fields are named as its keys."""
+
+    files: tuple[RowFile, ...]
+    metadata_files: tuple[MetadataFile, ...]
+    format: int = FORMAT
+
+    @property
+    def flags(self) -> tuple[ReviewFlag, ...]:
+        """The flags of the version that wrote the catalog."""
+        return tuple(flag for flag in ReviewFlag if flag.name in self.flag_counts)
+
+    @property
+    def review_limits(self) -> ReviewLimits:
+        """The settings by which these flags were set; those of flags measured on pixels are not needed."""
+        names = {name for flag in self.flags if not flag.condition.on_pixels for name in flag.condition.settings}
+        values = {**self.config["review"], **vars(self)}
+        # Older versions set NO_POSITION on every row of a survey without columns of positions.
+        ra_column = (self.config.get("manifest") or {}).get("ra_column", "")
+        has_positions = ra_column is not None or self.flag_counts.get("NO_POSITION", 0) > 0
+        return parse_config(ReviewLimits, {"has_positions": has_positions, **{name: values[name] for name in names}})
+
+    def as_json(self) -> dict[str, Any]:
+        """The content as it is written, in this order."""
+        entries = dataclasses.asdict(self)
+        return {"format": entries.pop("format"), **entries}
+
+
+def publish_manifest(
+    catalog_uri: str,
+    written: Sequence[WrittenFile],
+    metadata_files: Iterable[MetadataFile],
+    provenance: CatalogProvenance,
+) -> CatalogManifest:
+    """Write `manifest.json`, which publishes the files."""
+    manifest = CatalogManifest(
+        **vars(total_counts(file.counts for file in written)),
+        **vars(provenance),
+        files=tuple(sorted((file.file for file in written), key=lambda file: file.path)),
+        metadata_files=tuple(sorted(metadata_files, key=lambda file: file.path)),
+    )
+    content = manifest.as_json()
+    checked = parse_manifest(json.dumps(content).encode())  # what readers would refuse is not published
+    write_json(join(catalog_uri, MANIFEST), content)
+    return checked
+
+
+def manifest_content(catalog_uri: str) -> bytes | None:
+    """The bytes of `manifest.json`; None where no catalog is published."""
+    try:
+        return read_bytes(join(catalog_uri, MANIFEST))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def read_manifest(catalog_uri: str, field: str = "catalog_uri") -> CatalogManifest | None:
+    """The manifest of a catalog; None where no catalog is published.
+
+    Args:
+        catalog_uri: the catalog's folder.
+        field: the setting that names the catalog, for the error.
+
+    Raises:
+        InputError: the file is there, and is damaged or of a format that this version does not read.
+    """
+    content = manifest_content(catalog_uri)
+    if content is None:
+        return None
+    try:
+        return parse_manifest(content)
+    except ManifestError as error:
+        raise InputError(field, catalog_uri, f"{MANIFEST}: {'; '.join(error.problems[:5])}") from None
+
+
+def require_manifest(catalog_uri: str, field: str = "catalog_uri") -> CatalogManifest:
+    """The manifest of a catalog that must be there. Raises InputError, as `read_manifest`, also where none is."""
+    manifest = read_manifest(catalog_uri, field)
+    if manifest is None:
+        raise InputError(field, catalog_uri, f"no catalog is published there: no {MANIFEST}")
+    return manifest
+
+
+def parse_manifest(content: bytes) -> CatalogManifest:
+    """Parse and check the content of `manifest.json`. Keys that are not known are ignored.
+
+    Raises:
+        ManifestError: something is missing in it, or wrong.
+    """
+    try:
+        entries = json.loads(content)
+    except ValueError:
+        raise ManifestError("is damaged: not JSON") from None
+    if not isinstance(entries, dict):
+        raise ManifestError("is damaged: not a JSON object")
+    if entries.get("format") not in _READABLE_FORMATS:
+        readable = ", ".join(map(str, _READABLE_FORMATS))
+        raise ManifestError(f"its format is {entries.get('format')}; this version reads format {readable}")
+    known = [field.name for field in dataclasses.fields(CatalogManifest)]
+    try:
+        manifest = parse_config(CatalogManifest, {name: entries[name] for name in known if name in entries})
+    except InputError as error:
+        raise ManifestError(f"{error.field} {error.remedy}") from None
+    problems = list(_problems(manifest))
+    if problems:
+        raise ManifestError(*problems)
+    return manifest
+
+
+def _problems(manifest: CatalogManifest) -> Iterator[str]:
+    """What is wrong in values of the right types."""
+    try:
+        _ = manifest.review_limits
+    except (KeyError, TypeError, InputError) as error:
+        yield f"its config does not say how rows were flagged ({error})"
+    paths = [file.path for file in manifest.files]
+    yield from (f"{path} is listed {times} times" for path, times in Counter(paths).items() if times > 1)
+    for number, path in enumerate(sorted(path for path in paths if hats.pixel_of(path) is None)):
+        if path != f"{WITHOUT_POSITION}/part-{number:06d}.parquet":
+            yield f"{path} is not where a file of rows belongs"
+    if sorted(file.path for file in manifest.metadata_files) != sorted(hats.METADATA_FILES):
+        yield f"metadata_files must be {', '.join(sorted(hats.METADATA_FILES))}"
+
+
+def unpublish(catalog_uri: str) -> None:
+    """Remove a catalog, or the files of an interrupted publication; first the manifest, which makes it a catalog."""
+    remove_tree(join(catalog_uri, MANIFEST))
+    remove_tree(catalog_uri)
