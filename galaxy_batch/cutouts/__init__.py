@@ -1,1 +1,1 @@
-"""From encoded bytes to uint8 pixels: the one preprocessing path of training and inference."""
+"""Fetching and decoding of cutouts to uint8 pixels, the same in training and inference."""

@@ -1,4 +1,4 @@
-"""Pixels: encoded cutouts to uint8 tensors of the network's size, the same way in training and in inference."""
+"""Decode and resize cutouts to uint8 tensors of the network's input size, the same in training and inference."""
 
 import io
 import warnings
@@ -18,28 +18,28 @@ __all__ = ["Pixels", "blank_fraction", "decode", "resize"]
 Pixels = torch.Tensor
 """uint8 of shape ``(3, height, width)``, red, green, blue; or ``(N, 3, height, width)``."""
 
-_BLANK_SAMPLE = 96  # pixels per side that are enough for a share; not averaged, which would hide the sky's noise
+_BLANK_SAMPLE = 96  # pixels per side; subsampled, because averaging would remove the sky noise
 _JPEG = b"\xff\xd8\xff"
-_SCAN = b"\xff\xda"
-_MOST_SCANS = 500  # each goes over all the pixels; a progressive JPEG has ten, and one with a million takes hours
-_FITS = (b"SIMPLE  =", b"\x1f\x8b", b"BZh", b"PK\x03\x04")  # itself, gzip, bzip2, the zip of three bands
+_SCAN = b"\xff\xda"  # the marker that starts a scan
+_MAX_SCANS = 500  # a progressive JPEG has about ten; each scan passes over all pixels, so a million take hours
+_FITS = (b"SIMPLE  =", b"\x1f\x8b", b"BZh", b"PK\x03\x04")  # FITS, gzip, bzip2, zip of three bands
 _DEFAULT_RGB = RgbConfig()
-_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")  # what a survey may send; Pillow's other decoders stay shut
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")  # Pillow's other decoders are never called
 
 
 def decode(content: bytes, max_pixels: int, rgb: RgbConfig = _DEFAULT_RGB) -> Pixels:
     """Decode one encoded cutout to ``(3, height, width)`` uint8 pixels.
 
-    Plain JPEGs, which is what surveys send, go straight to libjpeg-turbo; everything else goes through Pillow, which
-    gives the same pixels for a JPEG.
+    Baseline and progressive JPEGs in YCbCr or grey are decoded by libjpeg-turbo, other images by Pillow, which gives
+    the same pixels for a JPEG.
 
     Args:
-        content: a whole JPEG, PNG, WebP, TIFF, GIF or BMP file; or FITS bands as `decode_fits` takes them.
-        max_pixels: the size in the header is checked against this before any pixel is decoded.
-        rgb: how FITS bands are drawn; training and inference must say the same.
+        content: a JPEG, PNG, WebP, TIFF, GIF or BMP file, or FITS bands as in `decode_fits`.
+        max_pixels: largest image; checked against the header before any pixel is decoded.
+        rgb: how FITS bands are drawn; must be the same in training and inference.
 
     Raises:
-        UnusableCutout: not an image, not a whole one, or too large.
+        UnusableCutout: not an image, truncated, or too large.
     """
     if not content:
         raise UnusableCutout(Status.UNREADABLE, "empty file")
@@ -50,7 +50,7 @@ def decode(content: bytes, max_pixels: int, rgb: RgbConfig = _DEFAULT_RGB) -> Pi
             if pixels is not None:
                 return torch.from_numpy(pixels).permute(2, 0, 1)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow and astropy warn about odd metadata; what matters raises
+            warnings.simplefilter("ignore")  # Pillow and astropy warn about odd metadata; real faults raise
             if content.startswith(_FITS):
                 return torch.from_numpy(_decode_fits(content, max_pixels, rgb))
             with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
@@ -59,21 +59,21 @@ def decode(content: bytes, max_pixels: int, rgb: RgbConfig = _DEFAULT_RGB) -> Pi
     except UnidentifiedImageError:
         raise UnusableCutout(Status.UNREADABLE, f"not an image: begins with {content[:24]!r}") from None
     except Image.DecompressionBombError as error:
-        size = str(error).partition(" exceeds")[0]  # Pillow's own limit, which is above ours
+        size = str(error).partition(" exceeds")[0]  # Pillow's own limit is higher than max_pixels
         raise UnusableCutout(Status.TOO_LARGE, f"{size}, at most {max_pixels} are allowed") from None
     except UnusableCutout:
         raise
-    except Exception as error:  # noqa: BLE001 - a decoder fed with hostile bytes may raise anything: it is this row's fault alone
+    except Exception as error:  # noqa: BLE001 - decoders may raise anything on hostile bytes; only this row fails
         raise UnusableCutout(Status.UNREADABLE, f"{type(error).__name__}: {error}") from None
 
 
 def resize(pixels: Pixels, size_px: int | None, crop_fraction: float) -> Pixels:
-    """Cut out the central square and scale it to ``(…, 3, size_px, size_px)``, uint8, antialiased bilinear.
+    """Crop the central square and scale it to ``(…, 3, size_px, size_px)``, uint8, antialiased bilinear.
 
     Args:
         pixels: ``(3, height, width)`` or ``(N, 3, height, width)``, uint8, on any device.
-        size_px: the side that the model wants; None leaves the square as it is.
-        crop_fraction: share of the shorter side that is kept, around the centre; 1 keeps all of it.
+        size_px: side of the network's input; None keeps the cropped square's size.
+        crop_fraction: side of the cropped square, as a fraction of the shorter side.
     """
     batch = pixels if pixels.dim() == 4 else pixels.unsqueeze(0)
     height, width = batch.shape[-2:]
@@ -86,21 +86,21 @@ def resize(pixels: Pixels, size_px: int | None, crop_fraction: float) -> Pixels:
 
 
 def blank_fraction(pixels: Pixels) -> float:
-    """Share of the pixels within one level of the median brightness, of one cutout ``(3, height, width)`` as stored.
+    """Fraction of the pixels within one level of the median brightness, of one cutout ``(3, height, width)``.
 
-    Sky noise keeps it low: of 5,490 real cutouts (SDSS, DECaLS, KiDS, UKIDSS, Illustris) the highest has 0.84. A
-    constant frame has 1, and a line of text on black at least 0.96.
+    Sky noise keeps it low: the highest of 5,490 real cutouts (SDSS, DECaLS, KiDS, UKIDSS, Illustris) is 0.84. A
+    constant frame has 1, a line of text on black at least 0.96.
     """
     step = max(1, min(pixels.shape[1:]) // _BLANK_SAMPLE)
     red, green, blue = pixels.numpy()[:, ::step, ::step].astype(np.uint16)
-    grey = (red + green + blue).ravel()  # three times the brightness
+    grey = (red + green + blue).ravel()  # 3 x brightness
     counts = np.bincount(grey, minlength=3 * 256 + 3)
     median = int(np.searchsorted(counts.cumsum(), (len(grey) + 1) // 2))
     return float(counts[max(0, median - 3) : median + 4].sum() / len(grey))
 
 
 def _scale(batch: Pixels, size_px: int) -> Pixels:
-    """uint8 stays uint8 on a CPU, which has vector code for it; elsewhere the same filter in float, rounded."""
+    """In uint8 on a CPU, where torch has vector code for it; in float, then rounded, on other devices."""
     if batch.device.type == "cpu":
         return F.interpolate(batch, (size_px, size_px), mode="bilinear", antialias=True, align_corners=False)
     scaled = F.interpolate(batch.float(), (size_px, size_px), mode="bilinear", antialias=True, align_corners=False)
@@ -108,7 +108,7 @@ def _scale(batch: Pixels, size_px: int) -> Pixels:
 
 
 def _decode_jpeg(content: bytes, max_pixels: int) -> npt.NDArray[np.uint8] | None:
-    """``(height, width, 3)``; None for what Pillow knows better: CMYK, RGB, half a header."""
+    """``(height, width, 3)``; None for JPEGs that only Pillow can decode or explain: CMYK, RGB, a broken header."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
     except ValueError:
@@ -121,7 +121,7 @@ def _decode_jpeg(content: bytes, max_pixels: int) -> npt.NDArray[np.uint8] | Non
 
 
 def _decode_fits(content: bytes, max_pixels: int, rgb: RgbConfig) -> npt.NDArray[np.uint8]:
-    from galaxy_batch.cutouts.fits import decode_fits  # noqa: PLC0415 - imports astropy: a second that JPEGs do not need
+    from galaxy_batch.cutouts.fits import decode_fits  # noqa: PLC0415 - importing astropy takes a second
 
     return decode_fits(content, max_pixels, rgb)
 
@@ -132,9 +132,9 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def _check_scans(jpeg: bytes) -> None:
-    scans = jpeg.count(_SCAN)  # compressed pixels never hold these two bytes
-    if scans > _MOST_SCANS:
-        raise UnusableCutout(Status.UNREADABLE, f"a JPEG of {scans} scans, at most {_MOST_SCANS} are decoded")
+    scans = jpeg.count(_SCAN)  # these two bytes never occur in compressed pixels
+    if scans > _MAX_SCANS:
+        raise UnusableCutout(Status.UNREADABLE, f"a JPEG of {scans} scans, at most {_MAX_SCANS} are decoded")
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Cutouts: from where they are stored to encoded bytes. Nothing here decodes, so that who reads need not load torch."""
+"""Fetch the encoded bytes of cutouts. Does not decode, so read workers never import torch."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,30 +15,33 @@ __all__ = ["fetch_cutouts", "hash_image"]
 
 
 @dataclass(frozen=True)
-class _Fetched:
+class _Download:
+    """Encoded bytes of one cutout, or why there are none."""
+
     content: bytes | None
     status: Status
     error: str | None
 
 
 def fetch_cutouts(rows: pa.Table, max_bytes: int) -> pa.Table:
-    """Get the encoded bytes of every cutout of a chunk. A row in is a row out.
+    """Fetch the encoded bytes of every cutout of a chunk; every row is kept.
 
     Args:
         rows: a chunk of the manifest.
-        max_bytes: a cutout with more encoded bytes is `too_large`, and not read further.
+        max_bytes: larger files get status `too_large`; no more than this is read of them.
 
-    Reads `_image_uri`, or `_image_bytes` where the manifest holds the bytes. Where a row has a location per band, its
-    bytes are `pack_bands` of the three files, and the first band that failed decides its status.
+    A cutout in three files, one per band, becomes `pack_bands` of them; the first band that fails gives the status.
+
+    Reads `_image_uri`, or `_image_bytes` where the manifest contains the images.
     Adds `_image_bytes`, `status`, `error`, `image_hash`. Drops `_image_uri`.
     """
     if IMAGE_URI in rows.column_names:
         uris = rows[IMAGE_URI].to_pylist()
         by_band = pa.types.is_list(rows.schema.field(IMAGE_URI).type)
         fetched = _fetch_bands(uris, max_bytes) if by_band else _fetch_uris(uris, max_bytes)
-        if IMAGE_BYTES in rows.column_names:  # some rows carry bytes, the others a location
-            carried = rows[IMAGE_BYTES].to_pylist()
-            fetched = [f if c is None else _sized(c, max_bytes) for f, c in zip(fetched, carried, strict=True)]
+        if IMAGE_BYTES in rows.column_names:  # some rows have bytes, the others a URI
+            given = rows[IMAGE_BYTES].to_pylist()
+            fetched = [f if c is None else _sized(c, max_bytes) for f, c in zip(fetched, given, strict=True)]
     else:
         fetched = [_sized(content, max_bytes) for content in rows[IMAGE_BYTES].to_pylist()]
     rows = rows.drop_columns([name for name in (IMAGE_URI, IMAGE_BYTES) if name in rows.column_names])
@@ -56,46 +59,45 @@ def hash_image(content: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big", signed=True)
 
 
-def _sized(content: bytes | None, max_bytes: int) -> _Fetched:
+def _sized(content: bytes | None, max_bytes: int) -> _Download:
     if content is None:
-        return _Fetched(None, Status.MISSING, "no image in the manifest")
+        return _Download(None, Status.MISSING, "no image in the manifest")
     if len(content) > max_bytes:
-        return _Fetched(None, Status.TOO_LARGE, f"more than {max_bytes} bytes")
-    return _Fetched(content, Status.OK, None)
+        return _Download(None, Status.TOO_LARGE, f"more than {max_bytes} bytes")
+    return _Download(content, Status.OK, None)
 
 
-def _fetch_uris(uris: Sequence[str | None], max_bytes: int) -> list[_Fetched]:
-    wanted = [uri for uri in uris if uri is not None]
-    answers = iter(read_heads(wanted, max_bytes + 1))
+def _fetch_uris(uris: Sequence[str | None], max_bytes: int) -> list[_Download]:
+    contents = iter(read_heads([uri for uri in uris if uri is not None], max_bytes + 1))
     return [
-        _Fetched(None, Status.REFUSED, "no location, or one with '..' or control characters in it")
+        _Download(None, Status.REFUSED, "no URI, or one that contains '..' or control characters")
         if uri is None
-        else _judge(next(answers), max_bytes)
+        else _with_status(next(contents), max_bytes)
         for uri in uris
     ]
 
 
-def _fetch_bands(uris: Sequence[Sequence[str | None] | None], max_bytes: int) -> list[_Fetched]:
-    """All bands of all rows at once; the bands of a row as one zip."""
+def _fetch_bands(uris: Sequence[Sequence[str | None] | None], max_bytes: int) -> list[_Download]:
+    """All bands of all rows in one batch of downloads; the bands of a row as one zip."""
     flat = [uri for bands in uris for uri in bands or [None] * len(BANDS)]
     fetched = _fetch_uris(flat, max_bytes)
-    return [_joined(fetched[start : start + len(BANDS)], max_bytes) for start in range(0, len(flat), len(BANDS))]
+    return [_packed(fetched[start : start + len(BANDS)], max_bytes) for start in range(0, len(flat), len(BANDS))]
 
 
-def _joined(bands: list[_Fetched], max_bytes: int) -> _Fetched:
+def _packed(bands: list[_Download], max_bytes: int) -> _Download:
     for name, band in zip(BANDS, bands, strict=True):
         if band.status != Status.OK:
-            return _Fetched(None, band.status, f"{name} band: {band.error}")
+            return _Download(None, band.status, f"{name} band: {band.error}")
     return _sized(pack_bands([band.content or b"" for band in bands]), max_bytes)
 
 
-def _judge(answer: bytes | Exception, max_bytes: int) -> _Fetched:
-    if isinstance(answer, (FileNotFoundError, IsADirectoryError, NotADirectoryError)):
-        return _Fetched(None, Status.MISSING, "no such file")
-    if isinstance(answer, NotAFileError):
-        return _Fetched(None, Status.REFUSED, "not a file but a device, a pipe or a socket")
-    if isinstance(answer, InputError):
-        return _Fetched(None, Status.UNREACHABLE, answer.remedy)
-    if isinstance(answer, Exception):
-        return _Fetched(None, Status.UNREACHABLE, type(answer).__name__)  # the message may hold a signed URL
-    return _sized(answer, max_bytes)
+def _with_status(content: bytes | Exception, max_bytes: int) -> _Download:
+    if isinstance(content, (FileNotFoundError, IsADirectoryError, NotADirectoryError)):
+        return _Download(None, Status.MISSING, "no such file")
+    if isinstance(content, NotAFileError):
+        return _Download(None, Status.REFUSED, "not a file but a device, a pipe or a socket")
+    if isinstance(content, InputError):
+        return _Download(None, Status.UNREACHABLE, content.remedy)
+    if isinstance(content, Exception):
+        return _Download(None, Status.UNREACHABLE, type(content).__name__)  # the message may hold a signed URL
+    return _sized(content, max_bytes)

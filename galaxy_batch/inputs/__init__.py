@@ -1,1 +1,1 @@
-"""What a survey hands in: the manifest of its objects, and where their cutouts are."""
+"""Reading of the manifest: the table of a survey's objects and the URIs of their cutouts."""

@@ -1,4 +1,4 @@
-"""A manifest's own columns as the pipeline's: exact ids, ICRS degrees or null, and where or what each cutout is."""
+"""Conversion of a manifest's columns to the pipeline's: exact ids, positions in ICRS degrees, URIs or images."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -19,18 +19,18 @@ __all__ = [
     "check_columns",
     "check_kept",
     "column_hashes",
+    "contains_images",
     "exact_ids",
-    "holds_images",
     "pipeline_columns",
     "wanted_columns",
 ]
 
 
 def check_kept(config: ManifestConfig) -> None:
-    """Whether `keep_columns` are columns that the catalog does not have itself, each once.
+    """Check that no kept column has the name of a catalog column or is named twice.
 
     Raises:
-        InputError: one that it has, or one that is named twice.
+        InputError: names the column.
     """
     own = {column.name for column in CATALOG_COLUMNS}
     for name in config.keep_columns:
@@ -43,10 +43,10 @@ def check_kept(config: ManifestConfig) -> None:
 
 
 def check_columns(present: list[str], config: ManifestConfig) -> None:
-    """Whether the table has every column that the config names.
+    """Check that the table has every column that the config names.
 
     Raises:
-        InputError: one that it does not have.
+        InputError: names the first missing column.
     """
     named: dict[str, Iterable[str | None]] = {
         "id_column": [config.id_column],
@@ -65,17 +65,17 @@ def check_columns(present: list[str], config: ManifestConfig) -> None:
 
 
 def wanted_columns(config: ManifestConfig, with_image: bool) -> list[str]:
-    """Names of the columns that are read, each once."""
+    """Names of the columns to read, each once."""
     names = [config.id_column, config.ra_column, config.dec_column, *template_columns(config)]
     names += [config.image_column] if with_image else []
     return list(dict.fromkeys(name for name in [*names, *config.keep_columns] if name is not None))
 
 
-def holds_images(schema: pa.Schema, config: ManifestConfig) -> bool:
-    """Whether the images themselves are in the table, rather than where they are.
+def contains_images(schema: pa.Schema, config: ManifestConfig) -> bool:
+    """Whether `image_column` contains the images, rather than their URIs.
 
     Raises:
-        InputError: `image_column` holds neither.
+        InputError: it contains neither.
     """
     if config.image_column is None or _is_text(schema.field(config.image_column).type):
         return False
@@ -86,10 +86,10 @@ def holds_images(schema: pa.Schema, config: ManifestConfig) -> bool:
 def pipeline_columns(table: pa.Table, config: ManifestConfig, with_bytes: bool) -> pa.Table:
     """`object_id`, `ra`, `dec`, `_healpix_29`, `_image_uri` or `_image_bytes`, and the kept columns of each row.
 
-    Without bytes, an image column that is not text is not looked at, and need not be in the table.
+    Without `with_bytes`, an image column that is not text is ignored and may be absent.
 
     Raises:
-        InputError: a column is of a type that cannot be used, or an id is null.
+        InputError: a column has an unsupported type, or an id is null.
     """
     columns: dict[str, Any] = {"object_id": exact_ids(table[config.id_column], config.id_column)}
     ra, dec = _positions(table, config)
@@ -106,7 +106,7 @@ def pipeline_columns(table: pa.Table, config: ManifestConfig, with_bytes: bool) 
 
 
 def exact_ids(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """Identifiers as int64 or string, exactly as the table has them; `name` is their column's.
+    """Identifiers as int64 or string, unchanged; `name` is the column's, for errors.
 
     Raises:
         InputError: some are null, or of a type that is not exact.
@@ -143,7 +143,7 @@ def column_hashes(column: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
 
 
 def _embedded(column: pa.ChunkedArray, config: ManifestConfig) -> dict[str, Any]:
-    """Bytes, or the `{bytes, path}` structs of Hugging Face, where the path serves when there are no bytes."""
+    """Images of a binary column or of `{bytes, path}` structs (Hugging Face); the path is used where bytes is null."""
     _check_image_type(column.type, config)
     if not pa.types.is_struct(column.type):
         return {IMAGE_BYTES: column.cast(pa.large_binary())}
@@ -159,7 +159,7 @@ def _check_image_type(kind: pa.DataType, config: ManifestConfig) -> None:
         return
     if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
         raise InputError(
-            "manifest.image_column", config.image_column, f"must hold bytes, {{bytes, path}} or locations, not {kind}"
+            "manifest.image_column", config.image_column, f"must contain bytes, {{bytes, path}} or URIs, not {kind}"
         )
 
 
@@ -170,8 +170,8 @@ def _field_names(kind: pa.DataType) -> list[str]:
 def _positions(table: pa.Table, config: ManifestConfig) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Right ascension in [0, 360) and declination, in degrees; NaN in both where either is missing or out of range."""
     if config.ra_column is None or config.dec_column is None:
-        nothing = np.full(len(table), np.nan)
-        return nothing, nothing.copy()
+        missing = np.full(len(table), np.nan)
+        return missing, missing.copy()
     degrees = []
     for name in (config.ra_column, config.dec_column):
         try:

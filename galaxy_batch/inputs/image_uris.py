@@ -1,4 +1,4 @@
-"""Where each cutout is: a URI per row, or one per band, from a template or a column of the manifest."""
+"""URIs of the cutouts, one per row or per band, from a template or a column of the manifest."""
 
 import posixpath
 import string
@@ -13,15 +13,15 @@ from galaxy_batch.storage.files import join
 
 __all__ = ["image_uris", "template_columns"]
 
-# A value of the manifest may name a file below the template's folder, not climb out of it or hide control characters.
+# A value from the manifest may name a file in the template's folder or below, not above, and no control characters.
 _HOSTILE = r"(^|[/\\])\.\.([/\\]|$)|[\x00-\x1f\x7f]"
 
 
 def template_columns(config: ManifestConfig) -> list[str]:
-    """Names of the columns in the templates, such as `../images/{dr7objid}.jpeg`; none where there is no template.
+    """Names of the columns in the templates, e.g. `dr7objid` in `../images/{dr7objid}.jpeg`; empty without a template.
 
     Raises:
-        InputError: braces that do not match, a field without a name, or with a conversion or format.
+        InputError: unmatched braces, or a field with no name, or with a conversion or format.
     """
     if config.uri_template is not None:
         return _columns("manifest.uri_template", config.uri_template)
@@ -29,14 +29,14 @@ def template_columns(config: ManifestConfig) -> list[str]:
 
 
 def image_uris(table: pa.Table, config: ManifestConfig, column: str | None = None) -> pa.ChunkedArray | pa.Array:
-    """URI of each row's cutout, absolute; null where the row names none, or one that it may not name.
+    """Absolute URI of each row's cutout; null where the row has none or an unsafe one.
 
-    With `band_templates`, a list of three for each row, any of which may be null.
+    With `band_templates`, a list of three per row, any of which may be null.
     """
     if not config.band_templates:
         return _uris(table, config, config.uri_template or "{" + (column or config.image_column or "") + "}")
     bands = [_uris(table, config, template).combine_chunks() for template in config.band_templates]
-    order = np.arange(len(bands) * len(table)).reshape(len(bands), len(table)).T.ravel()  # row by row
+    order = np.arange(len(bands) * len(table)).reshape(len(bands), len(table)).T.ravel()  # by row, then band
     flat = pa.concat_arrays(bands).take(pa.array(order))
     return pa.ListArray.from_arrays(np.arange(0, len(flat) + 1, len(bands), dtype=np.int32), flat)
 
@@ -47,12 +47,12 @@ def _columns(field: str, template: str) -> list[str]:
         for _, name, spec, conversion in string.Formatter().parse(template):
             if name is not None:
                 if not name or spec or conversion or set(name) & set(".[]"):
-                    raise ValueError("write each column plainly, as {name}")
+                    raise ValueError("write each column as {name}, without format or attribute")
                 names.append(name)
     except ValueError as error:
         raise InputError(field, template, str(error)) from None
     if not names:
-        raise InputError(field, template, "names no column: every object would have the same cutout")
+        raise InputError(field, template, "contains no {column}: every object would have the same cutout")
     return names
 
 
@@ -77,12 +77,12 @@ def _uris(table: pa.Table, config: ManifestConfig, template: str) -> pa.ChunkedA
 
 
 def _folder(uri: str) -> str:
-    """The folder of a manifest: of a file or glob its parent, of a folder itself."""
+    """The folder of a manifest: the parent of a file or glob, or the folder itself."""
     last = posixpath.basename(uri.rstrip("/"))
     return posixpath.dirname(uri) if "." in last or "*" in last else uri.rstrip("/")
 
 
 def _normal(uri: str) -> str:
-    """`a/b/../c` as `a/c`: an object store does not know `..`."""
+    """`a/b/../c` as `a/c`, since object stores do not resolve `..`."""
     scheme, separator, path = uri.partition("://")
     return f"{scheme}://{posixpath.normpath(path)}" if separator else posixpath.normpath(uri)

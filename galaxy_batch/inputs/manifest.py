@@ -1,8 +1,7 @@
-"""The manifest: a table of objects, cut deterministically into chunks of rows.
+"""The manifest: a table of objects, divided deterministically into chunks of rows.
 
-A chunk is the unit of work. A Parquet manifest is read twice, never whole: once here, to check ids and
-positions, and once in the worker that gets a chunk. Other formats are read once, and their rows travel in
-the chunk itself.
+A chunk is the unit of work. A Parquet manifest is read twice, piece by piece: here, to check ids and positions, and
+by the worker of each chunk. Other formats are read once and whole; their rows are stored in the chunks.
 """
 
 import hashlib
@@ -22,8 +21,8 @@ from galaxy_batch.inputs.columns import (
     check_columns,
     check_kept,
     column_hashes,
+    contains_images,
     exact_ids,
-    holds_images,
     pipeline_columns,
     wanted_columns,
 )
@@ -35,20 +34,21 @@ from galaxy_batch.storage.files import open_parquet
 
 __all__ = ["Chunk", "Manifest", "find_objects", "open_manifest", "read_chunk", "read_ids", "read_objects"]
 
-_LOOKED_AT = 1024  # rows held at a time, with their images; repeated ids that are looked for
-_SHOWN = 10  # of them, in an error
+_BATCH_ROWS = 1024  # rows with images in memory at a time
+_MAX_REPEATED = 1024  # repeated ids to search for
+_SHOWN_IDS = 10  # in an error
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive rows of the manifest: a range of rows of a Parquet file, or the rows themselves."""
+    """Consecutive rows of the manifest: a range of a Parquet file, or the rows themselves."""
 
     index: int
     rows: int
     uri: str = ""
     start: int = 0
     inline: bytes = b""
-    """The rows, prepared, as an Arrow IPC stream; empty for a range of a Parquet file."""
+    """The rows with the pipeline's columns as an Arrow IPC stream; empty for a range of a Parquet file."""
 
     def as_item(self) -> dict[str, Any]:
         """The chunk as one row of a Ray dataset."""
@@ -62,7 +62,7 @@ class Manifest:
     rows: int
     chunks: tuple[Chunk, ...]
     content_id: str
-    """Hash of all that the manifest says; another content is another catalog."""
+    """Hash of all values that the run uses; part of the fingerprint of the parts."""
     id_type: pa.DataType
     """int64 or string."""
     kept: tuple[pa.Field, ...]
@@ -72,7 +72,7 @@ class Manifest:
 
 
 class ManifestScan:
-    """What is gathered on the one pass over the rows; its memory does not grow with their number."""
+    """Hash, ids and types of the manifest, collected in one pass with constant memory."""
 
     def __init__(self, ids: DiskCounter) -> None:
         self.digest = hashlib.sha256()
@@ -93,22 +93,22 @@ class ManifestScan:
 
 
 def open_manifest(config: ManifestConfig, chunk_rows: int) -> Manifest:
-    """Read and check a manifest, and cut it into chunks of at most `chunk_rows` rows.
+    """Read and check a manifest, and divide it into chunks of at most `chunk_rows` rows.
 
     Raises:
-        InputError: no such file, a column that is not there or of a wrong type, no rows, null or duplicate ids.
+        InputError: no such file, a missing column, an unsupported type, no rows, null or repeated ids.
     """
     check_kept(config)
     files = manifest_files(config.uri)
     chunks: list[Chunk] = []
     with DiskCounter(_expected_rows(files)) as ids:
-        survey = ManifestScan(ids)
+        scan = ManifestScan(ids)
         for uri in files:
-            scan = _scan_parquet if is_parquet(uri) else _scan_table
-            chunks += scan(uri, config, chunk_rows, len(chunks), survey)
+            read = _scan_parquet if is_parquet(uri) else _scan_table
+            chunks += read(uri, config, chunk_rows, len(chunks), scan)
         if not chunks:
             raise InputError("manifest.uri", config.uri, "the manifest has no rows")
-        if len(survey.id_types) > 1:
+        if len(scan.id_types) > 1:
             raise InputError(
                 "manifest.id_column", config.id_column, "integers in one file and text in another: use one type"
             )
@@ -116,10 +116,10 @@ def open_manifest(config: ManifestConfig, chunk_rows: int) -> Manifest:
     return Manifest(
         rows=sum(chunk.rows for chunk in chunks),
         chunks=tuple(chunks),
-        content_id=survey.digest.hexdigest()[:16],
-        id_type=survey.id_types.pop(),
-        kept=survey.kept,
-        with_position=survey.with_position,
+        content_id=scan.digest.hexdigest()[:16],
+        id_type=scan.id_types.pop(),
+        kept=scan.kept,
+        with_position=scan.with_position,
     )
 
 
@@ -143,7 +143,7 @@ def read_chunk(chunk: pa.Table, config: ManifestConfig) -> pa.Table:
 
 
 def read_ids(chunk: pa.Table, config: ManifestConfig) -> pa.ChunkedArray:
-    """The ids of one chunk, in the manifest's order; reads what `read_chunk` does, and no other column of the file."""
+    """The ids of one chunk, in the manifest's order; reads no other column of the file."""
     (item,) = chunk.to_pylist()
     if item["inline"]:
         return pa.ipc.open_stream(item["inline"]).read_all()["object_id"]
@@ -152,51 +152,51 @@ def read_ids(chunk: pa.Table, config: ManifestConfig) -> pa.ChunkedArray:
 
 
 def read_objects(config: ManifestConfig) -> pa.Table:
-    """All rows of a manifest that fits in memory, such as a training set; columns and errors as above."""
+    """All rows of a manifest that fits in memory, e.g. a training set; columns and errors as `read_chunk`."""
     manifest = open_manifest(config, chunk_rows=1 << 20)
     chunks = [read_chunk(pa.Table.from_pylist([chunk.as_item()]), config) for chunk in manifest.chunks]
     return pa.concat_tables(chunks).drop_columns([CHUNK])
 
 
 def find_objects(config: ManifestConfig, ids: pa.Array) -> pa.Table:
-    """The rows of a manifest with these few ids, in no particular order; columns and errors as `read_chunk`.
+    """The rows with the given ids, in any order; columns and errors as `read_chunk`.
 
-    All ids are looked through; of a Parquet manifest nothing else is read but the row groups that have some of them.
+    Of a Parquet manifest, all ids are read, and the other columns only of row groups that contain given ids.
     """
-    found = []
+    tables = []
     for uri in manifest_files(config.uri):
         if is_parquet(uri):
-            found += _find_in_parquet(uri, config, ids)
+            tables += _find_in_parquet(uri, config, ids)
             continue
         table = read_table(uri, [config.id_column, *template_columns(config)])
         check_columns(table.column_names, config)
-        table = table.select(wanted_columns(config, with_image=True)).filter(_among(table, config, ids))
-        found.append(pipeline_columns(table, config, with_bytes=True))
-    return pa.concat_tables(found)
+        table = table.select(wanted_columns(config, with_image=True)).filter(_has_id(table, config, ids))
+        tables.append(pipeline_columns(table, config, with_bytes=True))
+    return pa.concat_tables(tables)
 
 
 def _find_in_parquet(uri: str, config: ManifestConfig, ids: pa.Array) -> list[pa.Table]:
-    found = []
+    tables = []
     with open_parquet(uri) as parquet:
         check_columns(parquet.schema_arrow.names, config)
         columns = wanted_columns(config, with_image=True)
         for group in range(parquet.num_row_groups):
-            if not pc.any(_among(parquet.read_row_group(group, [config.id_column]), config, ids)).as_py():
+            if not pc.any(_has_id(parquet.read_row_group(group, [config.id_column]), config, ids)).as_py():
                 continue
-            for batch in parquet.iter_batches(_LOOKED_AT, row_groups=[group], columns=columns):
+            for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=[group], columns=columns):
                 rows = pa.Table.from_batches([batch])
-                found.append(pipeline_columns(rows.filter(_among(rows, config, ids)), config, with_bytes=True))
-        found.append(pipeline_columns(parquet.schema_arrow.empty_table().select(columns), config, with_bytes=True))
-    return found
+                tables.append(pipeline_columns(rows.filter(_has_id(rows, config, ids)), config, with_bytes=True))
+        tables.append(pipeline_columns(parquet.schema_arrow.empty_table().select(columns), config, with_bytes=True))
+    return tables
 
 
-def _among(table: pa.Table, config: ManifestConfig, ids: pa.Array) -> pa.ChunkedArray:
+def _has_id(table: pa.Table, config: ManifestConfig, ids: pa.Array) -> pa.ChunkedArray:
     own = exact_ids(table[config.id_column], config.id_column)
     return pc.is_in(own, value_set=ids.cast(own.type))
 
 
 def _expected_rows(files: Sequence[str]) -> int:
-    """About how many rows there are, as if all files were like the first; 0 where that does not tell."""
+    """Estimate of the number of rows, from the first file; 0 if it is not Parquet."""
     if not files or not is_parquet(files[0]):
         return 0
     with open_parquet(files[0]) as parquet:
@@ -204,19 +204,19 @@ def _expected_rows(files: Sequence[str]) -> int:
 
 
 def _check_unique(hashes: DiskCounter, files: Sequence[str], config: ManifestConfig) -> None:
-    """No id stands in two rows. Where hashes agree, the ids themselves are read again: texts may share a hash."""
-    repeated = hashes.repeated()[:_LOOKED_AT]
+    """Check that no id is repeated. Ids with equal hashes are read again, since texts may share a hash."""
+    repeated = hashes.repeated()[:_MAX_REPEATED]
     if not len(repeated):
         return
-    found = Counter[int | str]()
+    counts = Counter[int | str]()
     for ids in _all_ids(files, config):
-        found.update(ids.filter(pa.array(np.isin(id_hashes(ids), repeated))).to_pylist())
-    if doubled := [value for value, count in found.items() if count > 1]:
-        count = f"{'at least ' if len(repeated) == _LOOKED_AT else ''}{len(doubled)}"
-        more = f" and {len(doubled) - _SHOWN} more" if len(doubled) > _SHOWN else ""
-        shown = ", ".join(map(str, doubled[:_SHOWN]))
+        counts.update(ids.filter(pa.array(np.isin(id_hashes(ids), repeated))).to_pylist())
+    if doubled := [value for value, count in counts.items() if count > 1]:
+        number = f"{'at least ' if len(repeated) == _MAX_REPEATED else ''}{len(doubled)}"
+        more = f" and {len(doubled) - _SHOWN_IDS} more" if len(doubled) > _SHOWN_IDS else ""
+        shown = ", ".join(map(str, doubled[:_SHOWN_IDS]))
         raise InputError(
-            "manifest.id_column", config.id_column, f"{count} ids stand in more than one row: {shown}{more}"
+            "manifest.id_column", config.id_column, f"{number} ids are in more than one row: {shown}{more}"
         )
 
 
@@ -231,35 +231,35 @@ def _all_ids(files: Sequence[str], config: ManifestConfig) -> Iterator[pa.Chunke
                 yield exact_ids(parquet.read_row_group(group, [name])[name], name)
 
 
-def _scan_parquet(uri: str, config: ManifestConfig, chunk_rows: int, first: int, survey: ManifestScan) -> list[Chunk]:
+def _scan_parquet(uri: str, config: ManifestConfig, chunk_rows: int, first: int, scan: ManifestScan) -> list[Chunk]:
     chunks: list[Chunk] = []
     with open_parquet(uri) as parquet:
         check_columns(parquet.schema_arrow.names, config)
-        embedded = holds_images(parquet.schema_arrow, config)
+        embedded = contains_images(parquet.schema_arrow, config)
         columns = wanted_columns(config, with_image=not embedded)
         for group in range(parquet.num_row_groups):
             rows = pipeline_columns(parquet.read_row_group(group, columns), config, with_bytes=False)
-            survey.add(rows, config.keep_columns)
-            if embedded:  # the images themselves are not read here: their sizes, as the footer has them, stand for them
-                survey.digest.update(str(parquet.metadata.row_group(group).to_dict()).encode())
-        if embedded:  # jobs.pack_cutouts writes a checksum of all images of a shard there
-            survey.digest.update(str(sorted((parquet.metadata.metadata or {}).items())).encode())
+            scan.add(rows, config.keep_columns)
+            if embedded:  # images are not read here; their sizes and statistics in the footer identify them
+                scan.digest.update(str(parquet.metadata.row_group(group).to_dict()).encode())
+        if embedded:  # contains the checksum of all images that jobs.pack_cutouts writes
+            scan.digest.update(str(sorted((parquet.metadata.metadata or {}).items())).encode())
         sizes = [parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)]
-    for start, count in _cut(sizes, chunk_rows):
+    for start, count in _divide(sizes, chunk_rows):
         chunks.append(Chunk(first + len(chunks), count, uri, start))
     return chunks
 
 
-def _scan_table(uri: str, config: ManifestConfig, chunk_rows: int, first: int, survey: ManifestScan) -> list[Chunk]:
+def _scan_table(uri: str, config: ManifestConfig, chunk_rows: int, first: int, scan: ManifestScan) -> list[Chunk]:
     as_text = [config.id_column, *template_columns(config)]
     table = read_table(uri, as_text)
     check_columns(table.column_names, config)
     rows = pipeline_columns(table.select(wanted_columns(config, with_image=True)), config, with_bytes=True)
     if not len(rows):
         return []
-    survey.add(rows, config.keep_columns)
+    scan.add(rows, config.keep_columns)
     chunks: list[Chunk] = []
-    for start, count in _cut([len(rows)], chunk_rows):
+    for start, count in _divide([len(rows)], chunk_rows):
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, rows.schema) as writer:
             writer.write_table(rows.slice(start, count))
@@ -267,8 +267,8 @@ def _scan_table(uri: str, config: ManifestConfig, chunk_rows: int, first: int, s
     return chunks
 
 
-def _cut(group_sizes: list[int], chunk_rows: int) -> Iterator[tuple[int, int]]:
-    """(start, rows) of each chunk: whole row groups while they fit, so that no group is read twice."""
+def _divide(group_sizes: list[int], chunk_rows: int) -> Iterator[tuple[int, int]]:
+    """(start, rows) of each chunk; whole row groups where they fit, so that no group is read twice."""
     start, held = 0, 0
     for size in group_sizes:
         if held and held + size > chunk_rows:

@@ -1,4 +1,4 @@
-"""Tables of objects in the formats that astronomers exchange, as Arrow tables."""
+"""Reading of Parquet, CSV, ECSV, FITS and VOTable files as Arrow tables."""
 
 import posixpath
 from collections.abc import Iterable
@@ -33,39 +33,39 @@ def is_parquet(uri: str) -> bool:
 
 
 def manifest_files(uri: str) -> list[str]:
-    """The files that a URI stands for, sorted: one file, a glob, or the Parquet files of a folder.
+    """The files of a manifest, sorted: one file, the matches of a glob, or the Parquet files of a folder.
 
     Raises:
-        InputError: there is no such file.
+        InputError: there are none.
     """
     fs, path = filesystem(uri)
     if any(c in path for c in "*?["):
-        found = sorted(fs.glob(path))
+        files = sorted(fs.glob(path))
     elif fs.isdir(path):
-        found = sorted(p for p in fs.find(path) if is_parquet(p) and not posixpath.basename(p).startswith(("_", ".")))
+        files = sorted(p for p in fs.find(path) if is_parquet(p) and not posixpath.basename(p).startswith(("_", ".")))
     else:
-        found = [path] if fs.exists(path) else []
-    if not found:
+        files = [path] if fs.exists(path) else []
+    if not files:
         raise InputError("manifest.uri", uri, "no such file, or a folder without Parquet files")
-    return [str(fs.unstrip_protocol(p)) if "://" in uri else str(p) for p in found]
+    return [str(fs.unstrip_protocol(p)) if "://" in uri else str(p) for p in files]
 
 
 def read_table(uri: str, as_text: Iterable[str] = ()) -> pa.Table:
-    """Read a whole table; the format follows from the name's ending, `.gz` and `.bz2` included.
+    """Read a whole table, in the format of the file's ending; `.gz` and `.bz2` are decompressed.
 
     Args:
         uri: a `.csv`, `.tsv`, `.ecsv`, `.fits`, `.vot`, `.xml` or `.parquet` file.
-        as_text: columns that are kept as they are written, in formats where numbers are text. Where every
-            value of such a column is a plain integer that fits, it becomes int64.
+        as_text: columns of a CSV file to read as text. A column whose values are all plain integers of 64 bits
+            becomes int64.
 
     Raises:
-        InputError: no such file, an unknown ending, or a file that is not what its ending says.
+        InputError: no such file, an unknown ending, or a file of another format than its ending says.
     """
     fs, path = filesystem(uri)
     name = path.removesuffix(".gz").removesuffix(".bz2")
     ending = posixpath.splitext(name)[1].lower()
     if ending not in _KNOWN:
-        raise InputError("manifest.uri", uri, f"unknown kind of table; known endings: {', '.join(_KNOWN)}")
+        raise InputError("manifest.uri", uri, f"unknown file ending; known endings: {', '.join(_KNOWN)}")
     try:
         with fs.open(path, "rb", compression="infer") as file:
             if ending == ".parquet":
@@ -96,7 +96,7 @@ def _read_delimited(file: Any, delimiter: str, as_text: tuple[str, ...]) -> pa.T
 
 
 def _integers_if_exact(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """int64 where that loses nothing: `007`, `+5`, ` 5` and numbers over 2**63 - 1 stay text."""
+    """int64 if every value keeps its spelling; `007`, `+5`, ` 5` and numbers above 2**63 - 1 stay text."""
     try:
         integers = column.cast(pa.int64())
     except pa.ArrowInvalid:
@@ -118,5 +118,5 @@ def _arrow_column(column: Column) -> pa.Array:
     if values.dtype.kind == "U":
         values = np.char.strip(values).astype(object)
     elif values.dtype.kind != "O":
-        values = values.astype(values.dtype.newbyteorder("="))  # FITS stores the big end first, Arrow cannot
+        values = values.astype(values.dtype.newbyteorder("="))  # FITS is big-endian, Arrow little-endian
     return pa.array(values, mask=mask)

@@ -21,13 +21,13 @@ def encoded(form: str, mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> b
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP"])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_images_decode_to_three_channels_of_bytes(form: str, mode: str) -> None:
+def test_images_decode_to_three_uint8_channels(form: str, mode: str) -> None:
     pixels = decode(encoded(form, mode), 10_000)
     assert pixels.shape == (3, 30, 40)
     assert pixels.dtype == torch.uint8
 
 
-def test_pixels_are_the_decoders_own() -> None:
+def test_decoding_does_not_change_pixels() -> None:
     image = Image.effect_noise((40, 30), 60).convert("RGB")
     sink = io.BytesIO()
     image.save(sink, "PNG")
@@ -47,7 +47,7 @@ def test_pixels_are_the_decoders_own() -> None:
         (b"\xff\xd8\xff\xe0" + b"\0" * 100, Status.UNREADABLE, ""),
     ],
 )
-def test_what_is_no_image_has_a_status_and_a_reason(content: bytes, status: Status, reason: str) -> None:
+def test_unusable_files_get_a_status_and_a_reason(content: bytes, status: Status, reason: str) -> None:
     with pytest.raises(UnusableCutout) as caught:
         decode(content, 10_000)
     assert caught.value.status == status
@@ -55,7 +55,7 @@ def test_what_is_no_image_has_a_status_and_a_reason(content: bytes, status: Stat
 
 
 @pytest.mark.parametrize(("height", "width"), [(424, 424), (423, 423), (100, 60), (33, 500)])
-def test_resize_keeps_the_centre_and_one_image_equals_a_batch(height: int, width: int) -> None:
+def test_resize_gives_the_same_pixels_for_one_image_and_a_batch(height: int, width: int) -> None:
     pixels = torch.randint(0, 255, (3, height, width), dtype=torch.uint8)
     small = resize(pixels, 64, 0.8)
     assert small.shape == (3, 64, 64)
@@ -70,12 +70,12 @@ def test_resize_is_antialiased_and_exact_on_flat_fields() -> None:
     assert (resize(stripes, 100, 1.0)[..., 2:-2].float() - 100).abs().max() <= 2
 
 
-def test_resize_does_not_change_what_already_fits() -> None:
+def test_resize_does_not_change_images_of_the_right_size() -> None:
     pixels = torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)
     assert torch.equal(resize(pixels, 64, 1.0), pixels)
 
 
-def test_blank_frames_are_told_from_galaxies() -> None:
+def test_blank_frames_have_a_higher_blank_fraction_than_galaxies() -> None:
     blank = [DEFECTS[name](b"") or b"" for name in ("black", "server_message", "placeholder")]
     galaxies = [render(index, seed=5) for index in range(12)]
     shares = [blank_fraction(decode(content, 10**6)) for content in [*blank, *galaxies]]

@@ -5,7 +5,7 @@ import pyarrow as pa
 from galaxy_batch.cutouts.fetch import fetch_cutouts, hash_image
 
 
-def test_a_row_in_is_a_row_out(tmp_path: Path) -> None:
+def test_every_row_is_kept_with_a_status(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"aaa")
     (tmp_path / "big.jpg").write_bytes(b"b" * 2000)
     (tmp_path / "empty.jpg").write_bytes(b"")
@@ -19,20 +19,20 @@ def test_a_row_in_is_a_row_out(tmp_path: Path) -> None:
     assert "_image_uri" not in rows.column_names
 
 
-def test_bytes_in_the_manifest_need_no_store(tmp_path: Path) -> None:
-    (tmp_path / "b.jpg").write_bytes(b"from the store")
+def test_images_in_the_manifest_are_not_fetched(tmp_path: Path) -> None:
+    (tmp_path / "b.jpg").write_bytes(b"fetched")
     rows = pa.table(
         {
-            "_image_bytes": pa.array([b"carried", None, None], pa.large_binary()),
+            "_image_bytes": pa.array([b"given", None, None], pa.large_binary()),
             "_image_uri": [None, f"{tmp_path}/b.jpg", None],
         }
     )
     fetched = fetch_cutouts(rows, 100)
-    assert fetched["_image_bytes"].to_pylist() == [b"carried", b"from the store", None]
+    assert fetched["_image_bytes"].to_pylist() == [b"given", b"fetched", None]
     assert fetch_cutouts(rows.drop_columns(["_image_uri"]), 100)["status"].to_pylist() == ["ok", "missing", "missing"]
 
 
-def test_an_unreadable_file_is_unreachable_not_an_error_of_the_job(tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_opened_is_a_status_not_an_error(tmp_path: Path) -> None:
     rows = fetch_cutouts(pa.table({"_image_uri": ["nosuchscheme://x/y"]}), 100)
     assert rows["status"].to_pylist() == ["unreachable"]
 

@@ -35,7 +35,7 @@ UPSTREAM = RgbConfig(scale=(1.0, 1.0, 1.0), stretch=0.5, q=10)  # what NGC 6976'
 
 
 def bands(seed: int = 0) -> np.ndarray:
-    """Sky noise, and a galaxy that is brightest in red, off the centre: low and to the left."""
+    """Sky noise and a red galaxy, off the centre: low and to the left."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     galaxy = np.exp(-((x - 10) ** 2 + (y - 6) ** 2) / 20)
     noise = np.random.default_rng(seed).normal(0, 0.02, (3, HEIGHT, WIDTH))
@@ -53,7 +53,7 @@ def cube(pixels: np.ndarray) -> bytes:
 
 
 def scaled(stored: np.ndarray, **cards: Any) -> bytes:
-    """As `cube`, with cards about the pixels' meaning, which astropy would take out."""
+    """As `cube`, with scaling cards, which astropy would remove."""
     header = fits.PrimaryHDU(stored).header
     header.update(cards)
     return header.tostring().encode() + stored.astype(stored.dtype.newbyteorder(">")).tobytes()
@@ -68,13 +68,13 @@ def three_files(planes: Any, pack: Callable[[bytes], bytes] = bytes) -> bytes:
 
 
 def changed(content: bytes, card: str, value: str) -> bytes:
-    """The file with another value in the first card of this name."""
+    """The file with the value of the first card of this name replaced."""
     at = content.index(f"{card:<8}=".encode())
     return content[:at] + f"{card:<8}= {value:>20}".ljust(80).encode() + content[at + 80 :]
 
 
 def holed(share: float) -> bytes:
-    """A cube whose green band has no values in its first columns."""
+    """A cube whose green band is NaN in its first columns."""
     pixels = bands()
     pixels[1, :, : round(share * WIDTH)] = np.nan
     return cube(pixels)
@@ -103,19 +103,19 @@ GOOD = cube(bands())
         GOOD.rstrip(b"\0"),
     ],
     ids=[
-        "cube", "gzip", "bzip2", "bzip2 in two streams", "float64", "an axis of one", "behind a table",
-        "before another", "three images", "three images, the first in front", "three files", "three gzips",
+        "cube", "gzip", "bzip2", "bzip2 in two streams", "float64", "axis of length 1", "after a table",
+        "before another cube", "three images", "three images, the first primary", "three files", "three gzips",
         "three bzip2s", "with masks", "without padding",
     ],
 )  # fmt: skip
-def test_every_way_to_store_three_bands_gives_the_same_picture(content: bytes) -> None:
+def test_all_layouts_of_three_bands_give_the_same_pixels(content: bytes) -> None:
     pixels = decode(content, MAX_PIXELS)
     assert pixels.shape == (3, HEIGHT, WIDTH)
     assert pixels.dtype == torch.uint8
     assert torch.equal(pixels, decode(GOOD, MAX_PIXELS))
 
 
-def test_the_picture_is_upright_and_the_bands_keep_their_order() -> None:
+def test_rows_run_from_top_to_bottom_and_bands_keep_their_order() -> None:
     red, green, blue = decode(GOOD, MAX_PIXELS, RgbConfig(scale=(1.0, 1.0, 1.0))).float()
     peak = np.unravel_index(int(red.argmax()), red.shape)
     assert np.abs(np.subtract(peak, (HEIGHT - 1 - 6, 10))).max() <= 1
@@ -123,7 +123,7 @@ def test_the_picture_is_upright_and_the_bands_keep_their_order() -> None:
     assert red[at].mean() > 1.8 * green[at].mean() > 1.8 * 2 * blue[at].mean()
 
 
-def test_the_formula_is_luptons() -> None:
+def test_pixels_follow_the_formula_of_lupton_2004() -> None:
     """At one pixel, by hand: f(I) / I times each band, with the mean of the bands as I."""
     fluxes = np.array([0.6, 0.3, 0.15])
     pixels = np.broadcast_to(fluxes[:, None, None], (3, 4, 5)).astype(np.float64)
@@ -134,8 +134,8 @@ def test_the_formula_is_luptons() -> None:
     assert decode(cube(pixels), 100, rgb)[:, 2, 3].tolist() == np.floor(255 * scaled * brightness / mean).tolist()
 
 
-def test_strips_leave_no_seams() -> None:
-    """More pixels than are drawn at once, each row with its own value."""
+def test_drawing_in_strips_is_seamless() -> None:
+    """More pixels than are drawn at a time; a different value in each row."""
     column = np.linspace(0, 2, 900)[:, None] * np.ones(600)
     red = decode(cube(np.stack([column] * 3).astype(np.float32)), 10**6, RgbConfig(scale=(1.0,) * 3))[0]
     assert (red == red[:, :1]).all()
@@ -143,7 +143,7 @@ def test_strips_leave_no_seams() -> None:
     assert red[0, 0] > 150 > red[-1, 0] == 0
 
 
-def test_stored_integers_stand_for_what_their_header_says() -> None:
+def test_bscale_bzero_and_blank_are_applied() -> None:
     stored = np.round(bands() * 1000 - 500).astype(np.int16)
     values = stored * 0.001 + 0.5
     assert torch.equal(
@@ -159,7 +159,7 @@ def test_stored_integers_stand_for_what_their_header_says() -> None:
     )
 
 
-def test_pixels_without_a_value_are_sky_while_they_are_few() -> None:
+def test_missing_pixels_become_sky_where_they_are_few() -> None:
     pixels = bands()
     pixels[:, :, 25:] = np.nan
     pixels[0, 3, 3], pixels[1, 3, 3], pixels[2, 3, 3] = np.inf, -np.inf, 1e38
@@ -194,46 +194,46 @@ BAD: dict[str, tuple[bytes, Status, str]] = {
     "a spectrum": (cube(np.ones(100, np.float32)), UNREADABLE, "bands in this file: 0"),
     "two sizes": (three_images([*bands()[:2], bands()[0, :-1]]), UNREADABLE, "40 x 30, 40 x 30, 40 x 29"),
     "three files, two sizes": (three_files([*bands()[:2], bands()[0, :-1]]), UNREADABLE, "bands of different sizes"),
-    "a cube in a zip": (pack_bands([GOOD] * 3), UNREADABLE, "bands in the file of one band: 3"),
+    "a cube in a zip": (pack_bands([GOOD] * 3), UNREADABLE, "bands in a file of one band: 3"),
     "a zip of JPEGs": (pack_bands([b"\xff\xd8\xff\xe0"] * 3), UNREADABLE, "not a FITS file: begins with b'\\xff\\xd8"),
     "half a zip": (three_files(bands())[:5000], UNREADABLE, "BadZipFile"),
     "image, mask, variance": (
-        three_images([bands()[0], np.ones((HEIGHT, WIDTH), np.int32), bands()[1]]), UNREADABLE, "that are no bands",
+        three_images([bands()[0], np.ones((HEIGHT, WIDTH), np.int32), bands()[1]]), UNREADABLE, "that are not bands",
     ),
     "truncated": (GOOD[:8000], UNREADABLE, "truncated: 5120 of 14400 bytes"),
     "truncated at the data": (GOOD[:2880], UNREADABLE, "truncated: 0 of 14400 bytes"),
-    "truncated in the header": (GOOD[:300], UNREADABLE, "a header without an end"),
+    "truncated in the header": (GOOD[:300], UNREADABLE, "a header without an END card"),
     "truncated bzip2": (bz2.compress(GOOD)[:-20], UNREADABLE, "EOFError"),
     "truncated gzip": (gzip.compress(GOOD)[:-20], UNREADABLE, "EOFError"),
     "damaged bzip2": (bz2.compress(GOOD)[:500] + bytes(20) + bz2.compress(GOOD)[520:], UNREADABLE, "OSError"),
     "not FITS in gzip": (gzip.compress(b"<html>"), UNREADABLE, "not a FITS file: begins with b'<html>'"),
     "gzip in gzip": (gzip.compress(gzip.compress(GOOD)), UNREADABLE, "not a FITS file"),
     "too many pixels": (cube(np.ones((3, 101, 100), np.float32)), TOO_LARGE, "100 x 101 pixels, at most 10000"),
-    "a huge claim": (changed(GOOD, "NAXIS1", "2000000000"), TOO_LARGE, "2000000000 x 30 pixels"),
-    "a claim beyond 64 bits": (changed(GOOD, "NAXIS2", "9" * 20), TOO_LARGE, "40 x 99999999999999999999 pixels"),
-    "a huge claim in bzip2": (bz2.compress(changed(GOOD, "NAXIS1", "2000000000")), TOO_LARGE, "2000000000 x 30"),
-    "many planes claimed": (changed(GOOD, "NAXIS3", "2000000000"), UNREADABLE, "a cube of 2000000000 planes"),
+    "a huge size": (changed(GOOD, "NAXIS1", "2000000000"), TOO_LARGE, "2000000000 x 30 pixels"),
+    "a size beyond 64 bits": (changed(GOOD, "NAXIS2", "9" * 20), TOO_LARGE, "40 x 99999999999999999999 pixels"),
+    "a huge size in bzip2": (bz2.compress(changed(GOOD, "NAXIS1", "2000000000")), TOO_LARGE, "2000000000 x 30"),
+    "many planes": (changed(GOOD, "NAXIS3", "2000000000"), UNREADABLE, "a cube of 2000000000 planes"),
     "no width": (changed(GOOD, "NAXIS1", "0"), UNREADABLE, "bands in this file: 0"),
     "negative width": (changed(GOOD, "NAXIS1", "-40"), UNREADABLE, "NAXIS1 = -40"),
-    "a width that is no number": (changed(GOOD, "NAXIS1", "'wide'"), UNREADABLE, "NAXIS1 = wide"),
-    "a broken width": (changed(GOOD, "NAXIS1", "2.5"), UNREADABLE, "NAXIS1 = 2.5"),
+    "a width that is text": (changed(GOOD, "NAXIS1", "'wide'"), UNREADABLE, "NAXIS1 = wide"),
+    "a fractional width": (changed(GOOD, "NAXIS1", "2.5"), UNREADABLE, "NAXIS1 = 2.5"),
     "no axes": (changed(GOOD, "NAXIS", "0"), UNREADABLE, "bands in this file: 0"),
     "negative axes": (changed(GOOD, "NAXIS", "-3"), UNREADABLE, "bands in this file: 0"),
-    "more axes than named": (changed(GOOD, "NAXIS", "4"), UNREADABLE, "NAXIS4"),
+    "NAXIS above the axes given": (changed(GOOD, "NAXIS", "4"), UNREADABLE, "NAXIS4"),
     "unknown BITPIX": (changed(GOOD, "BITPIX", "-33"), UNREADABLE, "BITPIX = -33"),
     "no BITPIX": (GOOD.replace(b"BITPIX  =", b"NOTBITPI=", 1), UNREADABLE, "BITPIX"),
     "negative PCOUNT": (
         changed(three_images(bands()), "PCOUNT", "-99999999"), UNREADABLE, "PCOUNT = -99999999",
     ),
     "BSCALE is text": (scaled(bands(), BSCALE="one"), UNREADABLE, "ValueError"),
-    "only a name": (b"SIMPLE  =", UNREADABLE, "a header without an end"),
-    "an endless header": (GOOD[:80] + b"COMMENT " + b"x" * (3 << 20), UNREADABLE, "a header without an end"),
-    "bytes of no alphabet": (GOOD[:200] + bytes(range(256)) * 3 + GOOD[968:], UNREADABLE, ""),
+    "only a keyword": (b"SIMPLE  =", UNREADABLE, "a header without an END card"),
+    "an endless header": (GOOD[:80] + b"COMMENT " + b"x" * (3 << 20), UNREADABLE, "a header without an END card"),
+    "non-ASCII bytes": (GOOD[:200] + bytes(range(256)) * 3 + GOOD[968:], UNREADABLE, ""),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("content", "status", "reason"), BAD.values(), ids=BAD.keys())
-def test_every_bad_file_has_a_status_and_a_reason(content: bytes, status: Status, reason: str) -> None:
+def test_bad_files_get_a_status_and_a_reason(content: bytes, status: Status, reason: str) -> None:
     with pytest.raises(UnusableCutout) as caught:
         decode(content, MAX_PIXELS)
     assert (caught.value.status, reason in caught.value.reason) == (status, True), caught.value.reason
@@ -242,13 +242,13 @@ def test_every_bad_file_has_a_status_and_a_reason(content: bytes, status: Status
 @pytest.mark.parametrize("kind", ["RICE_1", "GZIP_1", "GZIP_2", "HCOMPRESS_1", "PLIO_1"])
 def test_tile_compressed_images_are_refused_by_name(kind: str) -> None:
     image = fits.CompImageHDU((bands()[0] * 100).clip(0).astype(np.int16), compression_type=kind)
-    with pytest.raises(UnusableCutout, match=rf"a tile-compressed image \({kind}\): unpack it first") as caught:
+    with pytest.raises(UnusableCutout, match=rf"a tile-compressed image \({kind}\): decompress it") as caught:
         decode(written(fits.PrimaryHDU(), image), MAX_PIXELS)
     assert caught.value.status == Status.UNREADABLE
 
 
-def test_bombs_are_not_unpacked(tmp_path: Path) -> None:
-    """A gigabyte of zeros in some kilobytes, read by a process that may not have that much more memory."""
+def test_decompression_bombs_are_refused(tmp_path: Path) -> None:
+    """A gigabyte of zeros in a few kilobytes, decoded in a process that may not allocate that much."""
     for pack in (gzip.compress, bz2.compress):
         bomb = pack(GOOD) + pack(bytes(1 << 24)) * 64
         (tmp_path / f"{pack.__module__}-alone").write_bytes(bomb)
@@ -266,18 +266,18 @@ for file in pathlib.Path(sys.argv[1]).iterdir():
     except UnusableCutout as bad:
         print(bad.status, bad.reason)
 """
-    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", script, str(tmp_path)]
-    answer = subprocess.run(command, cwd=REPOSITORY, env=alone, capture_output=True, text=True, check=True)
-    limits = [line.removeprefix("too_large unpacks to more than ") for line in answer.stdout.splitlines()]
+    process = subprocess.run(command, cwd=REPOSITORY, env=one_thread, capture_output=True, text=True, check=True)
+    limits = [line.removeprefix("too_large decompresses to more than ") for line in process.stdout.splitlines()]
     assert sorted(limits) == ["2897152 bytes"] * 2 + ["4497152 bytes"] * 2
 
 
-def test_damage_anywhere_is_a_bad_cutout_or_another_picture() -> None:
-    """Random bytes in random places: nothing but `UnusableCutout` comes out of it."""
+def test_damaged_files_give_pixels_or_unusable_cutout() -> None:
+    """Random bytes at random offsets raise nothing but `UnusableCutout`."""
     random = np.random.default_rng(7)
     files = [GOOD, three_images(bands()), three_files(bands(), bz2.compress), gzip.compress(GOOD)]
-    outcomes = {"picture": 0, "bad": 0}
+    outcomes = {"pixels": 0, "unusable": 0}
     for round_ in range(400):
         content = bytearray(files[round_ % len(files)])
         if round_ % 3:
@@ -287,13 +287,13 @@ def test_damage_anywhere_is_a_bad_cutout_or_another_picture() -> None:
             del content[random.integers(0, len(content)) :]
         try:
             assert decode(bytes(content), MAX_PIXELS).shape[0] == 3
-            outcomes["picture"] += 1
+            outcomes["pixels"] += 1
         except UnusableCutout:
-            outcomes["bad"] += 1
+            outcomes["unusable"] += 1
     assert min(outcomes.values()) > 40, outcomes
 
 
-def test_jpegs_do_not_wait_for_astropy() -> None:
+def test_decoding_a_jpeg_does_not_import_astropy() -> None:
     script = """
 import io, sys
 from PIL import Image
@@ -306,7 +306,7 @@ assert "astropy" not in sys.modules
     subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=True, timeout=60)
 
 
-def test_bands_are_fetched_together_and_the_first_that_failed_decides(tmp_path: Path) -> None:
+def test_the_first_band_that_fails_gives_the_status(tmp_path: Path) -> None:
     for object_, missing in ((1, ""), (2, "r"), (3, "rg"), (4, "")):
         for band, plane in zip("irg", bands(), strict=True):
             if band not in missing:
@@ -320,7 +320,7 @@ def test_bands_are_fetched_together_and_the_first_that_failed_decides(tmp_path: 
     assert errors[:4] == [
         None, "green band: no such file", "green band: no such file", "more than 20000 bytes",
     ]  # fmt: skip
-    assert errors[4].startswith("red band: no location")
+    assert errors[4].startswith("red band: no URI")
     content = rows["_image_bytes"].to_pylist()
     assert content[0] == three_files(bands(), bz2.compress)
     assert content[1:] == [None] * 4
@@ -334,12 +334,12 @@ def ngc6976(sky: Path) -> dict[str, bytes]:
 
 
 def similarity(ours: Pixels, theirs: Pixels) -> list[float]:
-    """Correlation of each channel, of means over 8 x 8 pixels: stars of a pixel do not decide it."""
+    """Correlation of each channel, of means over 8 x 8 pixels, so that single bright pixels do not dominate."""
     means = [torch.nn.functional.avg_pool2d(image.float(), 8).flatten(1).numpy() for image in (ours, theirs)]
     return [float(np.corrcoef(a, b)[0, 1]) for a, b in zip(*means, strict=True)]
 
 
-def test_real_frames_look_like_their_jpeg(sky: Path, ngc6976: dict[str, bytes]) -> None:
+def test_real_frames_match_their_jpeg(sky: Path, ngc6976: dict[str, bytes]) -> None:
     with Image.open(sky / "fits_ngc6976" / "ngc6976.jpeg") as image:
         jpeg = torch.from_numpy(np.array(image.resize((682, 496), Image.Resampling.BOX))).permute(2, 0, 1)
     content = pack_bands([ngc6976[band] for band in "irg"])
@@ -347,7 +347,7 @@ def test_real_frames_look_like_their_jpeg(sky: Path, ngc6976: dict[str, bytes]) 
     assert same.shape == jpeg.shape
     assert min(similarity(same, jpeg)) > 0.98
     assert max(*similarity(same.flip(1), jpeg), *similarity(same.flip(2), jpeg)) < 0.1
-    for x, y in ON_THE_JPEG:  # the very same colours
+    for x, y in ON_THE_JPEG:  # the same colours
         disc = (slice(None), slice(y - 4, y + 5), slice(x - 4, x + 5))
         assert same[disc].float().mean((1, 2)).tolist() == pytest.approx(
             jpeg[disc].float().mean((1, 2)).tolist(), rel=0.05
@@ -355,8 +355,8 @@ def test_real_frames_look_like_their_jpeg(sky: Path, ngc6976: dict[str, bytes]) 
     assert min(similarity(decode(content, 400_000), jpeg)) > 0.97
 
 
-def test_defaults_have_the_colours_of_sdss_jpegs(sky: Path, ngc6976: dict[str, bytes]) -> None:
-    """The three galaxies are neither redder nor bluer than the spirals in SDSS DR7's own JPEGs."""
+def test_default_colours_match_sdss_jpegs(sky: Path, ngc6976: dict[str, bytes]) -> None:
+    """The colours of the three galaxies lie within those of the spirals in SDSS DR7 JPEGs."""
     table = Table.read(sky / "sdss_dr7" / "objects.csv")
     spirals = [row["dr7objid"] for row in table if str(row["gz1_class"]).startswith("spiral")][:60]
     files = [sky / "sdss_dr7" / "images" / f"{name}.jpeg" for name in spirals]
@@ -368,7 +368,7 @@ def test_defaults_have_the_colours_of_sdss_jpegs(sky: Path, ngc6976: dict[str, b
 
 
 def colours(pixels: Pixels) -> list[float]:
-    """Red over green and green over blue, where the picture is neither sky nor saturated."""
+    """Red/green and green/blue, where the image is neither sky nor saturated."""
     red, green, blue = pixels.float().flatten(1)
     brightness = red + green + blue
     disc = (brightness > 150) & (brightness < 450)
@@ -381,7 +381,7 @@ POSITIONS = {6976: (313.1083, -5.7722), 6977: (313.1238, -5.7461), 6978: (313.14
 def test_three_real_galaxies_from_fits_to_probabilities(
     saved_model: SavedModel, ngc6976: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """As cubes, and as a file per band: the same pixels, the same probabilities; so in training."""
+    """Cubes and files per band give the same pixels and probabilities, in training too."""
     frames = {band: fits.getdata(io.BytesIO(bz2.decompress(content))) for band, content in ngc6976.items()}
     wcs = WCS(fits.getheader(io.BytesIO(bz2.decompress(ngc6976["r"]))))
     for name, position in POSITIONS.items():
@@ -393,24 +393,24 @@ def test_three_real_galaxies_from_fits_to_probabilities(
     ra, dec = zip(*POSITIONS.values(), strict=True)
     Table({"object_id": list(POSITIONS), "ra": ra, "dec": dec}).write(tmp_path / "objects.csv")
     about = {"uri": str(tmp_path / "objects.csv"), "ra_column": "ra", "dec_column": "dec"}
-    answers = [
+    results = [
         classified(ManifestConfig(**about, **where), saved_model)
         for where in (
             {"uri_template": "{object_id}.fits"},
             {"band_templates": tuple(f"{{object_id}}-{band}.fits.bz2" for band in "irg")},
         )
     ]
-    for rows in answers:
+    for rows in results:
         assert rows["object_id"].to_pylist() == list(POSITIONS)
         assert rows["status"].to_pylist() == ["ok"] * 3
         assert rows["ra"].to_pylist() == list(ra)
         assert max(rows["_blank_fraction"].to_pylist()) < 0.5
         assert len(set(rows["image_hash"].to_pylist())) == 3
-        assert rows["p_featured"].equals(answers[0]["p_featured"])
+        assert rows["p_featured"].equals(results[0]["p_featured"])
 
 
 def classified(config: ManifestConfig, model: SavedModel) -> pa.Table:
-    """The rows of a manifest with their classes; checks on the way that training sees the same pixels."""
+    """Classified rows of a manifest; also checks that training reads the same pixels."""
     objects = read_objects(config)
     settings = ClassifyConfig(rgb=RgbConfig(stretch=0.4))
     actor = Classifier(model.uri, settings, 2, "torch", "fp32", 1)

@@ -484,9 +484,9 @@ IMAGES: tuple[Kind, ...] = (
     Kind("fits, one band", lambda: fits_file(fits.PrimaryHDU(bands()[0])), says="bands in this file: 1"),
     Kind("fits, a spectrum", lambda: fits_file(fits.PrimaryHDU(np.zeros(500))), says="bands in this file: 0"),
     Kind("fits, 500 planes", lambda: fits_file(fits.PrimaryHDU(np.zeros((500, 4, 4)))), says="a cube of 500 planes"),
-    Kind("fits, cut in the header", lambda: cube()[:500], says="header without an end"),
+    Kind("fits, cut in the header", lambda: cube()[:500], says="header without an END card"),
     Kind("fits, cut in the pixels", lambda: cube()[:9000], says="truncated: 6120 of"),
-    Kind("fits, a header without end", lambda: cube()[:80] + b"COMMENT x".ljust(80) * 50_000, says="without an end"),
+    Kind("fits, endless header", lambda: cube()[:80] + b"COMMENT x".ljust(80) * 50_000, says="without an END card"),
     Kind("fits, huge axes", lambda: huge_fits(100), LARGE, "20000 x 20000 pixels"),
     Kind("fits, 25 megapixels, the largest", largest_fits, OK),
     Kind("fits, negative axis", lambda: card("NAXIS1", "-96"), says="NAXIS1 = -96"),
@@ -500,8 +500,8 @@ IMAGES: tuple[Kind, ...] = (
     Kind("fits, gzip", lambda: gzip.compress(cube()), OK),
     Kind("fits, gzip cut", lambda: gzip.compress(cube())[:2000], says="[Ee]nd-of-stream|ended"),
     Kind("fits, gzip with a bad checksum", lambda: gzip.compress(cube())[:-8] + bytes(8), says="CRC|check"),
-    Kind("fits, gzip bomb", lambda: gzip_bomb(700), LARGE, "unpacks to more than"),
-    Kind("fits, bzip2 bomb", lambda: bzip2_bomb(700), LARGE, "unpacks to more than"),
+    Kind("fits, gzip bomb", lambda: gzip_bomb(700), LARGE, "decompresses to more than"),
+    Kind("fits, bzip2 bomb", lambda: bzip2_bomb(700), LARGE, "decompresses to more than"),
     Kind("fits, bzip2 cut", lambda: bz2.compress(cube())[:2000], says="[Ee]nd-of-stream|ended"),
     Kind("gzip of a jpeg", lambda: gzip.compress(jpeg()), says="not a FITS file"),
     Kind("gzip in gzip", lambda: gzip.compress(gzip.compress(cube())), says="not a FITS file"),
@@ -511,8 +511,8 @@ IMAGES: tuple[Kind, ...] = (
     Kind("zip of jpegs", lambda: zipped(jpeg(), jpeg(), jpeg()), says="not a FITS file"),
     Kind("zip, cut", lambda: pack_bands([cube()] * 3)[:5000], says="zip"),
     Kind("zip bomb", lambda: zipped(*[bytes(32 << 20)] * 3, method=zipfile.ZIP_DEFLATED), says="not stored"),
-    Kind("zip of gzip bombs", lambda: zipped(*[gzip_bomb(700)] * 3), LARGE, "unpacks to more than"),
-    Kind("zip of cubes", lambda: pack_bands([cube()] * 3), says="bands in the file of one band: 3"),
+    Kind("zip of gzip bombs", lambda: zipped(*[gzip_bomb(700)] * 3), LARGE, "decompresses to more than"),
+    Kind("zip of cubes", lambda: pack_bands([cube()] * 3), says="bands in a file of one band: 3"),
 )  # fmt: skip
 
 

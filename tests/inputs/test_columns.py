@@ -6,7 +6,7 @@ import pytest
 from astropy_healpix import healpix_to_lonlat
 
 from galaxy_batch.config import ManifestConfig
-from galaxy_batch.inputs.columns import holds_images, pipeline_columns
+from galaxy_batch.inputs.columns import contains_images, pipeline_columns
 
 
 def config_for(**settings: Any) -> ManifestConfig:
@@ -14,7 +14,7 @@ def config_for(**settings: Any) -> ManifestConfig:
     return ManifestConfig(uri="/survey/t.parquet", **{**defaults, **settings})
 
 
-def test_positions_are_checked_and_indexed() -> None:
+def test_unusable_positions_become_null_and_the_others_get_a_healpix_pixel() -> None:
     ra = [0.0, 360.0, -10.0, 359.999, 12.0, -999.0, None, 45.0, np.nan]
     dec = [90.0, -90.0, 0.0, 45.0, 90.001, -999.0, 3.0, None, 1.0]
     table = pa.table({"objid": np.arange(9), "ra": pa.array(ra), "dec": pa.array(dec)})
@@ -35,7 +35,7 @@ def test_without_position_columns_every_position_is_null() -> None:
 
 
 @pytest.mark.parametrize("kind", ["binary", "struct", "text"])
-def test_images_in_the_manifest(kind: str) -> None:
+def test_images_or_uris_in_a_column(kind: str) -> None:
     contents = [b"one", None, b"three"]
     column = {
         "binary": pa.array(contents, pa.binary()),
@@ -44,7 +44,7 @@ def test_images_in_the_manifest(kind: str) -> None:
     }[kind]
     table = pa.table({"objid": ["x", "y", "z"], "image": column})
     config = config_for(ra_column=None, dec_column=None, uri_template=None, image_column="image")
-    assert holds_images(table.schema, config) == (kind != "text")
+    assert contains_images(table.schema, config) == (kind != "text")
     rows = pipeline_columns(table, config, with_bytes=True)
     if kind == "text":
         assert rows["_image_uri"].to_pylist() == ["/survey/a.jpg", None, "s3://b/c.jpg"]

@@ -65,13 +65,13 @@ def test_every_format_gives_every_row_once_in_order(manifest: Path, chunk_rows: 
     assert rows["_image_uri"][3].as_py() == f"{folder}/{BIG + 3}.jpg"
 
 
-def test_a_few_objects_are_found_in_every_format(manifest: Path) -> None:
+def test_find_objects_reads_the_given_ids_from_every_format(manifest: Path) -> None:
     config = config_for(manifest)
     rows = {row["object_id"]: row for row in all_rows(config, 100).drop_columns(["_chunk"]).to_pylist()}
     wanted = [BIG + 7, BIG + 1, BIG + 4]
-    found = find_objects(config, pa.array([*wanted, 5])).to_pylist()
-    assert sorted(row["object_id"] for row in found) == sorted(wanted)
-    assert all(row == rows[row["object_id"]] for row in found)
+    objects_read = find_objects(config, pa.array([*wanted, 5])).to_pylist()
+    assert sorted(row["object_id"] for row in objects_read) == sorted(wanted)
+    assert all(row == rows[row["object_id"]] for row in objects_read)
     assert find_objects(config, pa.array([5, 6])).num_rows == 0
     bands = config_for(
         manifest, uri_template=None, band_templates=["{objid}-i.fits", "{objid}-r.fits", "{objid}-g.fits"]
@@ -80,32 +80,32 @@ def test_a_few_objects_are_found_in_every_format(manifest: Path) -> None:
     assert find_objects(bands, pa.array([5])).num_rows == 0
 
 
-def test_found_objects_have_their_images(tmp_path: Path) -> None:
+def test_find_objects_reads_their_images(tmp_path: Path) -> None:
     names, images = [f"J{number}" for number in range(9)], [f"image {number}".encode() for number in range(9)]
     pq.write_table(pa.table({"name": names, "image": images}), tmp_path / "t.parquet", row_group_size=4)
     config = ManifestConfig(uri=str(tmp_path / "t.parquet"), id_column="name", image_column="image")
-    found = find_objects(config, pa.array(["J8", "J0"]))
-    assert dict(zip(*(found[name].to_pylist() for name in ("object_id", "_image_bytes")), strict=True)) == {
+    objects_read = find_objects(config, pa.array(["J8", "J0"]))
+    assert dict(zip(*(objects_read[name].to_pylist() for name in ("object_id", "_image_bytes")), strict=True)) == {
         "J0": b"image 0",
         "J8": b"image 8",
     }
 
 
-def test_the_same_content_is_the_same_id_and_another_another(tmp_path: Path) -> None:
+def test_content_id_changes_with_the_used_values_only(tmp_path: Path) -> None:
     def content_id(**changes: Any) -> str:
         pq.write_table(pa.table({**objects(), **changes}), tmp_path / "t.parquet")
         return open_manifest(config_for(tmp_path / "t.parquet"), 4).content_id
 
     first = content_id()
     assert content_id() == first
-    assert content_id(mag=np.zeros(10)) == first, "a column that is not used does not count"
+    assert content_id(mag=np.zeros(10)) == first, "an unused column changed the content id"
     ra = objects()["ra"]
     ra[7] += 1e-9
     assert content_id(ra=ra) != first
     assert content_id(objid=objects()["objid"] + 1) != first
 
 
-def test_three_files_per_object_are_a_list_in_every_format(manifest: Path) -> None:
+def test_band_templates_give_three_uris_in_every_format(manifest: Path) -> None:
     templates = ("{objid}-i.fits", "{objid}-r.fits", "{objid}-g.fits")
     config = config_for(manifest, uri_template=None, band_templates=templates)
     folder = manifest if manifest.is_dir() else manifest.parent
@@ -143,23 +143,21 @@ def test_changed_images_change_the_content_id(tmp_path: Path) -> None:
         ({}, {"keep_columns": ("nope",)}, r"manifest\.keep_columns = 'nope': no such column"),
         ({}, {"keep_columns": ("ra",)}, "the catalog has a column of this name"),
         ({}, {"keep_columns": ("mag", "mag")}, "names a column twice"),
-        ({"objid": [5] * 6 + [6, 6, 7, 8]}, {}, "2 ids stand in more than one row: 5, 6"),
-        ({"objid": ["a"] * 2 + list("bcdefghi")}, {}, "1 ids stand in more than one row: a"),
+        ({"objid": [5] * 6 + [6, 6, 7, 8]}, {}, "2 ids are in more than one row: 5, 6"),
+        ({"objid": ["a"] * 2 + list("bcdefghi")}, {}, "1 ids are in more than one row: a"),
         ({"objid": [1.0] * 10}, {}, "a float is not exact"),
         ({"objid": [None, *range(9)]}, {}, "1 rows have no id"),
         ({"objid": np.arange(10, dtype=np.uint64) + 2**63}, {}, "do not fit int64"),
         ({"ra": ["12:30:00"] * 10}, {}, "decimal degrees are needed"),
     ],
 )
-def test_each_mistake_is_named(tmp_path: Path, changes: Any, settings: Any, message: str) -> None:
+def test_errors_name_field_value_and_cause(tmp_path: Path, changes: Any, settings: Any, message: str) -> None:
     pq.write_table(pa.table({**objects(), **changes}), tmp_path / "t.parquet")
     with pytest.raises(InputError, match=message):
         open_manifest(config_for(tmp_path / "t.parquet", **settings), 4)
 
 
-def test_doubles_are_found_across_files_and_texts_that_share_a_hash_are_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_repeated_ids_are_refused_and_hash_collisions_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write(name: str, ids: list[str]) -> None:
         pq.write_table(pa.table({**objects(), "objid": ids}), tmp_path / name)
 
@@ -170,17 +168,17 @@ def test_doubles_are_found_across_files_and_texts_that_share_a_hash_are_none(
     assert open_manifest(config, 4).rows == 20
     monkeypatch.undo()
     write("2.parquet", list("kdmnopbrst"))
-    with pytest.raises(InputError, match="2 ids stand in more than one row: b, d"):
+    with pytest.raises(InputError, match="2 ids are in more than one row: b, d"):
         open_manifest(config, 4)
 
 
 @pytest.mark.parametrize("values", [[1, 2], [{"path": "a.jpg"}, {"path": "b.jpg"}]], ids=["numbers", "no bytes"])
-def test_an_image_column_without_images_is_named_at_once(tmp_path: Path, values: list[Any]) -> None:
+def test_an_image_column_without_images_is_refused(tmp_path: Path, values: list[Any]) -> None:
     pq.write_table(pa.table({"objid": [1, 2], "image": values}), tmp_path / "t.parquet")
     config = config_for(
         tmp_path / "t.parquet", ra_column=None, dec_column=None, uri_template=None, image_column="image"
     )
-    with pytest.raises(InputError, match=r"manifest\.image_column = 'image': must hold bytes"):
+    with pytest.raises(InputError, match=r"manifest\.image_column = 'image': must contain bytes"):
         open_manifest(config, 4)
 
 
@@ -190,7 +188,7 @@ def test_an_empty_manifest_is_refused(tmp_path: Path) -> None:
         open_manifest(config_for(tmp_path / "t.parquet"), 4)
 
 
-def test_a_manifest_that_changed_under_the_job_is_noticed(tmp_path: Path) -> None:
+def test_a_manifest_changed_during_the_run_is_an_error(tmp_path: Path) -> None:
     pq.write_table(pa.table(objects()), tmp_path / "t.parquet")
     config = config_for(tmp_path / "t.parquet")
     chunk = open_manifest(config, 100).chunks[0]

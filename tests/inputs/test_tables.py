@@ -26,7 +26,7 @@ def table() -> Table:
 @pytest.mark.parametrize(
     ("ending", "form"), [(".fits", "fits"), (".ecsv", "ascii.ecsv"), (".vot", "votable"), (".fits.gz", "fits")]
 )
-def test_astronomers_formats_keep_ids_and_nulls(tmp_path: Path, table: Table, ending: str, form: str) -> None:
+def test_fits_ecsv_and_votable_keep_ids_and_nulls(tmp_path: Path, table: Table, ending: str, form: str) -> None:
     path = tmp_path / f"t{ending}"
     table.write(path, format=form)
     read = read_table(str(path), ["id"])
@@ -52,18 +52,18 @@ def test_csv_ids_are_exact(tmp_path: Path, ids: list[str], expected: list[object
     assert read_table(str(tmp_path / "t.csv"), ["id"])["id"].to_pylist() == expected
 
 
-def test_what_is_not_a_table_is_named(tmp_path: Path) -> None:
+def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "t.fits").write_bytes(b"not fits")
     (tmp_path / "t.txt").write_text("x")
     with pytest.raises(InputError, match=r"cannot be read as a \.fits table"):
         read_table(str(tmp_path / "t.fits"))
-    with pytest.raises(InputError, match=r"unknown kind of table; known endings: \.parquet"):
+    with pytest.raises(InputError, match=r"unknown file ending; known endings: \.parquet"):
         read_table(str(tmp_path / "t.txt"))
     with pytest.raises(InputError, match="no such file"):
         read_table(str(tmp_path / "none.csv"))
 
 
-def test_a_uri_stands_for_a_file_a_glob_or_a_folder(tmp_path: Path) -> None:
+def test_a_manifest_is_a_file_a_glob_or_a_folder(tmp_path: Path) -> None:
     for name in ("b.parquet", "a.parquet", "_metadata.parquet"):
         pq.write_table(pa.table({"x": [1]}), tmp_path / name)
     both = [str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")]

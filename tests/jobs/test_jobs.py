@@ -85,7 +85,7 @@ def test_duplicate_ids_are_named(config: Path, survey: SurveyFiles, tmp_path: Pa
     (tmp_path / "doubled.csv").write_text("\n".join([*lines, lines[1]]) + "\n")
     ended = call_job("build_catalog", str(config), "--set", f"manifest.uri={tmp_path / 'doubled.csv'}")
     assert ended.code == 2
-    assert f"1 ids stand in more than one row: {lines[1].split(',')[0]}" in ended.log
+    assert f"1 ids are in more than one row: {lines[1].split(',')[0]}" in ended.log
 
 
 @pytest.mark.parametrize("job", ["build_catalog", "train_model", "pack_cutouts", "export_catalog", "compare_catalogs"])
