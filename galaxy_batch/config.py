@@ -28,13 +28,19 @@ class ManifestConfig:
     """The table of objects and the location of their cutouts."""
 
     uri: Annotated[str, Uri]
-    """Table of objects: Parquet (a file, a folder or a glob), CSV, ECSV, FITS or VOTable."""
+    """Table of objects: Parquet (a file, a folder, a glob or a HATS catalog), CSV, TSV, ECSV, FITS or VOTable."""
+    table: str | None = None
+    """Table of a FITS file (name or number of its HDU) or VOTable (name, ID or number from 1) that has several."""
     id_column: str = "object_id"
     """Column of unique object ids: integers or strings."""
+    integer_ids: bool = False
+    """Text ids become int64; all must be whole numbers. For joins with tables that have the same ids as int64."""
     ra_column: str | None = None
-    """Column of right ascensions, ICRS, in degrees. Leave out if the manifest has no positions."""
+    """Column of right ascensions, ICRS, in degrees or the unit that the table declares. Leave out if the manifest has
+    no positions."""
     dec_column: str | None = None
-    """Column of declinations, ICRS, in degrees. Needed exactly if `ra_column` is given."""
+    """Column of declinations, ICRS, in degrees or the unit that the table declares. Needed exactly if `ra_column` is
+    given."""
     image_column: str | None = None
     """Column that holds the cutouts: encoded bytes, `{bytes, path}` structs, or URIs."""
     uri_template: str | None = None
@@ -44,7 +50,8 @@ class ManifestConfig:
     """URIs of each cutout's three FITS files in the order red, green, blue, e.g. `["{field}-i.fits", "{field}-r.fits",
     "{field}-g.fits"]`; relative to the manifest's folder."""
     keep_columns: tuple[str, ...] = ()
-    """Columns of the manifest that the catalog keeps under the same names."""
+    """Columns of the manifest that the catalog keeps, under the same names or, written as `RELEASE as survey_release`,
+    other ones. A new name is needed where the name equals one of the catalog, in upper or lower case."""
 
     def __post_init__(self) -> None:
         if [self.image_column is None, self.uri_template is None, not self.band_templates].count(False) != 1:

@@ -16,6 +16,7 @@ from galaxy_batch.catalog.manifest import CatalogManifest, read_manifest
 from galaxy_batch.catalog.parts import finished_parts
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import InputError
+from galaxy_batch.inputs.columns import check_kept_names, kept_columns
 from galaxy_batch.inputs.manifest import Chunk, Manifest, open_manifest
 from galaxy_batch.model.checkpoint import Checkpoint, load_checkpoint
 from galaxy_batch.model.engines.engine import Precision
@@ -107,6 +108,7 @@ def plan_release(config: CatalogConfig) -> ReleasePlan:
     _check_flags(config, checkpoint, known=model.familiarity is not None)
     with _refused("manifest.uri", config.manifest.uri, "read"):
         manifest = open_manifest(config.manifest, config.classify.chunk_rows)
+    check_kept_names(kept_columns(config.manifest), catalog_schema(manifest.id_type, checkpoint.spec.classes).names)
     if config.classify.precision == "auto":
         precision: Precision = "bf16" if checkpoint.bf16_agrees else "fp32"
         config = dataclasses.replace(config, classify=dataclasses.replace(config.classify, precision=precision))

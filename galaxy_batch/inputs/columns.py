@@ -1,6 +1,7 @@
 """Conversion of a manifest's columns to the pipeline's: exact ids, positions in ICRS degrees, URIs or images."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,64 +12,115 @@ import pyarrow.compute as pc
 
 from galaxy_batch.config import ManifestConfig
 from galaxy_batch.errors import InputError
+from galaxy_batch.inputs.agreed_types import INFERRED
 from galaxy_batch.inputs.image_uris import image_uris, template_columns
+from galaxy_batch.inputs.plain_types import is_binary, is_text, plain, value_type
+from galaxy_batch.inputs.positions import degrees, usable_positions
 from galaxy_batch.rows import CATALOG_COLUMNS, IMAGE_BYTES, IMAGE_URI
 from galaxy_batch.sky.healpix import pixels_at
 
 __all__ = [
     "check_columns",
     "check_kept",
+    "check_kept_names",
     "column_hashes",
     "contains_images",
     "exact_ids",
+    "kept_columns",
     "pipeline_columns",
+    "setting_of",
+    "text_columns",
     "wanted_columns",
 ]
 
+_RENAMED = re.compile(r"(.+?)\s+as\s+(\S+)", re.IGNORECASE)
+_PATH_KEYS = ("Norder", "Dir", "Npix")  # in the paths of a HATS catalog; readers make columns of them
+_PADDING = "\0 \t"
+_WHOLE = r"^[+-]?[0-9]+$"
+
+
+def kept_columns(config: ManifestConfig) -> dict[str, str]:
+    """Columns that the catalog keeps: name in the catalog to name in the manifest."""
+    kept = {}
+    for entry in config.keep_columns:
+        renamed = _RENAMED.fullmatch(entry)
+        kept[renamed[2] if renamed else entry] = renamed[1] if renamed else entry
+    return kept
+
 
 def check_kept(config: ManifestConfig) -> None:
-    """Check that no kept column has the name of a catalog column or is named twice.
+    """Check that no kept column can be confused with a column of the catalog or another kept one.
 
     Raises:
         InputError: names the column.
     """
-    own = {column.name for column in CATALOG_COLUMNS}
-    for name in config.keep_columns:
-        if name in own or name.startswith(("p_", "_")):
-            raise InputError(
-                "manifest.keep_columns", name, "the catalog has a column of this name; rename it in the manifest"
-            )
-    if len(set(config.keep_columns)) < len(config.keep_columns):
-        raise InputError("manifest.keep_columns", config.keep_columns, "names a column twice")
+    kept = kept_columns(config)
+    check_kept_names(kept, [*(column.name for column in CATALOG_COLUMNS), *_PATH_KEYS])
+    for name in kept:
+        if name.startswith(("p_", "_")):
+            check_kept_names([name], [name])
+    if len({name.casefold() for name in kept}) < len(config.keep_columns):
+        remedy = 'names a column twice (names that differ only in case count as one); rename one: "NAME as new_name"'
+        raise InputError("manifest.keep_columns", list(config.keep_columns), remedy)
 
 
-def check_columns(present: list[str], config: ManifestConfig) -> None:
-    """Check that the table has every column that the config names.
+def check_kept_names(kept: Iterable[str], catalog: Iterable[str]) -> None:
+    """Check the names of kept columns against those of the catalog; upper and lower case count as equal.
 
     Raises:
-        InputError: names the first missing column.
+        InputError: names the column.
     """
-    named: dict[str, Iterable[str | None]] = {
+    taken = {name.casefold(): name for name in catalog}
+    for name in kept:
+        if name.casefold() in taken:
+            own = taken[name.casefold()]
+            remedy = f'the catalog has a column or path key {own!r}; rename it: "{name} as survey_{name.lower()}"'
+            raise InputError("manifest.keep_columns", name, remedy)
+
+
+def check_columns(present: Sequence[str], config: ManifestConfig, file: str, optional: Iterable[str] = ()) -> None:
+    """Check that a file has every column that the config names, once; `optional` ones may be absent.
+
+    Raises:
+        InputError: names the first column that is missing or ambiguous.
+    """
+    for key, names in _columns_by_setting(config).items():
+        for name in names:
+            if name not in optional and present.count(name) != 1:
+                problem = "several columns of this name" if name in present else "no such column"
+                raise InputError(f"manifest.{key}", name, f"{problem} in {file}; it has {', '.join(present)}")
+
+
+def setting_of(column: str, config: ManifestConfig) -> str:
+    """The setting that names a column, e.g. `manifest.ra_column`, for errors."""
+    return next(
+        (f"manifest.{key}" for key, names in _columns_by_setting(config).items() if column in names), "manifest"
+    )
+
+
+def _columns_by_setting(config: ManifestConfig) -> dict[str, list[str]]:
+    columns: dict[str, list[str | None]] = {
         "id_column": [config.id_column],
         "ra_column": [config.ra_column],
         "dec_column": [config.dec_column],
         "image_column": [config.image_column],
-        "band_templates" if config.band_templates else "uri_template": template_columns(config),
-        "keep_columns": config.keep_columns,
+        "band_templates" if config.band_templates else "uri_template": [*template_columns(config)],
+        "keep_columns": [*kept_columns(config).values()],
     }
-    for key, names in named.items():
-        for name in names:
-            if name is not None and name not in present:
-                raise InputError(
-                    f"manifest.{key}", name, f"no such column in {config.uri}; it has {', '.join(present)}"
-                )
+    return {key: [name for name in names if name is not None] for key, names in columns.items()}
 
 
-def wanted_columns(config: ManifestConfig, with_image: bool) -> list[str]:
+def wanted_columns(config: ManifestConfig, with_image: bool = True) -> list[str]:
     """Names of the columns to read, each once."""
-    names = [config.id_column, config.ra_column, config.dec_column, *template_columns(config)]
-    names += [config.image_column] if with_image else []
-    return list(dict.fromkeys(name for name in [*names, *config.keep_columns] if name is not None))
+    columns = _columns_by_setting(config)
+    if not with_image:
+        columns["image_column"] = []
+    return list(dict.fromkeys(name for names in columns.values() for name in names))
+
+
+def text_columns(config: ManifestConfig) -> list[str]:
+    """Names of the columns whose spelling matters: ids, and parts of URIs."""
+    return [config.id_column, *template_columns(config)]
 
 
 def contains_images(schema: pa.Schema, config: ManifestConfig) -> bool:
@@ -77,55 +129,89 @@ def contains_images(schema: pa.Schema, config: ManifestConfig) -> bool:
     Raises:
         InputError: it contains neither.
     """
-    if config.image_column is None or _is_text(schema.field(config.image_column).type):
+    if config.image_column is None or is_text(value_type(schema.field(config.image_column).type)):
         return False
     _check_image_type(schema.field(config.image_column).type, config)
     return True
 
 
-def pipeline_columns(table: pa.Table, config: ManifestConfig, with_bytes: bool) -> pa.Table:
+def pipeline_columns(table: pa.Table, config: ManifestConfig, folder: str, with_bytes: bool) -> pa.Table:
     """`object_id`, `ra`, `dec`, `_healpix_29`, `_image_uri` or `_image_bytes`, and the kept columns of each row.
 
-    Without `with_bytes`, an image column that is not text is ignored and may be absent.
+    Without `with_bytes`, an image column that is not text is ignored and may be absent. Relative URIs are below
+    `folder`.
 
     Raises:
-        InputError: a column has an unsupported type, or an id is null.
+        InputError: a column has an unsupported type or unit, or an id is null.
     """
-    columns: dict[str, Any] = {"object_id": exact_ids(table[config.id_column], config.id_column)}
-    ra, dec = _positions(table, config)
+    columns: dict[str, Any] = {"object_id": exact_ids(table[config.id_column], config)}
+    ra, dec = usable_positions(*degrees(table, config))
     columns["ra"] = pa.array(ra, from_pandas=True)
     columns["dec"] = pa.array(dec, from_pandas=True)
     columns["_healpix_29"] = _healpix(ra, dec)
     image = config.image_column
-    if image is None or (image in table.column_names and _is_text(table[image].type)):
-        columns[IMAGE_URI] = image_uris(table, config)
+    if image is None or (image in table.column_names and is_text(table[image].type)):
+        columns[IMAGE_URI] = image_uris(table, config, folder)
     elif with_bytes:
-        columns |= _embedded(table[image], config)
-    columns |= {name: table[name] for name in config.keep_columns}
-    return pa.table(columns)
+        columns |= _embedded(table[image], config, folder)
+    fields = [pa.field(name, column.type) for name, column in columns.items()]
+    for name, source in kept_columns(config).items():
+        columns[name] = table[source]
+        metadata = table.schema.field(source).metadata or {}
+        fields.append(pa.field(name, table[source].type, metadata={k: v for k, v in metadata.items() if k == INFERRED}))
+    return pa.table(list(columns.values()), schema=pa.schema(fields))
 
 
-def exact_ids(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """Identifiers as int64 or string, unchanged; `name` is the column's, for errors.
+def exact_ids(column: pa.ChunkedArray, config: ManifestConfig) -> pa.ChunkedArray:
+    """Identifiers as int64 or string, unchanged but for the padding of bytes.
 
     Raises:
-        InputError: some are null, or of a type that is not exact.
+        InputError: some are null or not whole numbers where those are asked for, or of a type that is not exact.
     """
+    name = config.id_column
     if column.null_count:
-        row = int(np.flatnonzero(column.is_null().to_numpy())[0])
+        row = int(np.flatnonzero(column.is_null().to_numpy())[0]) + 1
         raise InputError("manifest.id_column", name, f"{column.null_count} rows have no id (the first is row {row})")
+    column = plain(column)
+    kind = column.type
+    if pa.types.is_integer(kind) or pa.types.is_decimal(kind):
+        return _integer_ids(column, name)
+    if is_binary(kind):
+        try:
+            column = pc.utf8_rtrim(column.cast(pa.binary()).cast(pa.string()), _PADDING)
+        except pa.ArrowInvalid:
+            raise InputError("manifest.id_column", name, _CAST.format(kind=kind, way="hex(id)")) from None
+    elif not is_text(kind):
+        raise InputError("manifest.id_column", name, _CAST.format(kind=kind, way="cast(id as bigint)"))
+    return _whole_numbers(column, name) if config.integer_ids else column.cast(pa.string())
+
+
+_CAST = "ids of type {kind} are not exact: write them as integers or text, e.g. by {way} or cast(id as varchar) in SQL"
+
+
+def _integer_ids(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     try:
-        if pa.types.is_integer(column.type):
-            return column.cast(pa.int64())
-        if _is_text(column.type):
-            return column.cast(pa.string())
+        return column.cast(pa.int64())
     except pa.ArrowInvalid:
-        raise InputError(
-            "manifest.id_column", name, "ids over 2**63 - 1 do not fit int64: store them as text"
-        ) from None
-    raise InputError(
-        "manifest.id_column", name, f"ids of type {column.type}: use integers or text, a float is not exact"
-    )
+        remedy = f"ids of type {column.type}, some of which do not fit int64: write them as text (cast(id as varchar))"
+        raise InputError("manifest.id_column", name, remedy) from None
+
+
+def _whole_numbers(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """Text ids as int64."""
+    texts = pc.utf8_trim(column.cast(pa.string()), _PADDING)
+    try:
+        if not pc.all(pc.match_substring_regex(texts, _WHOLE), min_count=0).as_py():
+            raise pa.ArrowInvalid("not a whole number")
+        return pc.utf8_ltrim(texts, "+").cast(pa.int64())
+    except pa.ArrowInvalid:
+        wrong = next(text for text in texts.to_pylist() if not _fits_int64(text))
+        remedy = f"integer_ids is true, but {wrong!r} is not a whole number of 64 bits"
+        raise InputError("manifest.id_column", name, remedy) from None
+
+
+def _fits_int64(text: str) -> bool:
+    return bool(re.fullmatch(_WHOLE, text)) and -(2**63) <= int(text) < 2**63
 
 
 def column_hashes(column: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
@@ -134,7 +220,7 @@ def column_hashes(column: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
         column = column.cast(column.type.value_type)
     if (pa.types.is_integer(column.type) and not column.null_count) or pa.types.is_floating(column.type):
         return pd.util.hash_array(column.to_numpy())
-    if not _is_text(column.type):
+    if not is_text(column.type):
         try:
             column = column.cast(pa.string())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # nested or binary values
@@ -142,7 +228,7 @@ def column_hashes(column: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
     return pd.util.hash_array(column.fill_null("\0null").to_numpy().astype(object))
 
 
-def _embedded(column: pa.ChunkedArray, config: ManifestConfig) -> dict[str, Any]:
+def _embedded(column: pa.ChunkedArray, config: ManifestConfig, folder: str) -> dict[str, Any]:
     """Images of a binary column or of `{bytes, path}` structs (Hugging Face); the path is used where bytes is null."""
     _check_image_type(column.type, config)
     if not pa.types.is_struct(column.type):
@@ -151,13 +237,13 @@ def _embedded(column: pa.ChunkedArray, config: ManifestConfig) -> dict[str, Any]
     if "path" not in _field_names(column.type):
         return {IMAGE_BYTES: content}
     paths = pa.table({"path": pc.if_else(content.is_null(), pc.struct_field(column, "path"), None)})
-    return {IMAGE_BYTES: content, IMAGE_URI: image_uris(paths, config, column="path")}
+    return {IMAGE_BYTES: content, IMAGE_URI: image_uris(paths, config, folder, column="path")}
 
 
 def _check_image_type(kind: pa.DataType, config: ManifestConfig) -> None:
     if pa.types.is_struct(kind) and "bytes" in _field_names(kind):
         return
-    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+    if not is_binary(value_type(kind)):
         raise InputError(
             "manifest.image_column", config.image_column, f"must contain bytes, {{bytes, path}} or URIs, not {kind}"
         )
@@ -167,34 +253,9 @@ def _field_names(kind: pa.DataType) -> list[str]:
     return [kind.field(i).name for i in range(kind.num_fields)]
 
 
-def _positions(table: pa.Table, config: ManifestConfig) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Right ascension in [0, 360) and declination, in degrees; NaN in both where either is missing or out of range."""
-    if config.ra_column is None or config.dec_column is None:
-        missing = np.full(len(table), np.nan)
-        return missing, missing.copy()
-    degrees = []
-    for name in (config.ra_column, config.dec_column):
-        try:
-            degrees.append(table[name].cast(pa.float64()).to_numpy().astype(np.float64))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            raise InputError(
-                "manifest.ra_column", name, f"of type {table[name].type}: decimal degrees are needed"
-            ) from None
-    ra, dec = degrees
-    with np.errstate(invalid="ignore"):
-        usable = (ra >= -180) & (ra <= 360) & (np.abs(dec) <= 90)  # false for NaN, and for the -999 of many surveys
-    wrapped = np.where(ra < 0, ra + 360, ra)
-    wrapped = np.where(wrapped >= 360, 0.0, wrapped)
-    return np.where(usable, wrapped, np.nan), np.where(usable, dec, np.nan)
-
-
 def _healpix(ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64]) -> pa.Array:
     usable = ~np.isnan(ra)
     pixels = np.zeros(len(ra), np.int64)
     if usable.any():
         pixels[usable] = pixels_at(ra[usable], dec[usable])
     return pa.array(pixels, mask=~usable)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from galaxy_batch.config import ManifestConfig
 from galaxy_batch.errors import InputError
+from galaxy_batch.inputs.plain_types import is_binary, plain
 from galaxy_batch.storage.files import join
 
 __all__ = ["image_uris", "template_columns"]
@@ -28,14 +29,20 @@ def template_columns(config: ManifestConfig) -> list[str]:
     return [name for template in config.band_templates for name in _columns("manifest.band_templates", template)]
 
 
-def image_uris(table: pa.Table, config: ManifestConfig, column: str | None = None) -> pa.ChunkedArray | pa.Array:
+def image_uris(
+    table: pa.Table, config: ManifestConfig, folder: str, column: str | None = None
+) -> pa.ChunkedArray | pa.Array:
     """Absolute URI of each row's cutout; null where the row has none or an unsafe one.
 
-    With `band_templates`, a list of three per row, any of which may be null.
+    With `band_templates`, a list of three per row, any of which may be null. Relative URIs are below `folder`, the
+    manifest's.
+
+    Raises:
+        InputError: a column of a template cannot be written as text.
     """
     if not config.band_templates:
-        return _uris(table, config, config.uri_template or "{" + (column or config.image_column or "") + "}")
-    bands = [_uris(table, config, template).combine_chunks() for template in config.band_templates]
+        return _uris(table, folder, config.uri_template or "{" + (column or config.image_column or "") + "}")
+    bands = [_uris(table, folder, template).combine_chunks() for template in config.band_templates]
     order = np.arange(len(bands) * len(table)).reshape(len(bands), len(table)).T.ravel()  # by row, then band
     flat = pa.concat_arrays(bands).take(pa.array(order))
     return pa.ListArray.from_arrays(np.arange(0, len(flat) + 1, len(bands), dtype=np.int32), flat)
@@ -56,30 +63,35 @@ def _columns(field: str, template: str) -> list[str]:
     return names
 
 
-def _uris(table: pa.Table, config: ManifestConfig, template: str) -> pa.ChunkedArray:
+def _uris(table: pa.Table, manifest_folder: str, template: str) -> pa.ChunkedArray:
     head, _, _ = template.partition("{")
     folder, _, _ = head.rpartition("/")
     rest = template[len(folder) :].lstrip("/") if folder else template
     base = (
         template[: len(folder) + 1]
         if template.startswith("/") or "://" in head
-        else _normal(join(_folder(config.uri), folder))
+        else _normal(join(manifest_folder, folder))
     )
     pieces: list[pa.ChunkedArray | str] = []
     for text, name, _, _ in string.Formatter().parse(rest):
         pieces.append(text)
         if name is not None:
-            values = table[name].cast(pa.string())
+            values = _texts(table[name], name)
             pieces.append(pc.if_else(pc.match_substring_regex(values, _HOSTILE), None, values))
     named = pc.binary_join_element_wise(*[p for p in pieces if not isinstance(p, str) or p], "")
     absolute = pc.match_substring_regex(named, "^(/|[A-Za-z][A-Za-z0-9+.-]*://)")
     return pc.if_else(absolute, named, pc.binary_join_element_wise(base.rstrip("/"), named, "/"))
 
 
-def _folder(uri: str) -> str:
-    """The folder of a manifest: the parent of a file or glob, or the folder itself."""
-    last = posixpath.basename(uri.rstrip("/"))
-    return posixpath.dirname(uri) if "." in last or "*" in last else uri.rstrip("/")
+def _texts(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """Values as they are written into URIs."""
+    column = plain(column)
+    try:
+        if is_binary(column.type):
+            return pc.utf8_rtrim(column.cast(pa.binary()).cast(pa.string()), "\0 ")
+        return column.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise InputError("manifest.uri_template", name, f"type {column.type} cannot be part of a URI") from None
 
 
 def _normal(uri: str) -> str:

@@ -5,9 +5,9 @@ by the worker of each chunk. Other formats are read once and whole; their rows a
 """
 
 import hashlib
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,26 +17,30 @@ import pyarrow.compute as pc
 from galaxy_batch.config import ManifestConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.ids import id_hashes
+from galaxy_batch.inputs.agreed_types import AgreedTypes
 from galaxy_batch.inputs.columns import (
     check_columns,
     check_kept,
     column_hashes,
     contains_images,
     exact_ids,
+    kept_columns,
     pipeline_columns,
     wanted_columns,
 )
-from galaxy_batch.inputs.image_uris import template_columns
-from galaxy_batch.inputs.tables import is_parquet, manifest_files, read_table
+from galaxy_batch.inputs.files import is_parquet, manifest_files, manifest_folder
+from galaxy_batch.inputs.parquet import open_parquet_table
+from galaxy_batch.inputs.positions import degrees, swapped_rows
+from galaxy_batch.inputs.tables import read_table
 from galaxy_batch.rows import CHUNK
 from galaxy_batch.storage.disk_counter import DiskCounter
-from galaxy_batch.storage.files import open_parquet
 
 __all__ = ["Chunk", "Manifest", "find_objects", "open_manifest", "read_chunk", "read_ids", "read_objects"]
 
 _BATCH_ROWS = 1024  # rows with images in memory at a time
 _MAX_REPEATED = 1024  # repeated ids to search for
 _SHOWN_IDS = 10  # in an error
+_SWAPPED_FRACTION = 0.01  # of the rows, at least: a few bad declinations do not show that columns are swapped
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,14 @@ class Chunk:
     start: int = 0
     inline: bytes = b""
     """The rows with the pipeline's columns as an Arrow IPC stream; empty for a range of a Parquet file."""
+    folder: str = ""
+    """The manifest's folder, to which URIs in a Parquet file are relative."""
+    types: bytes = b""
+    """Arrow schema of kept columns that have other types in another file; empty where the types are the file's own."""
 
     def as_item(self) -> dict[str, Any]:
         """The chunk as one row of a Ray dataset."""
-        return {"index": self.index, "rows": self.rows, "uri": self.uri, "start": self.start, "inline": self.inline}
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)
@@ -74,16 +82,22 @@ class Manifest:
 class ManifestScan:
     """Hash, ids and types of the manifest, collected in one pass with constant memory."""
 
-    def __init__(self, ids: DiskCounter) -> None:
+    def __init__(self, config: ManifestConfig, ids: DiskCounter) -> None:
+        self.config = config
+        self.kept = tuple(kept_columns(config))
         self.digest = hashlib.sha256()
         self.ids = ids
-        self.id_types = set[pa.DataType]()
-        self.kept: tuple[pa.Field, ...] = ()
+        self.id_types: dict[pa.DataType, str] = {}
+        """The first file of each type of the ids."""
+        self.types = AgreedTypes()
         self.with_position = 0
+        self.swapped = np.zeros(3, np.int64)
 
-    def add(self, rows: pa.Table, keep_columns: tuple[str, ...]) -> None:
-        self.kept = tuple(rows.schema.field(name) for name in keep_columns)
-        self.id_types.add(rows["object_id"].type)
+    def add(self, table: pa.Table, rows: pa.Table, file: str) -> None:
+        """Take in rows of one file: `table` as it is stored, `rows` with the pipeline's columns."""
+        self.types.add(rows, self.kept, file)
+        self.id_types.setdefault(rows["object_id"].type, file)
+        self.swapped += swapped_rows(*degrees(table, self.config))
         ids = id_hashes(rows["object_id"])
         self.ids.add(ids)
         self.with_position += len(rows) - rows["ra"].null_count
@@ -91,34 +105,59 @@ class ManifestScan:
             self.digest.update(name.encode())
             self.digest.update((ids if name == "object_id" else column_hashes(rows[name])).tobytes())
 
+    def check(self) -> None:
+        """Refuse ids of two types, and columns of positions that are swapped.
+
+        Raises:
+            InputError: names the columns.
+        """
+        config = self.config
+        if len(self.id_types) > 1:
+            where = " and ".join(f"{kind} in {file}" for kind, file in self.id_types.items())
+            remedy = f"{where}: use one type in all files, or integer_ids = true where all are whole numbers"
+            raise InputError("manifest.id_column", config.id_column, remedy)
+        both, swapped, straight = self.swapped.tolist()
+        if swapped and not straight and swapped >= _SWAPPED_FRACTION * both:
+            raise InputError(
+                "manifest.ra_column",
+                config.ra_column,
+                f"{swapped} of {both} rows have a declination ({config.dec_column!r}) beyond 90 degrees, and no row a "
+                f"right ascension ({config.ra_column!r}) beyond 90: the two columns seem to be swapped",
+            )
+
 
 def open_manifest(config: ManifestConfig, chunk_rows: int) -> Manifest:
     """Read and check a manifest, and divide it into chunks of at most `chunk_rows` rows.
 
     Raises:
-        InputError: no such file, a missing column, an unsupported type, no rows, null or repeated ids.
+        InputError: no such file, a missing column, types that are unsupported or differ between files, no rows, null
+            or repeated ids.
     """
     check_kept(config)
-    files = manifest_files(config.uri)
+    files, folder = manifest_files(config.uri), manifest_folder(config.uri)
     chunks: list[Chunk] = []
+    stored: dict[str, pa.Schema] = {}
     with DiskCounter(_expected_rows(files)) as ids:
-        scan = ManifestScan(ids)
+        scan = ManifestScan(config, ids)
         for uri in files:
             read = _scan_parquet if is_parquet(uri) else _scan_table
-            chunks += read(uri, config, chunk_rows, len(chunks), scan)
+            try:
+                new, stored[uri] = read(uri, folder, chunk_rows, len(chunks), scan)
+            except InputError as error:
+                shown = error.remedy if len(files) == 1 or uri in error.remedy else f"{error.remedy}; in {uri}"
+                raise InputError(error.field, error.value, shown) from None
+            chunks += new
         if not chunks:
             raise InputError("manifest.uri", config.uri, "the manifest has no rows")
-        if len(scan.id_types) > 1:
-            raise InputError(
-                "manifest.id_column", config.id_column, "integers in one file and text in another: use one type"
-            )
-        _check_unique(ids, files, config)
+        scan.check()
+        _check_unique(ids, files, folder, config)
+    kept = scan.types.schema()
     return Manifest(
         rows=sum(chunk.rows for chunk in chunks),
-        chunks=tuple(chunks),
+        chunks=tuple(_with_types(chunks, stored, kept)),
         content_id=scan.digest.hexdigest()[:16],
-        id_type=scan.id_types.pop(),
-        kept=scan.kept,
+        id_type=next(iter(scan.id_types)),
+        kept=tuple(kept),
         with_position=scan.with_position,
     )
 
@@ -133,12 +172,15 @@ def read_chunk(chunk: pa.Table, config: ManifestConfig) -> pa.Table:
     if item["inline"]:
         rows = pa.ipc.open_stream(item["inline"]).read_all()
     else:
-        columns = wanted_columns(config, with_image=True)
-        rows = pipeline_columns(_read_range(item["uri"], item["start"], item["rows"], columns), config, with_bytes=True)
+        table = _read_range(item["uri"], item["start"], item["rows"], wanted_columns(config))
+        rows = pipeline_columns(table, config, item["folder"], with_bytes=True)
     if len(rows) != item["rows"]:
         raise RuntimeError(
             f"chunk {item['index']}: {len(rows)} rows read, {item['rows']} expected; did the manifest change?"
         )
+    if item["types"]:
+        rows = _cast(rows, pa.ipc.read_schema(pa.py_buffer(item["types"])))
+    rows = pa.table(rows.columns, names=rows.column_names)  # without metadata, which differs between files
     return rows.append_column(CHUNK, pa.array(np.full(len(rows), item["index"], np.int32)))
 
 
@@ -148,7 +190,7 @@ def read_ids(chunk: pa.Table, config: ManifestConfig) -> pa.ChunkedArray:
     if item["inline"]:
         return pa.ipc.open_stream(item["inline"]).read_all()["object_id"]
     table = _read_range(item["uri"], item["start"], item["rows"], [config.id_column])
-    return exact_ids(table[config.id_column], config.id_column)
+    return exact_ids(table[config.id_column], config)
 
 
 def read_objects(config: ManifestConfig) -> pa.Table:
@@ -163,35 +205,32 @@ def find_objects(config: ManifestConfig, ids: pa.Array) -> pa.Table:
 
     Of a Parquet manifest, all ids are read, and the other columns only of row groups that contain given ids.
     """
+    config = replace(config, keep_columns=())
+    folder = manifest_folder(config.uri)
     tables = []
     for uri in manifest_files(config.uri):
         if is_parquet(uri):
-            tables += _find_in_parquet(uri, config, ids)
+            tables += _find_in_parquet(uri, folder, config, ids)
             continue
-        table = read_table(uri, [config.id_column, *template_columns(config)])
-        check_columns(table.column_names, config)
-        table = table.select(wanted_columns(config, with_image=True)).filter(_has_id(table, config, ids))
-        tables.append(pipeline_columns(table, config, with_bytes=True))
+        table = read_table(uri, config)
+        tables.append(pipeline_columns(table.filter(_has_id(table, config, ids)), config, folder, with_bytes=True))
     return pa.concat_tables(tables)
 
 
-def _find_in_parquet(uri: str, config: ManifestConfig, ids: pa.Array) -> list[pa.Table]:
-    tables = []
-    with open_parquet(uri) as parquet:
-        check_columns(parquet.schema_arrow.names, config)
-        columns = wanted_columns(config, with_image=True)
-        for group in range(parquet.num_row_groups):
-            if not pc.any(_has_id(parquet.read_row_group(group, [config.id_column]), config, ids)).as_py():
-                continue
-            for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=[group], columns=columns):
-                rows = pa.Table.from_batches([batch])
-                tables.append(pipeline_columns(rows.filter(_has_id(rows, config, ids)), config, with_bytes=True))
-        tables.append(pipeline_columns(parquet.schema_arrow.empty_table().select(columns), config, with_bytes=True))
-    return tables
+def _find_in_parquet(uri: str, folder: str, config: ManifestConfig, ids: pa.Array) -> list[pa.Table]:
+    with open_parquet_table(uri) as parquet:
+        check_columns(parquet.schema.names, config, uri)
+        columns = wanted_columns(config)
+        tables = [parquet.empty(columns)]
+        for group in range(len(parquet.group_rows)):
+            if pc.any(_has_id(parquet.read([group], [config.id_column]), config, ids)).as_py():
+                batches = parquet.batches(group, columns, _BATCH_ROWS)
+                tables += [rows.filter(_has_id(rows, config, ids)) for rows in batches]
+    return [pipeline_columns(table, config, folder, with_bytes=True) for table in tables]
 
 
 def _has_id(table: pa.Table, config: ManifestConfig, ids: pa.Array) -> pa.ChunkedArray:
-    own = exact_ids(table[config.id_column], config.id_column)
+    own = exact_ids(table[config.id_column], config)
     return pc.is_in(own, value_set=ids.cast(own.type))
 
 
@@ -199,72 +238,94 @@ def _expected_rows(files: Sequence[str]) -> int:
     """Estimate of the number of rows, from the first file; 0 if it is not Parquet."""
     if not files or not is_parquet(files[0]):
         return 0
-    with open_parquet(files[0]) as parquet:
-        return len(files) * int(parquet.metadata.num_rows)
+    with open_parquet_table(files[0]) as parquet:
+        return len(files) * sum(parquet.group_rows)
 
 
-def _check_unique(hashes: DiskCounter, files: Sequence[str], config: ManifestConfig) -> None:
+def _check_unique(hashes: DiskCounter, files: Sequence[str], folder: str, config: ManifestConfig) -> None:
     """Check that no id is repeated. Ids with equal hashes are read again, since texts may share a hash."""
     repeated = hashes.repeated()[:_MAX_REPEATED]
     if not len(repeated):
         return
-    counts = Counter[int | str]()
-    for ids in _all_ids(files, config):
-        counts.update(ids.filter(pa.array(np.isin(id_hashes(ids), repeated))).to_pylist())
-    if doubled := [value for value, count in counts.items() if count > 1]:
+    places = defaultdict[int | str, list[str]](list)
+    for uri in files:
+        row = 1
+        for ids in _all_ids(uri, config):
+            for n in np.flatnonzero(np.isin(id_hashes(ids), repeated)):
+                file = "" if len(files) == 1 else f"{uri.removeprefix(folder).lstrip('/')} "
+                places[ids[int(n)].as_py()].append(f"{file}row {row + n}")
+            row += len(ids)
+    if doubled := {value: rows for value, rows in places.items() if len(rows) > 1}:
         number = f"{'at least ' if len(repeated) == _MAX_REPEATED else ''}{len(doubled)}"
         more = f" and {len(doubled) - _SHOWN_IDS} more" if len(doubled) > _SHOWN_IDS else ""
-        shown = ", ".join(map(str, doubled[:_SHOWN_IDS]))
+        shown = ", ".join(f"{value} ({', '.join(rows[:3])})" for value, rows in list(doubled.items())[:_SHOWN_IDS])
         raise InputError(
             "manifest.id_column", config.id_column, f"{number} ids are in more than one row: {shown}{more}"
         )
 
 
-def _all_ids(files: Sequence[str], config: ManifestConfig) -> Iterator[pa.ChunkedArray]:
-    name = config.id_column
-    for uri in files:
-        if not is_parquet(uri):
-            yield exact_ids(read_table(uri, [name])[name], name)
-            continue
-        with open_parquet(uri) as parquet:
-            for group in range(parquet.num_row_groups):
-                yield exact_ids(parquet.read_row_group(group, [name])[name], name)
+def _all_ids(uri: str, config: ManifestConfig) -> Iterator[pa.ChunkedArray]:
+    if not is_parquet(uri):
+        yield exact_ids(read_table(uri, config)[config.id_column], config)
+        return
+    with open_parquet_table(uri) as parquet:
+        for group in range(len(parquet.group_rows)):
+            yield exact_ids(parquet.read([group], [config.id_column])[config.id_column], config)
 
 
-def _scan_parquet(uri: str, config: ManifestConfig, chunk_rows: int, first: int, scan: ManifestScan) -> list[Chunk]:
-    chunks: list[Chunk] = []
-    with open_parquet(uri) as parquet:
-        check_columns(parquet.schema_arrow.names, config)
-        embedded = contains_images(parquet.schema_arrow, config)
+def _scan_parquet(
+    uri: str, folder: str, chunk_rows: int, first: int, scan: ManifestScan
+) -> tuple[list[Chunk], pa.Schema]:
+    """Chunks of one file, and the types of its kept columns."""
+    config = scan.config
+    with open_parquet_table(uri) as parquet:
+        check_columns(parquet.schema.names, config, uri)
+        embedded = contains_images(parquet.schema, config)
         columns = wanted_columns(config, with_image=not embedded)
-        for group in range(parquet.num_row_groups):
-            rows = pipeline_columns(parquet.read_row_group(group, columns), config, with_bytes=False)
-            scan.add(rows, config.keep_columns)
+        for group in range(len(parquet.group_rows)):
+            table = parquet.read([group], columns)
+            rows = pipeline_columns(table, config, folder, with_bytes=False)
+            scan.add(table, rows, uri)
             if embedded:  # images are not read here; their sizes and statistics in the footer identify them
-                scan.digest.update(str(parquet.metadata.row_group(group).to_dict()).encode())
+                scan.digest.update(str(parquet.file.metadata.row_group(group).to_dict()).encode())
         if embedded:  # contains the checksum of all images that jobs.pack_cutouts writes
-            scan.digest.update(str(sorted((parquet.metadata.metadata or {}).items())).encode())
-        sizes = [parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)]
-    for start, count in _divide(sizes, chunk_rows):
-        chunks.append(Chunk(first + len(chunks), count, uri, start))
-    return chunks
+            scan.digest.update(str(sorted((parquet.file.metadata.metadata or {}).items())).encode())
+        ranges = _divide(parquet.group_rows, chunk_rows)
+        chunks = [Chunk(first + n, count, uri, start, folder=folder) for n, (start, count) in enumerate(ranges)]
+        return chunks, rows.select(scan.kept).schema if chunks else pa.schema([])
 
 
-def _scan_table(uri: str, config: ManifestConfig, chunk_rows: int, first: int, scan: ManifestScan) -> list[Chunk]:
-    as_text = [config.id_column, *template_columns(config)]
-    table = read_table(uri, as_text)
-    check_columns(table.column_names, config)
-    rows = pipeline_columns(table.select(wanted_columns(config, with_image=True)), config, with_bytes=True)
+def _scan_table(
+    uri: str, folder: str, chunk_rows: int, first: int, scan: ManifestScan
+) -> tuple[list[Chunk], pa.Schema]:
+    """Chunks of one file, and the types of its kept columns."""
+    table = read_table(uri, scan.config)
+    rows = pipeline_columns(table, scan.config, folder, with_bytes=True)
     if not len(rows):
-        return []
-    scan.add(rows, config.keep_columns)
+        return [], pa.schema([])
+    scan.add(table, rows, uri)
     chunks: list[Chunk] = []
     for start, count in _divide([len(rows)], chunk_rows):
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, rows.schema) as writer:
             writer.write_table(rows.slice(start, count))
-        chunks.append(Chunk(first + len(chunks), count, inline=sink.getvalue().to_pybytes()))
-    return chunks
+        chunks.append(Chunk(first + len(chunks), count, uri, inline=sink.getvalue().to_pybytes()))
+    return chunks, rows.select(scan.kept).schema
+
+
+def _with_types(chunks: Sequence[Chunk], stored: dict[str, pa.Schema], agreed: pa.Schema) -> Iterator[Chunk]:
+    """The chunks, with the agreed types of kept columns for those whose file has others."""
+    types = agreed.serialize().to_pybytes()
+    for chunk in chunks:
+        yield chunk if stored[chunk.uri].equals(agreed) else replace(chunk, types=types)
+
+
+def _cast(rows: pa.Table, types: pa.Schema) -> pa.Table:
+    for field in types:
+        if field.name in rows.column_names:
+            column = rows[field.name].cast(field.type)
+            rows = rows.set_column(rows.column_names.index(field.name), field, column)
+    return rows
 
 
 def _divide(group_sizes: list[int], chunk_rows: int) -> Iterator[tuple[int, int]]:
@@ -282,10 +343,10 @@ def _divide(group_sizes: list[int], chunk_rows: int) -> Iterator[tuple[int, int]
         yield start, held
 
 
-def _read_range(uri: str, start: int, rows: int, columns: list[str]) -> pa.Table:
-    with open_parquet(uri) as parquet:
-        ends = np.cumsum([parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)])
+def _read_range(uri: str, start: int, rows: int, columns: Sequence[str]) -> pa.Table:
+    with open_parquet_table(uri) as parquet:
+        ends = np.cumsum(parquet.group_rows)
         groups = [g for g, end in enumerate(ends) if end > start and (g == 0 or ends[g - 1] < start + rows)]
-        table = parquet.read_row_groups(groups, columns)
+        table = parquet.read(groups, columns)
     skipped = int(ends[groups[0] - 1]) if groups and groups[0] else 0
     return table.slice(start - skipped, rows)

@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 
 from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.errors import GateError, InputError
+from galaxy_batch.inputs.columns import check_kept_names, kept_columns
+from galaxy_batch.inputs.files import manifest_files
 from galaxy_batch.inputs.manifest import Chunk, Manifest, open_manifest, read_chunk
-from galaxy_batch.inputs.tables import manifest_files
 from galaxy_batch.packing.config import PackConfig
 from galaxy_batch.packing.shards import IMAGE, SHARDS, Shard, finished_shards, shard_schema
 from galaxy_batch.rows import IMAGE_BYTES, Status
@@ -67,8 +68,7 @@ def plan_pack(config: PackConfig) -> PackPlan:
         InputError: something that was given cannot be used.
         GateError: the size of a cutout is not known yet, and the store does not answer.
     """
-    if IMAGE in config.manifest.keep_columns:
-        raise InputError("manifest.keep_columns", IMAGE, "the shards have a column of this name; rename it")
+    check_kept_names(kept_columns(config.manifest), [IMAGE])
     _check_apart(config)
     earlier = _read_json(config, PLAN)
     _check_explained(config, earlier)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from astropy.table import Table
 
 from galaxy_batch.config import ManifestConfig
 from galaxy_batch.errors import InputError
-from galaxy_batch.inputs.manifest import find_objects, open_manifest, read_chunk
+from galaxy_batch.inputs.manifest import find_objects, open_manifest, read_chunk, read_objects
+from tests.support.manifests import manifest_config, manifest_rows
 
 BIG = 1237648720693755918
 
@@ -21,16 +23,6 @@ def objects(rows: int = 10) -> dict[str, Any]:
         "dec": np.linspace(-90, 90, rows),
         "mag": np.linspace(14, 17, rows).astype(np.float32),
     }
-
-
-def config_for(path: Path, **settings: Any) -> ManifestConfig:
-    defaults = {"id_column": "objid", "ra_column": "ra", "dec_column": "dec", "uri_template": "{objid}.jpg"}
-    return ManifestConfig(uri=str(path), **{**defaults, **settings})
-
-
-def all_rows(config: ManifestConfig, chunk_rows: int) -> pa.Table:
-    chunks = open_manifest(config, chunk_rows).chunks
-    return pa.concat_tables([read_chunk(pa.Table.from_pylist([c.as_item()]), config) for c in chunks])
 
 
 @pytest.fixture(params=["csv", "fits", "ecsv", "parquet", "folder"])
@@ -53,9 +45,9 @@ def manifest(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("chunk_rows", [1, 3, 4, 100])
 def test_every_format_gives_every_row_once_in_order(manifest: Path, chunk_rows: int) -> None:
-    config = config_for(manifest, keep_columns=("mag",))
+    config = manifest_config(manifest, keep_columns=("mag",))
     opened = open_manifest(config, chunk_rows)
-    rows = all_rows(config, chunk_rows)
+    rows = manifest_rows(config, chunk_rows)
     assert rows["object_id"].to_pylist() == [BIG + i for i in range(10)]
     assert rows["mag"].to_pylist() == pytest.approx(objects()["mag"].tolist())
     assert max(chunk.rows for chunk in opened.chunks) <= chunk_rows
@@ -66,14 +58,14 @@ def test_every_format_gives_every_row_once_in_order(manifest: Path, chunk_rows: 
 
 
 def test_find_objects_reads_the_given_ids_from_every_format(manifest: Path) -> None:
-    config = config_for(manifest)
-    rows = {row["object_id"]: row for row in all_rows(config, 100).drop_columns(["_chunk"]).to_pylist()}
+    config = manifest_config(manifest)
+    rows = {row["object_id"]: row for row in manifest_rows(config, 100).drop_columns(["_chunk"]).to_pylist()}
     wanted = [BIG + 7, BIG + 1, BIG + 4]
     objects_read = find_objects(config, pa.array([*wanted, 5])).to_pylist()
     assert sorted(row["object_id"] for row in objects_read) == sorted(wanted)
     assert all(row == rows[row["object_id"]] for row in objects_read)
     assert find_objects(config, pa.array([5, 6])).num_rows == 0
-    bands = config_for(
+    bands = manifest_config(
         manifest, uri_template=None, band_templates=["{objid}-i.fits", "{objid}-r.fits", "{objid}-g.fits"]
     )
     assert len(find_objects(bands, pa.array(wanted))["_image_uri"].to_pylist()[0]) == 3
@@ -94,7 +86,7 @@ def test_find_objects_reads_their_images(tmp_path: Path) -> None:
 def test_content_id_changes_with_the_used_values_only(tmp_path: Path) -> None:
     def content_id(**changes: Any) -> str:
         pq.write_table(pa.table({**objects(), **changes}), tmp_path / "t.parquet")
-        return open_manifest(config_for(tmp_path / "t.parquet"), 4).content_id
+        return open_manifest(manifest_config(tmp_path / "t.parquet"), 4).content_id
 
     first = content_id()
     assert content_id() == first
@@ -107,13 +99,13 @@ def test_content_id_changes_with_the_used_values_only(tmp_path: Path) -> None:
 
 def test_band_templates_give_three_uris_in_every_format(manifest: Path) -> None:
     templates = ("{objid}-i.fits", "{objid}-r.fits", "{objid}-g.fits")
-    config = config_for(manifest, uri_template=None, band_templates=templates)
+    config = manifest_config(manifest, uri_template=None, band_templates=templates)
     folder = manifest if manifest.is_dir() else manifest.parent
-    rows = all_rows(config, 3)
+    rows = manifest_rows(config, 3)
     assert rows["_image_uri"].to_pylist() == [
         [f"{folder}/{BIG + row}-{band}.fits" for band in "irg"] for row in range(10)
     ]
-    other = config_for(manifest, uri_template=None, band_templates=templates[::-1])
+    other = manifest_config(manifest, uri_template=None, band_templates=templates[::-1])
     assert open_manifest(config, 3).content_id == open_manifest(config, 5).content_id
     assert open_manifest(config, 3).content_id != open_manifest(other, 3).content_id
 
@@ -121,7 +113,7 @@ def test_band_templates_give_three_uris_in_every_format(manifest: Path) -> None:
 def test_changed_images_change_the_content_id(tmp_path: Path) -> None:
     def content_id(image: bytes) -> str:
         pq.write_table(pa.table({"objid": ["x"], "image": [image]}), tmp_path / "t.parquet")
-        config = config_for(
+        config = manifest_config(
             tmp_path / "t.parquet", ra_column=None, dec_column=None, uri_template=None, image_column="image"
         )
         return open_manifest(config, 2).content_id
@@ -141,20 +133,24 @@ def test_changed_images_change_the_content_id(tmp_path: Path) -> None:
             r"manifest\.band_templates = 'nope': no such column",
         ),
         ({}, {"keep_columns": ("nope",)}, r"manifest\.keep_columns = 'nope': no such column"),
-        ({}, {"keep_columns": ("ra",)}, "the catalog has a column of this name"),
+        ({}, {"keep_columns": ("ra",)}, "the catalog has a column or path key .ra.; rename it"),
         ({}, {"keep_columns": ("mag", "mag")}, "names a column twice"),
-        ({"objid": [5] * 6 + [6, 6, 7, 8]}, {}, "2 ids are in more than one row: 5, 6"),
-        ({"objid": ["a"] * 2 + list("bcdefghi")}, {}, "1 ids are in more than one row: a"),
-        ({"objid": [1.0] * 10}, {}, "a float is not exact"),
+        (
+            {"objid": [5] * 6 + [6, 6, 7, 8]},
+            {},
+            r"2 ids .*: 5 \(row 1, row 2, row 3\), 6 \(row 7, row 8\)",
+        ),
+        ({"objid": ["a"] * 2 + list("bcdefghi")}, {}, r"1 ids are in more than one row: a \(row 1, row 2\)"),
+        ({"objid": [1.0] * 10}, {}, "ids of type double are not exact"),
         ({"objid": [None, *range(9)]}, {}, "1 rows have no id"),
-        ({"objid": np.arange(10, dtype=np.uint64) + 2**63}, {}, "do not fit int64"),
+        ({"objid": np.arange(10, dtype=np.uint64) + 2**63}, {}, "some of which do not fit int64"),
         ({"ra": ["12:30:00"] * 10}, {}, "decimal degrees are needed"),
     ],
 )
 def test_errors_name_field_value_and_cause(tmp_path: Path, changes: Any, settings: Any, message: str) -> None:
     pq.write_table(pa.table({**objects(), **changes}), tmp_path / "t.parquet")
     with pytest.raises(InputError, match=message):
-        open_manifest(config_for(tmp_path / "t.parquet", **settings), 4)
+        open_manifest(manifest_config(tmp_path / "t.parquet", **settings), 4)
 
 
 def test_repeated_ids_are_refused_and_hash_collisions_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,19 +159,22 @@ def test_repeated_ids_are_refused_and_hash_collisions_accepted(tmp_path: Path, m
 
     write("1.parquet", list("abcdefghij"))
     write("2.parquet", list("klmnopqrst"))
-    config = config_for(tmp_path / "*.parquet")
+    config = manifest_config(tmp_path / "*.parquet")
     monkeypatch.setattr("galaxy_batch.inputs.manifest.id_hashes", lambda ids: np.full(len(ids), 7, np.uint64))
     assert open_manifest(config, 4).rows == 20
     monkeypatch.undo()
     write("2.parquet", list("kdmnopbrst"))
-    with pytest.raises(InputError, match="2 ids are in more than one row: b, d"):
+    with pytest.raises(
+        InputError,
+        match=r"2 ids .*: b \(1\.parquet row 2, 2\.parquet row 7\), d \(1\.parquet row 4, 2\.parquet row 2\)",
+    ):
         open_manifest(config, 4)
 
 
 @pytest.mark.parametrize("values", [[1, 2], [{"path": "a.jpg"}, {"path": "b.jpg"}]], ids=["numbers", "no bytes"])
 def test_an_image_column_without_images_is_refused(tmp_path: Path, values: list[Any]) -> None:
     pq.write_table(pa.table({"objid": [1, 2], "image": values}), tmp_path / "t.parquet")
-    config = config_for(
+    config = manifest_config(
         tmp_path / "t.parquet", ra_column=None, dec_column=None, uri_template=None, image_column="image"
     )
     with pytest.raises(InputError, match=r"manifest\.image_column = 'image': must contain bytes"):
@@ -185,13 +184,194 @@ def test_an_image_column_without_images_is_refused(tmp_path: Path, values: list[
 def test_an_empty_manifest_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table(objects()).slice(0, 0), tmp_path / "t.parquet")
     with pytest.raises(InputError, match="has no rows"):
-        open_manifest(config_for(tmp_path / "t.parquet"), 4)
+        open_manifest(manifest_config(tmp_path / "t.parquet"), 4)
 
 
 def test_a_manifest_changed_during_the_run_is_an_error(tmp_path: Path) -> None:
     pq.write_table(pa.table(objects()), tmp_path / "t.parquet")
-    config = config_for(tmp_path / "t.parquet")
+    config = manifest_config(tmp_path / "t.parquet")
     chunk = open_manifest(config, 100).chunks[0]
     pq.write_table(pa.table(objects()).slice(0, 5), tmp_path / "t.parquet")
     with pytest.raises(RuntimeError, match="did the manifest change"):
         read_chunk(pa.Table.from_pylist([chunk.as_item()]), config)
+
+
+def write_files(folder: Path, **settings: Any) -> ManifestConfig:
+    """Two Parquet files of three objects each; a setting is the values of a column in each of them."""
+    for number in range(2):
+        columns = {"objid": [3 * number + n for n in range(3)], "ra": [1.5, 2.5, 3.5], "dec": [0.5, 1.5, 2.5]}
+        columns |= {name: values[number] for name, values in settings.items()}
+        pq.write_table(pa.table(columns), folder / f"{number}.parquet", row_group_size=2)
+    return manifest_config(folder, keep_columns=tuple(name for name in settings if name not in columns or name == "z"))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kind"),
+    [
+        (pa.array([0.5, 0.25, None]), pa.nulls(3), pa.float64()),
+        (pa.nulls(3), pa.array([0.5, 0.25, None]), pa.float64()),
+        (pa.array([0.5, 0.25, 0.1]), pa.array([1, 2, 3]), pa.float64()),
+        (pa.array([1, 2, 3], pa.int32()), pa.array([2**40, 2, None]), pa.int64()),
+    ],
+    ids=["null last", "null first", "integers exact as floats", "int32 and int64"],
+)
+def test_kept_columns_have_one_type_in_all_chunks(
+    tmp_path: Path, first: pa.Array, second: pa.Array, kind: pa.DataType
+) -> None:
+    config = write_files(tmp_path, z=(first, second))
+    assert open_manifest(config, 2).kept == (pa.field("z", kind),)
+    rows = manifest_rows(config, 2)
+    assert rows["z"].type == kind
+    assert rows["z"].to_pylist() == [*first.to_pylist(), *second.to_pylist()]
+    assert read_objects(config)["z"].equals(rows["z"])
+    assert find_objects(config, pa.array([1, 4])).num_rows == 2
+
+
+def test_kept_columns_of_other_types_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    config = write_files(tmp_path, z=([0.5, 0.25, 0.1], ["a", "b", "c"]))
+    with pytest.raises(InputError, match=r"manifest\.keep_columns = 'z': double in .*0\.parquet and string in .*1"):
+        open_manifest(config, 2)
+
+
+def test_ids_of_two_types_are_refused_naming_the_files(tmp_path: Path) -> None:
+    config = write_files(tmp_path, objid=([1, 2, 3], ["4", "5", "6"]))
+    with pytest.raises(InputError, match=r"manifest\.id_column = 'objid': int64 in .*0\.parquet and string in .*1"):
+        open_manifest(config, 2)
+    rows = manifest_rows(replace(config, integer_ids=True), 2)
+    assert rows["object_id"].to_pylist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_errors_of_one_file_name_it(tmp_path: Path) -> None:
+    config = write_files(tmp_path, ra=([1.5, 2.5, 3.5], ["x", "y", "z"]))
+    with pytest.raises(InputError, match=r"'x' is not a number: decimal degrees are needed; in .*1\.parquet"):
+        open_manifest(config, 2)
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (pa.array([BIG, 7], pa.uint64()), [BIG, 7]),
+        (pa.array([BIG, 7]).dictionary_encode(), [BIG, 7]),
+        (pa.array([BIG, 7], pa.decimal128(20, 0)), [BIG, 7]),
+        (pa.array(["J1", "J2"], pa.large_string()), ["J1", "J2"]),
+        (pa.array(["J1", "J2"], pa.string_view()), ["J1", "J2"]),
+        (pa.array(["J1", "J2"]).dictionary_encode(), ["J1", "J2"]),
+        (pa.array([b"J1", b"J2"]), ["J1", "J2"]),
+        (pa.array([b"J1\0\0", b"J2  "], pa.binary(4)), ["J1", "J2"]),
+        (pa.array([b"J1", b"J2"], pa.binary_view()), ["J1", "J2"]),
+    ],
+    ids=[
+        "uint64", "categorical integers", "decimal", "large text", "text view", "categorical", "bytes", "padded bytes",
+        "bytes view",
+    ],
+)  # fmt: skip
+def test_ids_of_every_exact_type_are_read(tmp_path: Path, ids: pa.Array, expected: list[Any]) -> None:
+    pq.write_table(pa.table({"objid": ids, "ra": [1.5, 2.5], "dec": [0.5, 1.5]}), tmp_path / "t.parquet")
+    config = manifest_config(tmp_path / "t.parquet")
+    rows = manifest_rows(config, 1)
+    assert rows["object_id"].to_pylist() == expected
+    assert rows["_image_uri"].to_pylist() == [f"{tmp_path}/{value}.jpg" for value in expected]
+    assert find_objects(config, pa.array(expected[1:]))["object_id"].to_pylist() == expected[1:]
+
+
+@pytest.mark.parametrize(
+    ("ids", "remedy"),
+    [
+        (pa.array([1.0, 2.0]), r"double are not exact: .* cast\(id as bigint\)"),
+        (pa.array([b"\xff\xfe", b"\xff\xfd"]), r"binary are not exact: .* hex\(id\)"),
+        (pa.array([2**63, 1], pa.decimal128(20, 0)), r"decimal128\(20, 0\), some of which do not fit int64"),
+        (pa.array([15, 25], pa.int64()).cast(pa.decimal128(20, 0)).cast(pa.decimal128(20, 1)), None),
+        (pa.array([True, False]), "bool are not exact"),
+    ],
+    ids=["floats", "bytes that are no text", "large decimals", "whole decimals", "booleans"],
+)
+def test_ids_that_are_not_exact_are_refused_with_a_cast(tmp_path: Path, ids: pa.Array, remedy: str | None) -> None:
+    pq.write_table(pa.table({"objid": ids, "ra": [1.5, 2.5], "dec": [0.5, 1.5]}), tmp_path / "t.parquet")
+    config = manifest_config(tmp_path / "t.parquet", uri_template="{ra}.jpg")
+    if remedy is None:
+        assert manifest_rows(config)["object_id"].to_pylist() == [15, 25]
+    else:
+        with pytest.raises(InputError, match=rf"manifest\.id_column = 'objid': ids of type {remedy}"):
+            open_manifest(config, 2)
+
+
+def test_whole_numbers_become_integers_where_the_config_says_so(tmp_path: Path) -> None:
+    texts = [f" {BIG}", "007\0", "-5 ", "+6"]
+    table = {"ra": [1.5] * 4, "dec": [0.5] * 4}
+    for ids in (
+        pa.array(texts),
+        pa.array([t.encode() for t in texts]),
+        pa.array([t.ljust(24).encode() for t in texts], pa.binary(24)),
+    ):
+        pq.write_table(pa.table({"objid": ids, **table}), tmp_path / "t.parquet")
+        config = manifest_config(tmp_path / "t.parquet", uri_template="{ra}.jpg", integer_ids=True)
+        rows = manifest_rows(config, 1)
+        assert (rows["object_id"].type, rows["object_id"].to_pylist()) == (pa.int64(), [BIG, 7, -5, 6])
+        assert find_objects(config, pa.array([7]))["object_id"].to_pylist() == [7]
+
+
+@pytest.mark.parametrize("wrong", ["J12", "1.0", "", str(2**63), "1e5"])
+def test_an_id_that_is_no_whole_number_is_shown(tmp_path: Path, wrong: str) -> None:
+    pq.write_table(pa.table({"objid": ["5", wrong], "ra": [1.5] * 2, "dec": [0.5] * 2}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=f"integer_ids is true, but '{wrong}' is not a whole number of 64 bits"):
+        open_manifest(manifest_config(tmp_path / "t.parquet", integer_ids=True), 2)
+
+
+@pytest.mark.parametrize("kind", [pa.string_view(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())], ids=str)
+def test_an_image_column_may_be_any_type_of_text(tmp_path: Path, kind: pa.DataType) -> None:
+    uris = (
+        pa.array(["a/1.jpg", "a/2.jpg"]).cast(kind)
+        if not pa.types.is_dictionary(kind)
+        else pa.array(["a/1.jpg", "a/2.jpg"]).dictionary_encode()
+    )
+    pq.write_table(pa.table({"objid": [1, 2], "image": uris}), tmp_path / "t.parquet")
+    config = manifest_config(
+        tmp_path / "t.parquet", ra_column=None, dec_column=None, uri_template=None, image_column="image"
+    )
+    assert manifest_rows(config, 1)["_image_uri"].to_pylist() == [f"{tmp_path}/a/{n}.jpg" for n in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["RELEASE"], ["Confidence"], ["NORDER"], ["dir"], ["Npix"], ["Object_ID"], ["_healpix_29"], ["p_smooth"],
+        ["mag as release"], ["mag", "MAG"], ["mag", "z as Mag"],
+    ],
+)  # fmt: skip
+def test_names_that_differ_from_ours_only_in_case_are_refused(names: list[str]) -> None:
+    with pytest.raises(InputError, match=r"manifest\.keep_columns = .*rename .*\"\w+ as \w+\""):
+        open_manifest(manifest_config("t.parquet", keep_columns=tuple(names)), 2)
+
+
+def test_kept_columns_may_get_another_name(manifest: Path) -> None:
+    config = manifest_config(manifest, keep_columns=("mag as release_mag", "ra as survey_ra"))
+    rows = manifest_rows(config, 3)
+    assert rows["release_mag"].to_pylist() == pytest.approx(objects()["mag"].tolist())
+    assert rows["survey_ra"].to_pylist() == rows["ra"].to_pylist()
+    assert [field.name for field in open_manifest(config, 3).kept] == ["release_mag", "survey_ra"]
+
+
+def test_swapped_positions_are_noticed(manifest: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"manifest\.ra_column = 'dec': .*\('ra'\) beyond 90 .*\('dec'\) .*seem to be swapped"
+    ):
+        open_manifest(manifest_config(manifest, ra_column="dec", dec_column="ra"), 3)
+
+
+def test_a_few_bad_declinations_are_rows_without_position(tmp_path: Path) -> None:
+    dec = np.linspace(-80, 80, 1000)
+    dec[7] = 99.0
+    pq.write_table(
+        pa.table({"objid": np.arange(1000), "ra": np.linspace(0, 89, 1000), "dec": dec}), tmp_path / "t.parquet"
+    )
+    assert open_manifest(manifest_config(tmp_path / "t.parquet"), 100).with_position == 999
+
+
+def test_repeated_ids_of_a_hats_catalog_name_file_and_row(tmp_path: Path) -> None:
+    for pixel, ids in ((4, [1, 2, 3]), (5, [4, 2, 5])):
+        folder = tmp_path / "dataset/Norder=0/Dir=0"
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"objid": ids, "ra": [1.5] * 3, "dec": [0.5] * 3}), folder / f"Npix={pixel}.parquet")
+    files = r"2 \(dataset/Norder=0/Dir=0/Npix=4\.parquet row 2, dataset/Norder=0/Dir=0/Npix=5\.parquet row 2\)"
+    with pytest.raises(InputError, match=f"1 ids are in more than one row: {files}"):
+        open_manifest(manifest_config(tmp_path), 2)
