@@ -29,12 +29,8 @@ class ManifestConfig:
 
     uri: Annotated[str, Uri]
     """Table of objects: Parquet (a file, a folder, a glob or a HATS catalog), CSV, TSV, ECSV, FITS or VOTable."""
-    table: str | None = None
-    """Table of a FITS file (name or number of its HDU) or VOTable (name, ID or number from 1) that has several."""
     id_column: str = "object_id"
     """Column of unique object ids: integers or strings."""
-    integer_ids: bool = False
-    """Text ids become int64; all must be whole numbers. For joins with tables that have the same ids as int64."""
     ra_column: str | None = None
     """Column of right ascensions, ICRS, in degrees or the unit that the table declares. Leave out if the manifest has
     no positions."""
@@ -52,6 +48,10 @@ class ManifestConfig:
     keep_columns: tuple[str, ...] = ()
     """Columns of the manifest that the catalog keeps, under the same names or, written as `RELEASE as survey_release`,
     other ones. A new name is needed where the name equals one of the catalog, in upper or lower case."""
+    integer_ids: bool = False
+    """Text ids become int64; all must be whole numbers. For joins with tables that have the same ids as int64."""
+    table: str | None = None
+    """Table of a FITS file (name or number of its HDU) or VOTable (name, ID or number from 1) that has several."""
 
     def __post_init__(self) -> None:
         if [self.image_column is None, self.uri_template is None, not self.band_templates].count(False) != 1:
