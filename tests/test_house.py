@@ -54,7 +54,7 @@ ALLOWED: dict[str, set[str]] = {
 
 # Modules without a test file of their own name, and where they are tested.
 TESTED_IN = {
-    "galaxy_batch/report/style.py": "tests/train/report/test_plots.py",
+    "galaxy_batch/report/style.py": "tests/train/report/test_figures.py",
     "galaxy_batch/compare/page_mix.py": "tests/compare/test_page.py",
     "galaxy_batch/compare/figures.py": "tests/compare/test_page.py",
     "galaxy_batch/packing/config.py": "tests/packing/test_shards.py",
@@ -69,7 +69,7 @@ TESTED_IN = {
     "train/report/grad_cam_section.py": "tests/train/report/test_report.py",
     "train/report/held_out.py": "tests/train/report/test_report.py",
     "train/report/review_section.py": "tests/train/evaluate/test_review_ranking.py",
-    "train/report/sheets.py": "tests/train/report/test_report.py",
+    "train/report/tiles.py": "tests/train/report/test_report.py",
 }
 
 

@@ -14,16 +14,16 @@ import torch
 
 from galaxy_batch.errors import InputError
 from galaxy_batch.model.checkpoint import load_checkpoint
-from galaxy_batch.report.html import Album, cards, page, paragraph, percent, range_of, table
+from galaxy_batch.report.figures import embed
+from galaxy_batch.report.page import interval, number, percent, render
 from galaxy_batch.settings import Range
-from galaxy_batch.stats import wilson_interval
 from galaxy_batch.storage.files import join, without_secrets, write_atomically
 from train.config import TrainConfig
 from train.data.galaxies import load_part, read_galaxies
 from train.data.splits import split_galaxies
 from train.evaluate.evaluation import Evaluation, evaluate
 from train.fit.fit import predict_logits
-from train.report.plots import threshold_curves
+from train.report.figures import threshold_curves
 from train.run import train_model
 
 __all__ = ["SweepConfig", "ThresholdResult", "recommend", "sweep_threshold"]
@@ -164,33 +164,32 @@ def _test_galaxies(config: SweepConfig) -> _TestGalaxies:
 
 
 def _page(config: SweepConfig, results: Sequence[ThresholdResult], best: ThresholdResult, reason: str) -> str:
-    album = Album()
     classes = list(results[0].class_fractions)
-    header = ["threshold", "galaxies kept", *classes, "accuracy, own labels", "accuracy, common", "95% interval", "ECE"]
-    rows = [
-        [
-            f"{r.threshold:g}",
-            f"{r.kept:,} ({percent(r.kept_fraction)})",
-            *(percent(r.class_fractions[name]) for name in classes),
-            f"{percent(r.own.accuracy)} of {r.own.galaxies}",
-            f"{percent(r.common.accuracy)} of {r.common.galaxies}",
-            range_of(wilson_interval(round(r.common.accuracy * r.common.galaxies), r.common.galaxies), as_percent=True),
-            f"{r.common.ece:.3f}",
-        ]
-        for r in results
-    ]
-    curves = threshold_curves(
-        [r.threshold for r in results],
-        [r.kept_fraction for r in results],
-        {"own labels": [r.own.accuracy for r in results], "common test set": [r.common.accuracy for r in results]},
+    kept = [r.kept_fraction for r in results]
+    accuracy = {"own labels": [r.own.accuracy for r in results], "common": [r.common.accuracy for r in results]}
+    return render(
+        "train.report",
+        "thresholds.html",
+        title="Vote thresholds",
+        about=[("network", config.network.architecture)],
+        headline=[("Recommended threshold", f"{best.threshold:g}", f"{best.kept:,} galaxies have a label")],
+        reason=reason,
+        clean_threshold=config.clean_threshold,
+        curves=embed(
+            lambda width_px: threshold_curves(width_px, [r.threshold for r in results], kept, accuracy),
+            "Share of labelled galaxies and accuracy by vote threshold.",
+        ),
+        header=["threshold", "labelled", *classes, "accuracy, own labels", "accuracy, common", "95% interval", "ECE"],
+        rows=[
+            [
+                f"{r.threshold:g}",
+                f"{r.kept:,} ({percent(r.kept_fraction)})",
+                *(percent(r.class_fractions[name]) for name in classes),
+                f"{percent(r.own.accuracy)} of {r.own.galaxies}",
+                f"{percent(r.common.accuracy)} of {r.common.galaxies}",
+                interval(r.common.accuracy_interval, as_percent=True),
+                number(r.common.ece),
+            ]
+            for r in results
+        ],
     )
-    caption = (
-        "Accuracy on a run's own labels rises with the threshold because the galaxies get easier; the common test set "
-        f"(agreement of at least {config.clean_threshold:g}) is the same for all, and tells which model is better."
-    )
-    sections = {
-        "Recommendation": paragraph(reason),
-        "The trade-off": album.figure("threshold_curves", curves, caption) + table(header, rows),
-    }
-    headline = cards([("recommended threshold", f"{best.threshold:g}", f"{best.kept:,} galaxies keep a label")])
-    return page("Vote threshold: the trade-off", [("network", config.network.architecture)], headline, sections)

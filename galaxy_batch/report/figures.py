@@ -30,6 +30,7 @@ __all__ = [
     "SKY",
     "VERMILION",
     "WIDE_PX",
+    "Draw",
     "embed",
     "is_narrow",
     "new_figure",

@@ -41,6 +41,21 @@ class Evaluation:
     confusion: list[list[int]]
     """Number of galaxies by true class (rows) and predicted class (columns)."""
 
+    @property
+    def accuracy_interval(self) -> Interval:
+        """95 % Wilson interval of the accuracy."""
+        return wilson_interval(round(self.accuracy * self.galaxies), self.galaxies)
+
+    @property
+    def majority_class(self) -> int:
+        """Position of the most frequent class of the galaxies."""
+        return int(np.sum(self.confusion, axis=1).argmax())
+
+    @property
+    def majority_accuracy(self) -> float:
+        """Accuracy of always predicting the most frequent class."""
+        return float(np.sum(self.confusion, axis=1).max() / max(np.sum(self.confusion), 1))
+
 
 @dataclass(frozen=True)
 class ClassScore:

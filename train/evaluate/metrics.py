@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from galaxy_batch.stats import Interval, wilson_interval
+from galaxy_batch.stats import Interval
 from train.data.labels import AMBIGUOUS
 from train.evaluate.calibration import (
     calibration_error_by_chance,
@@ -29,6 +29,7 @@ from train.evaluate.evaluation import (
 from train.evaluate.grad_cam_metrics import GradCamMetrics
 from train.evaluate.results import PartResult, TrainingRun
 from train.evaluate.review_ranking import REVIEWED_SHARES, FlagOutcome, caught_by_review, flag_outcomes, rankings
+from train.evaluate.training_warnings import training_warnings
 
 __all__ = [
     "TARGET_ACCURACIES",
@@ -76,8 +77,6 @@ class HeldOutMetrics:
     """``(N,)``, before the temperature."""
     correct: npt.NDArray[np.bool_]
     """``(N,)``."""
-    accuracy_interval: Interval
-    """95 %, Wilson."""
     ece_interval: Interval
     """95 %, bootstrap."""
     ece_by_chance: float
@@ -113,7 +112,6 @@ def held_out_metrics(run: TrainingRun) -> HeldOutMetrics:
         confidence=confidence,
         raw_confidence=raw_confidence,
         correct=correct,
-        accuracy_interval=wilson_interval(int(correct.sum()), len(correct)),
         ece_interval=(float(np.maximum(ece_low, 0)), ece_high),
         ece_by_chance=calibration_error_by_chance(confidence),
         ece_before=expected_calibration_error(raw_confidence, correct),
@@ -137,6 +135,7 @@ def metrics_json(run: TrainingRun, held_out: HeldOutMetrics, grad_cam: GradCamMe
             "temperature": run.checkpoint.temperature,
             "min_confidence": run.checkpoint.min_confidence,
             "test": _test_json(run, held_out),
+            "warnings": training_warnings(run),
             "attention": grad_cam.to_json(),
             "epochs": [dataclasses.asdict(epoch) for epoch in run.epochs],
             "seconds": run.seconds,
@@ -156,7 +155,7 @@ def _test_json(run: TrainingRun, held_out: HeldOutMetrics) -> dict[str, Any]:
     confidence, correct = held_out.confidence, held_out.correct
     return {
         **dataclasses.asdict(run.evaluation),
-        "accuracy_interval": held_out.accuracy_interval,
+        "accuracy_interval": run.evaluation.accuracy_interval,
         "ece_interval": held_out.ece_interval,
         "ece_by_chance": held_out.ece_by_chance,
         "ece_before_temperature": held_out.ece_before,

@@ -1,151 +1,113 @@
-"""The report's section on what the network looked at: pictures, one number, and a verdict."""
+"""Values of the report's section on Grad-CAM: maps, share on the galaxy, verdict."""
+
+from typing import Any
 
 import numpy as np
 
-from galaxy_batch.report.html import Album, number, paragraph, range_of, table
+from galaxy_batch.report.page import Tile, count, interval, number
 from train.evaluate.grad_cam import GradCamSample
 from train.evaluate.grad_cam_metrics import GradCamMetrics
 from train.evaluate.metrics import HeldOutMetrics
-from train.evaluate.results import PartResult, TrainingRun
-from train.report.plots import two_histograms
-from train.report.sheets import Picture, grad_cam_sheet
+from train.evaluate.results import TrainingRun
+from train.report.figures import ReportFigures, outcome_histograms
+from train.report.tiles import cutout_tile, grad_cam_tile
 
-__all__ = ["grad_cam_section", "grad_cam_verdict"]
+__all__ = ["grad_cam_values", "grad_cam_verdict"]
 
-_EXAMPLES = 6  # cutouts of each kind in a sheet
-_FEW_WRONG = 10  # below this, wrong predictions are not compared with correct ones
+_MAX_EXAMPLES = 3  # per class and outcome; two tiles each
+_MIN_WRONG = 10  # wrong predictions needed for a comparison
 
 
-def grad_cam_section(
-    run: TrainingRun, held_out: HeldOutMetrics, attention: GradCamSample, seen: GradCamMetrics, album: Album
-) -> str:
-    """What the network looked at, in pictures and in one number."""
-    if not attention.cells:
-        return paragraph(f"{run.checkpoint.spec.architecture} has no feature map to draw attention from.")
-    test, classes = run.parts["test"], run.labels.classes
-    cell = run.checkpoint.spec.size_px / attention.cells
-    right = held_out.correct[attention.rows]
-    ratio, right_ones = attention.inside / attention.area, seen.groups["all"][0]
-    rows = [
-        [f"{name}, {kind}", f"{g.galaxies:,}", number(g.inside, 2), number(g.area, 2), number(g.ratio, 2)]
-        for name, pair in seen.groups.items()
-        for kind, g in zip(("correct", "wrong"), pair, strict=True)
-    ]
+def grad_cam_values(
+    run: TrainingRun, held_out: HeldOutMetrics, sample: GradCamSample, metrics: GradCamMetrics, figures: ReportFigures
+) -> dict[str, Any]:
+    """Verdict, medians, histograms and example tiles; `grad_cam` is None for a network without a feature map."""
+    if not sample.cells:
+        return {"grad_cam": None}
+    right = held_out.correct[sample.rows]
+    ratio = sample.inside / sample.area
     top = max(3.0, float(np.nanquantile(ratio, 0.98))) if not np.isnan(ratio).all() else 3.0
-    sheets = [
-        album.figure(
-            f"attention_{name}",
-            _attention_figure(test, held_out, attention, classes, place),
-            f"Predicted “{name}”: from the least confident at the left to the most confident, evenly spaced; below "
-            "each cutout, where the network looked for this class (bright: strongly); the line is the galaxy’s light.",
-        )
-        for place, name in enumerate(classes)
+    correct = metrics.groups["all"][0]
+    quantities = [
+        ("share of the map on the galaxy", sample.inside[right], sample.inside[~right]),
+        ("share / area of the galaxy", ratio[right], ratio[~right]),
     ]
-    return (
-        paragraph(grad_cam_verdict(seen))
-        + paragraph(
-            "The maps are Grad-CAM (Selvaraju et al. 2017) of the predicted class; their cells are "
-            f"{cell:.0f} pixels wide ({attention.cells} × {attention.cells} in a cutout), so they tell the core from "
-            "the outskirts, and not one spiral arm from the next.",
-            f"Drawn for {seen.looked_at:,} of {len(held_out.correct):,} test galaxies, the wrong predictions first.",
-            "The galaxy’s light is what stands out of the sky and hangs together with the centre.",
-            f"Where predictions are correct, attention is {right_ones.ratio:.1f} times as dense on the galaxy as if it "
-            "were spread evenly over the cutout."
-            if right_ones.galaxies
-            else "",
-            "Predictions average over several orientations of a cutout; the maps are of the upright one."
-            if run.checkpoint.spec.views > 1
-            else "",
-        )
-        + album.figure(
+    return {
+        "grad_cam": sample,
+        "cell_px": run.checkpoint.spec.size_px / sample.cells,
+        "grad_cam_verdict": grad_cam_verdict(metrics),
+        "concentration": correct.ratio if correct.galaxies else None,
+        "grad_cam_rows": [
+            [f"{name}, {outcome}", count(g.galaxies), number(g.inside, 2), number(g.area, 2), number(g.ratio, 2)]
+            for name, pair in metrics.groups.items()
+            for outcome, g in zip(("correct", "wrong"), pair, strict=True)
+        ],
+        "grad_cam_histograms": figures.embed(
             "attention_numbers",
-            two_histograms(
-                [
-                    ("share of the attention on the galaxy’s light", attention.inside[right], attention.inside[~right]),
-                    ("that share / the galaxy’s share of the area", ratio[right], ratio[~right]),
-                ],
-                [(0, 1), (0, top)],
-                [None, 1.0],
-            ),
-            "Left: how much of the attention falls on the galaxy itself. Right: the same over the area that the galaxy "
-            "covers; attention spread evenly over the cutout would give 1 (dotted).",
-        )
-        + table(
-            ["predictions", "galaxies", "median share on the light", "median area of the light", "median share / area"],
-            rows,
-            "Compare wrong with correct ones of the same class: classes differ in size.",
-        )
-        + "".join(sheets)
-    )
-
-
-def grad_cam_verdict(seen: GradCamMetrics) -> str:
-    """One plain statement, from the figures, on whether wrong predictions look elsewhere."""
-    correct, wrong = seen.groups["all"]
-    if not correct.galaxies or wrong.galaxies < _FEW_WRONG:
-        return (
-            f"With {wrong.galaxies} wrong and {correct.galaxies} correct predictions to look at, whether wrong "
-            "predictions look elsewhere cannot be said."
-        )
-    figures = (
-        f"the median share of attention on the galaxy’s own light is {correct.inside:.2f} for correct and "
-        f"{wrong.inside:.2f} for wrong predictions (difference {number(seen.inside_difference)}, 95% interval "
-        f"{range_of(seen.inside_interval)})"
-    )
-    sized = (
-        f"the ratio of that share to the galaxy’s area is {correct.ratio:.2f} against {wrong.ratio:.2f} (difference "
-        f"{number(seen.ratio_difference, 2)}, {range_of(seen.ratio_interval, 2)})"
-    )
-    by_share, by_ratio = _sign(seen.inside_interval), _sign(seen.ratio_interval)
-    if by_share == by_ratio == 0:
-        return f"Wrong predictions do not demonstrably look elsewhere: {figures}, and {sized}."
-    if by_share == by_ratio:
-        where = "less" if by_share > 0 else "more"
-        return f"Wrong predictions do look elsewhere, {where} at the galaxy: {figures}, and {sized}."
-    if by_share == 0:
-        where = "less" if by_ratio > 0 else "more"
-        return (
-            f"Wrong predictions are {where} concentrated on the galaxy for its size, though not in total: {figures}, "
-            f"but {sized}."
-        )
-    where = "less" if by_share > 0 else "more"
-    why = "smaller" if wrong.area < correct.area else "larger"
-    return (
-        f"Wrong predictions look {where} at the galaxy, and size explains it: {figures}, but their galaxies are {why} "
-        f"(median area {wrong.area:.2f} against {correct.area:.2f}), and {sized}."
-    )
-
-
-def _attention_figure(
-    test: PartResult, held_out: HeldOutMetrics, attention: GradCamSample, classes: tuple[str, ...], said: int
-) -> bytes:
-    groups = []
-    for correct in (True, False):
-        chosen = np.flatnonzero(
-            (held_out.predicted[attention.rows] == said) & (held_out.correct[attention.rows] == correct)
-        )
-        chosen = chosen[np.argsort(held_out.confidence[attention.rows[chosen]], kind="stable")]
-        if len(chosen) > _EXAMPLES:
-            chosen = chosen[np.linspace(0, len(chosen) - 1, _EXAMPLES).round().astype(int)]
-        groups.append([_attended(test, held_out, attention, classes, int(place)) for place in chosen])
-    return grad_cam_sheet(groups[0], groups[1], columns=_EXAMPLES)
-
-
-def _attended(
-    test: PartResult, held_out: HeldOutMetrics, attention: GradCamSample, classes: tuple[str, ...], place: int
-) -> Picture:
-    row = attention.rows[place]
-    return Picture(
-        test.pixels[row],
-        (
-            f"{classes[test.labels[row]]}, said {classes[held_out.predicted[row]]} {held_out.confidence[row]:.2f}",
-            f"on the galaxy {number(float(attention.inside[place]), 2)}",
+            lambda width_px: outcome_histograms(width_px, quantities, [(0, 1), (0, top)], [None, 1.0]),
+            "Histograms of the share of the Grad-CAM map on the galaxy, and of that share over the galaxy's area, for "
+            "correct and wrong predictions.",
         ),
-        attention.maps[place],
-        attention.masks[place],
+        "grad_cam_tiles": {
+            name: {
+                outcome: _example_tiles(run, held_out, sample, number_of_class, outcome == "correct")
+                for outcome in ("correct", "wrong")
+            }
+            for number_of_class, name in enumerate(run.labels.classes)
+        },
+    }
+
+
+def grad_cam_verdict(metrics: GradCamMetrics) -> str:
+    """Whether the maps of wrong predictions lie elsewhere than those of correct ones, in a sentence."""
+    correct, wrong = metrics.groups["all"]
+    if not correct.galaxies or wrong.galaxies < _MIN_WRONG:
+        return f"Too few predictions to compare: {wrong.galaxies} wrong, {correct.galaxies} correct."
+    shares = (
+        f"the median share of the map on the galaxy is {correct.inside:.2f} for correct and {wrong.inside:.2f} for "
+        f"wrong predictions (difference {number(metrics.inside_difference)}, 95% interval "
+        f"{interval(metrics.inside_interval)})"
+    )
+    ratios = (
+        f"the ratio of that share to the galaxy's area is {correct.ratio:.2f} and {wrong.ratio:.2f} (difference "
+        f"{number(metrics.ratio_difference, 2)}, {interval(metrics.ratio_interval, 2)})"
+    )
+    by_share, by_ratio = _sign(metrics.inside_interval), _sign(metrics.ratio_interval)
+    if by_share == by_ratio == 0:
+        return f"No significant difference between correct and wrong predictions: {shares}, and {ratios}."
+    less = "less" if (by_share or by_ratio) > 0 else "more"
+    if by_share == by_ratio:
+        return f"Maps of wrong predictions lie {less} on the galaxy: {shares}, and {ratios}."
+    if by_share == 0:
+        return (
+            f"The maps of wrong predictions are {less} concentrated on the galaxy for its size: {shares}, but {ratios}."
+        )
+    size = "smaller" if wrong.area < correct.area else "larger"
+    return (
+        f"Maps of wrong predictions lie {less} on the galaxy, which its size explains: {shares}, but their galaxies "
+        f"are {size} (median area {wrong.area:.2f} against {correct.area:.2f}), and {ratios}."
     )
 
 
-def _sign(interval: tuple[float, float]) -> int:
+def _example_tiles(
+    run: TrainingRun, held_out: HeldOutMetrics, sample: GradCamSample, predicted: int, correct: bool
+) -> list[Tile]:
+    """Cutout and map of some galaxies with this predicted class and outcome, evenly spaced by confidence."""
+    test, classes = run.parts["test"], run.labels.classes
+    chosen = np.flatnonzero((held_out.predicted[sample.rows] == predicted) & (held_out.correct[sample.rows] == correct))
+    chosen = chosen[np.argsort(held_out.confidence[sample.rows[chosen]], kind="stable")]
+    if len(chosen) > _MAX_EXAMPLES:
+        chosen = chosen[np.linspace(0, len(chosen) - 1, _MAX_EXAMPLES).round().astype(int)]
+    tiles = []
+    for place in chosen:
+        row = sample.rows[place]
+        label = f"{classes[test.labels[row]]}, predicted {classes[predicted]} {held_out.confidence[row]:.2f}"
+        on_galaxy = f"{number(float(sample.inside[place]), 2)} on the galaxy"
+        tiles.append(cutout_tile(test.pixels[row], (label, test.ids[row])))
+        tiles.append(grad_cam_tile(test.pixels[row], sample.maps[place], sample.masks[place], (on_galaxy,)))
+    return tiles
+
+
+def _sign(limits: tuple[float, float]) -> int:
     """1 or -1 where the interval excludes 0, else 0."""
-    return int(interval[0] > 0) - int(interval[1] < 0)
+    return int(limits[0] > 0) - int(limits[1] < 0)

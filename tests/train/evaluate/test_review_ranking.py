@@ -6,7 +6,6 @@ import pytest
 
 from tests.support.training import run_of
 from train.evaluate.review_ranking import caught_by_review, flag_outcomes, rankings
-from train.report.review_section import review_section
 
 N = 100
 CONFIDENCE = np.linspace(1, 0.5, N)
@@ -56,6 +55,3 @@ def test_flag_outcomes_by_hand() -> None:
     assert outcomes["UNFAMILIAR"].flagged_share == pytest.approx(5 / 24)
     assert (outcomes["UNFAMILIAR"].caught, outcomes["UNFAMILIAR"].wrong_share) == (1.0, 1.0)
     assert math.isnan(outcomes["LOW_CONFIDENCE"].wrong_share)
-    html = review_section(caught_by_review(rankings(np.full(24, 0.9), test.unfamiliarity, UNKNOWN), correct), outcomes)
-    assert "UNFAMILIAR" in html
-    assert "100" in html
