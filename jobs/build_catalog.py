@@ -1,4 +1,10 @@
-"""Manifest + checkpoint -> published catalog. Run it again to resume; try it first with `--dry-run`."""
+"""Classify the cutouts of a survey and publish the catalog.
+
+Run the same command again to resume after an interruption: finished chunks are kept.
+
+Example:
+    python -m jobs.build_catalog jobs/configs/sdss_dr7.toml --set manifest.uri=objects.csv --dry-run
+"""
 
 import argparse
 import os
@@ -14,7 +20,7 @@ from jobs.command import ray_session, run_job
 
 
 def build_catalog(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Check everything, then classify the release; a dry run classifies a sample, and writes nothing."""
+    """Check all inputs, then classify the release, or only a sample of it in a dry run."""
     plan = plan_release(load_config(CatalogConfig, arguments.config, arguments.set))
     if arguments.dry_run:
         return dry_run_release(plan, on_cluster=bool(os.environ.get("RAY_ADDRESS")))
@@ -25,5 +31,5 @@ def build_catalog(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    flags = {"dry-run": "check all that a run needs, classify a sample, estimate the time; nothing is written"}
-    sys.exit(run_job("Classify a survey's cutouts and publish a catalog.", build_catalog, flags=flags))
+    flags = {"dry-run": "check the inputs, classify a sample and estimate the run time, without writing anything"}
+    sys.exit(run_job(__doc__, build_catalog, flags=flags))

@@ -1,4 +1,4 @@
-"""What all jobs share: arguments, logging, Ray, the summary line, exit codes."""
+"""Command line of the jobs: arguments, logging, start of Ray, summary line, exit codes."""
 
 import argparse
 import contextlib
@@ -24,34 +24,34 @@ logger = logging.getLogger("jobs")
 
 
 def run_job(
-    description: str,
+    description: str | None,
     job: Callable[[argparse.Namespace], dict[str, Any]],
     takes_config: bool = True,
     options: Mapping[str, str] = MappingProxyType({}),
-    operands: Mapping[str, str] = MappingProxyType({}),
+    positionals: Mapping[str, str] = MappingProxyType({}),
     flags: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
-    """Parse the command line, run the job, print its summary as the last line of stdout, give the exit code.
+    """Parse the command line, run the job, and print its summary as the last line of stdout.
 
     Args:
-        description: the job in a sentence, for `--help`.
-        job: gets `config` (a path) and `set` (a list of `key=value`), gives the summary.
+        description: text of `--help`: what the job does, with an example. The docstring of the job's module.
+        job: function of the parsed arguments; returns the summary.
         takes_config: whether the first argument is a TOML config.
-        options: further options that only this job has, and their help: `address` is given as `--address`.
-        flags: options without a value, and their help: `dry-run` is given as `--dry-run`.
-        operands: what the job takes in place of a config and `--set`, in order, and their help.
+        options: name and help of further options with a value: `address` becomes `--address`.
+        positionals: name and help of positional arguments, for a job that has neither config nor `--set`.
+        flags: name and help of further options without a value: `dry-run` becomes `--dry-run`.
 
     Returns:
-        0 done; 2 a bad config or command; 3 a gate failed; anything else raises, which exits with 1.
+        The exit code: 0 done; 2 a bad config or command; 3 a gate failed. Any other exception is raised (exit code 1).
     """
-    parser = argparse.ArgumentParser(description=description)
-    for name, meaning in operands.items():
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, meaning in positionals.items():
         parser.add_argument(name, metavar=name.upper(), help=meaning)
-    if takes_config and not operands:
-        parser.add_argument("config", help="TOML config; see jobs/configs")
-    if not operands:
+    if takes_config and not positionals:
+        parser.add_argument("config", metavar="CONFIG.toml", help="settings of the job; see jobs/configs")
+    if not positionals:
         parser.add_argument(
-            "--set", action="append", default=[], metavar="KEY=VALUE", help="override one key; repeatable"
+            "--set", action="append", default=[], metavar="KEY=VALUE", help="override one setting; may be repeated"
         )
     for name, meaning in options.items():
         parser.add_argument(f"--{name}", help=meaning)
@@ -79,14 +79,14 @@ def run_job(
 
 @contextlib.contextmanager
 def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
-    """Join the running cluster (`RAY_ADDRESS`, set by `ray job submit`), or start a Ray here that ends with the job."""
+    """Connect to the cluster at `RAY_ADDRESS`, which `ray job submit` sets, or start a local Ray for this job only."""
     if os.environ.get("RAY_ADDRESS"):
         ray.init(logging_level=logging.WARNING)
     else:
         ray.init(num_cpus=runtime.num_cpus, include_dashboard=False, logging_level=logging.WARNING)
-    ray.data.DataContext.get_current().enable_progress_bars = False  # ours counts galaxies, and suits a log file
+    ray.data.DataContext.get_current().enable_progress_bars = False  # runtime.progress logs galaxies instead
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    # There is no other way yet to bound an actor's restarts; the pinned version knows the arguments.
+    # `ray_remote_args` is deprecated, but is the only way to limit the restarts of an actor in Ray 2.60.
     warnings.filterwarnings("ignore", message=".*ray_remote_args", category=RayDeprecationWarning)
     try:
         yield

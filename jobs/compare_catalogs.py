@@ -1,4 +1,8 @@
-"""Two published catalogs -> what changed: a page, `comparison.json`, and gates that fail when it is too much."""
+"""Compare two published catalogs of the same sky, write a page and comparison.json, and check the gates.
+
+Example:
+    python -m jobs.compare_catalogs jobs/configs/compare_releases.toml --set old_uri=OLD --set new_uri=NEW
+"""
 
 import argparse
 import logging
@@ -17,34 +21,38 @@ logger = logging.getLogger("jobs.compare_catalogs")
 
 
 def compare(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Compare, write the page, and raise where a gate is crossed."""
+    """Compare the catalogs and write the page.
+
+    Raises:
+        GateError: a gate was crossed.
+    """
     config = load_config(CompareConfig, arguments.config, arguments.set)
     check_writable(config.output_uri)
-    found = compare_catalogs(config)
-    json_uri, page_uri = write_comparison(found, config.output_uri)
+    comparison = compare_catalogs(config)
+    json_uri, page_uri = write_comparison(comparison, config.output_uri)
     summary: dict[str, Any] = {
         "old_uri": without_secrets(config.old_uri),
         "new_uri": without_secrets(config.new_uri),
-        "matched": found.matching.matched,
-        "only_old": found.matching.only_old,
-        "only_new": found.matching.only_new,
-        "ambiguous": found.matching.ambiguous,
-        "flipped": found.flipped,
-        "flip_rate": plain(found.flip_rate),
-        "flip_interval": plain(found.flip_interval),
-        "psi": {name: plain(shift.psi) for name, shift in found.shifts.items()},
-        "ks": {name: plain(shift.ks) for name, shift in found.shifts.items()},
-        "gates_crossed": [gate.name for gate in found.crossed],
+        "matched": comparison.matching.matched,
+        "only_old": comparison.matching.only_old,
+        "only_new": comparison.matching.only_new,
+        "ambiguous": comparison.matching.ambiguous,
+        "flipped": comparison.flipped,
+        "flip_rate": plain(comparison.flip_rate),
+        "flip_interval": plain(comparison.flip_interval),
+        "psi": {name: plain(shift.psi) for name, shift in comparison.shifts.items()},
+        "ks": {name: plain(shift.ks) for name, shift in comparison.shifts.items()},
+        "gates_crossed": [gate.name for gate in comparison.crossed],
         "report_uri": page_uri,
         "comparison_uri": json_uri,
     }
     logger.info("report: %s", page_uri)
-    for gate in found.crossed:
+    for gate in comparison.crossed:
         logger.error("gate crossed: %s", gate)
-    if found.crossed:
+    if comparison.crossed:
         raise GateError(f"gates crossed: {', '.join(summary['gates_crossed'])}", summary)
     return summary
 
 
 if __name__ == "__main__":
-    sys.exit(run_job("Compare two published catalogs of the same sky.", compare))
+    sys.exit(run_job(__doc__, compare))

@@ -1,4 +1,10 @@
-"""The whole story with nothing but this checkout: made-up survey -> train -> classify -> publish -> verify -> query."""
+"""Demonstrate the whole pipeline on a simulated survey: train, classify, publish, verify, query.
+
+Needs nothing but this checkout.
+
+Example:
+    python -m jobs.demo --set galaxies=200 --set output_uri=demo_output
+"""
 
 import argparse
 import logging
@@ -22,7 +28,7 @@ from train.run import train_model
 
 logger = logging.getLogger("jobs.demo")
 
-_RENDERED_AT_ONCE = 50
+_RENDER_BATCH = 50
 
 
 @dataclass(frozen=True)
@@ -30,17 +36,17 @@ class DemoConfig:
     """Settings of the demo."""
 
     output_uri: Annotated[str, Uri] = resolve_uri("demo_output")
-    """Folder on this machine for the surveys, the checkpoint and the catalog."""
+    """Local folder for the simulated surveys, the checkpoint and the catalog."""
     galaxies: Annotated[int, Range(60, 100_000)] = 600
-    """Objects of the release that is classified; twice as many are voted on, for training."""
+    """Number of galaxies to classify. Twice as many, with votes, are simulated for training."""
     epochs: Annotated[int, Range(0, 1000)] = 20
     """Passes over the training galaxies."""
     seed: Annotated[int, Range(0, 2**31 - 2)] = 1
-    """Another seed is another sky."""
+    """Seed of the simulated surveys and the training."""
 
 
 def demo(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Make two surveys, train on the first, classify the second."""
+    """Simulate two surveys, train on the first, classify the second."""
     started = time.monotonic()
     config = parse_config(DemoConfig, {}, arguments.set)
     folder = Path(config.output_uri)
@@ -55,20 +61,20 @@ def demo(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _render(folder: Path, galaxies: int, seed: int, defects: Mapping[str, int]) -> SurveyFiles:
-    """Write a synthetic survey, on all CPUs."""
+    """Simulate a survey, on all CPUs."""
     logger.info("rendering %d galaxies into %s", galaxies, folder)
     files = write_tables(folder, galaxies, seed, defects=defects, without_position=galaxies // 50)
     render = ray.remote(write_images).options(num_cpus=1)
-    waiting = [
-        render.remote(folder, galaxies, seed, defects=defects, start=start, stop=start + _RENDERED_AT_ONCE)
-        for start in range(0, galaxies, _RENDERED_AT_ONCE)
+    tasks = [
+        render.remote(folder, galaxies, seed, defects=defects, start=start, stop=start + _RENDER_BATCH)
+        for start in range(0, galaxies, _RENDER_BATCH)
     ]
-    ray.get(waiting)
+    ray.get(tasks)
     return files
 
 
 def _training(voted: SurveyFiles, folder: Path, config: DemoConfig) -> TrainConfig:
-    """The smallest EfficientNet of timm, random weights, small cutouts: quick on a laptop, not one to publish with."""
+    """Fast settings for a laptop, with timm's smallest EfficientNet; too weak for a real catalog."""
     return TrainConfig(
         output_uri=str(folder / "model"),
         galaxies=ManifestConfig(uri=str(voted.votes), id_column="GalaxyID", uri_template="images/{GalaxyID}.jpg"),
@@ -94,7 +100,7 @@ def _catalog(release: SurveyFiles, folder: Path, checkpoint_uri: str) -> Catalog
             "output_uri": str(folder / "catalogs"),
             "checkpoint_uri": checkpoint_uri,
             "overwrite": True,
-            "max_failed_fraction": 0.2,  # some are broken on purpose
+            "max_failed_fraction": 0.2,  # the simulated survey has defects
             "manifest": {
                 "uri": str(release.manifest),
                 "ra_column": "ra",
@@ -108,7 +114,7 @@ def _catalog(release: SurveyFiles, folder: Path, checkpoint_uri: str) -> Catalog
 
 
 def _show(summary: dict[str, Any], trained: dict[str, Any]) -> None:
-    """What came out, for a person: where it is, the counts, and a query to paste."""
+    """Print paths, counts and a query to paste."""
     rows = [(f"class {name}", count) for name, count in summary["class_counts"].items()]
     rows += [("no class (unreadable)", summary["failed"])]
     rows += [(f"flag {name}", count) for name, count in summary["flag_counts"].items() if count]
@@ -127,4 +133,4 @@ def _show(summary: dict[str, Any], trained: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_job("Show everything on a synthetic survey.", demo, takes_config=False))
+    sys.exit(run_job(__doc__, demo, takes_config=False))

@@ -1,4 +1,8 @@
-"""A cone or an SQL condition -> those rows of a published catalog, as FITS, VOTable or CSV."""
+"""Write a selection of a published catalog as one FITS, VOTable or CSV file.
+
+Example:
+    python -m jobs.export_catalog jobs/configs/export_sdss_dr7.toml --set catalog_uri=CATALOG --set cone.ra=150
+"""
 
 import argparse
 import sys
@@ -10,9 +14,9 @@ from jobs.command import run_job
 
 
 def export_catalog(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Check the config, then write the file."""
+    """Write the rows that the config selects."""
     return export.export_catalog(load_config(export.ExportConfig, arguments.config, arguments.set))
 
 
 if __name__ == "__main__":
-    sys.exit(run_job("Write a piece of a catalog as FITS, VOTable or CSV.", export_catalog))
+    sys.exit(run_job(__doc__, export_catalog))

@@ -1,4 +1,10 @@
-"""Millions of small cutout files -> Parquet shards with the bytes inside. Run it again to resume."""
+"""Pack many small cutout files into few large Parquet shards.
+
+Run the same command again to resume after an interruption: finished shards are kept.
+
+Example:
+    python -m jobs.pack_cutouts jobs/configs/pack_sdss_dr7.toml --set manifest.uri=objects.csv --set output_uri=packed
+"""
 
 import argparse
 import sys
@@ -12,7 +18,7 @@ from jobs.command import ray_session, run_job
 
 
 def pack_cutouts(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Check everything, then pack."""
+    """Check all inputs, then write the missing shards."""
     plan = plan_pack(load_config(PackConfig, arguments.config, arguments.set))
     if plan.packed is not None:
         return packing.pack_cutouts(plan)
@@ -21,4 +27,4 @@ def pack_cutouts(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_job("Pack a survey's cutouts into Parquet shards.", pack_cutouts))
+    sys.exit(run_job(__doc__, pack_cutouts))

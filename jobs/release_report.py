@@ -1,4 +1,8 @@
-"""A published catalog -> its page, made again from the catalog's files."""
+"""Write the HTML page of a published catalog again, from the catalog alone.
+
+Example:
+    python -m jobs.release_report jobs/configs/release_report.toml --set catalog_uri=CATALOG
+"""
 
 import argparse
 import posixpath
@@ -15,20 +19,19 @@ from jobs.command import run_job
 
 @dataclass(frozen=True)
 class ReleaseReportConfig:
-    """Which catalog, and what its page shows."""
+    """Settings of the page of a catalog."""
 
     catalog_uri: Annotated[str, Uri]
-    """The catalog's folder, with `manifest.json` in it."""
+    """Folder of the catalog, with `manifest.json` in it."""
     report_uri: Annotated[str, Uri] | None = None
-    """Folder of the page; `report` beside the catalog when not given."""
+    """Folder of the page. When not given, `report` beside the catalog."""
     manifest: ManifestConfig | None = None
-    """Where the cutouts are; as the catalog says, when not given. Give it where they have moved, or are signed."""
+    """Location of the cutouts. When not given, as in the catalog; needed if they have moved or have signed URIs."""
     report: ReportConfig = field(default_factory=ReportConfig)
-    """Contact sheets."""
 
 
 def release_report(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Make the page."""
+    """Write the page."""
     config = load_config(ReleaseReportConfig, arguments.config, arguments.set)
     folder = config.report_uri or join(posixpath.dirname(config.catalog_uri.rstrip("/")), "report")
     uri = write_release_page(config.catalog_uri, folder, config.report, config.manifest)
@@ -36,4 +39,4 @@ def release_report(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_job("Make the page of a published catalog again.", release_report))
+    sys.exit(run_job(__doc__, release_report))

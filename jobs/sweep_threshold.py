@@ -1,4 +1,8 @@
-"""One training run per vote threshold: accuracy against number of labelled galaxies."""
+"""Train at several vote thresholds, compare the models on one common test set and recommend a threshold.
+
+Example:
+    python -m jobs.sweep_threshold jobs/configs/train_gz2.toml --set thresholds=[0.5,0.6,0.8] --set output_uri=sweep
+"""
 
 import argparse
 import sys
@@ -20,11 +24,4 @@ def sweep(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(
-        run_job(
-            "Train at several vote thresholds, compare on one common test set and recommend a threshold. Example: "
-            "python -m jobs.sweep_threshold jobs/configs/train_gz2.toml --set thresholds=[0.5,0.6,0.8] "
-            "--set output_uri=runs/thresholds",
-            sweep,
-        )
-    )
+    sys.exit(run_job(__doc__, sweep))

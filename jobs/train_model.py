@@ -1,4 +1,8 @@
-"""Vote table + cutouts -> checkpoint and training report."""
+"""Train a morphology model on volunteers' votes and write its checkpoint and report.
+
+Example:
+    python -m jobs.train_model jobs/configs/train_gz2.toml --set galaxies.uri=votes.csv --set output_uri=runs/gz2
+"""
 
 import argparse
 import sys
@@ -21,11 +25,4 @@ def train(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(
-        run_job(
-            "Train a morphology model on volunteers' votes and write its checkpoint and report. Example: python -m "
-            "jobs.train_model jobs/configs/train_gz2.toml --set galaxies.uri=gz2/training_solutions.csv "
-            "--set output_uri=runs/gz2",
-            train,
-        )
-    )
+    sys.exit(run_job(__doc__, train))

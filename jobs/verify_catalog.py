@@ -1,4 +1,8 @@
-"""A catalog URI -> every promise checked, from the files alone."""
+"""Verify a published catalog from its files alone: checksums, counts, ids, positions, flags and HATS metadata.
+
+Example:
+    python -m jobs.verify_catalog demo_output/catalogs/release=demo/model=CHECKPOINT/catalog
+"""
 
 import argparse
 import logging
@@ -15,7 +19,11 @@ logger = logging.getLogger("jobs.verify_catalog")
 
 
 def verify(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Check a catalog; raise where it breaks a promise."""
+    """Verify the catalog.
+
+    Raises:
+        GateError: the catalog has problems.
+    """
     catalog_uri = resolve_uri(arguments.catalog_uri)
     shown = without_secrets(catalog_uri)
     problems = verify_catalog(catalog_uri)
@@ -24,10 +32,10 @@ def verify(arguments: argparse.Namespace) -> dict[str, Any]:
         logger.error("%s", problem)
     if problems:
         raise GateError(f"{shown} does not verify: {len(problems)} problems", summary)
-    logger.info("%s: every promise holds", shown)
+    logger.info("%s: no problems", shown)
     return summary
 
 
 if __name__ == "__main__":
-    operands = {"catalog_uri": "the catalog's folder, with manifest.json in it, at any URI"}
-    sys.exit(run_job("Check a published catalog against its promises.", verify, operands=operands))
+    positionals = {"catalog_uri": "folder of the catalog, with manifest.json in it; a path or any fsspec URI"}
+    sys.exit(run_job(__doc__, verify, positionals=positionals))

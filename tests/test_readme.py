@@ -4,21 +4,12 @@ import importlib.util
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from galaxy_batch.compare.compare import CompareConfig
-from galaxy_batch.config import CatalogConfig
-from galaxy_batch.export.export import ExportConfig
-from galaxy_batch.packing.config import PackConfig
 from galaxy_batch.rows import CATALOG_COLUMNS, ReviewFlag, Status
-from galaxy_batch.settings import load_config
-from jobs.benchmark.__main__ import BenchmarkConfig
-from jobs.release_report import ReleaseReportConfig
 from tests.support.documents import DOCUMENTS, PACKAGE_README, README, blocks
 from tests.support.repository import REPOSITORY
-from train.config import TrainConfig
 
 
 def test_the_readme_is_short() -> None:
@@ -48,22 +39,6 @@ def test_every_job_has_a_section() -> None:
     jobs = jobs - {"command"} | {"benchmark"}
     described = set(re.findall(r"^## (\w+)$", DOCUMENTS["jobs/README.md"], re.MULTILINE))
     assert described == jobs
-
-
-def test_every_config_is_valid() -> None:
-    files = sorted((REPOSITORY / "jobs" / "configs").glob("*.toml"))
-    assert files
-    kinds: dict[str, Any] = {
-        "train": TrainConfig,
-        "pack": PackConfig,
-        "benchmark": BenchmarkConfig,
-        "compare": CompareConfig,
-        "export": ExportConfig,
-        "release": ReleaseReportConfig,
-    }
-    for file in files:
-        kind = kinds.get(file.stem.partition("_")[0], CatalogConfig)
-        assert load_config(kind, file)
 
 
 def test_the_tables_name_every_column_flag_and_status() -> None:

@@ -1,4 +1,8 @@
-"""Rates of each stage alone and of the whole catalog job, on this machine and these cutouts."""
+"""Measure the speed of each stage of a catalog job, then the speed and memory of the whole job, on this machine.
+
+Example:
+    python -m jobs.benchmark jobs/configs/benchmark.toml --set rows=2000
+"""
 
 import argparse
 import dataclasses
@@ -259,6 +263,4 @@ def _decode_stage(threads: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(
-        run_job("Measure each stage alone and the whole catalog job, on this machine and these cutouts.", benchmark)
-    )
+    sys.exit(run_job(__doc__, benchmark))

@@ -1,4 +1,4 @@
-"""A submitted job is followed whatever the connection does, and only a proved catalog exits with 0."""
+"""jobs.submit follows a job across dropped connections, and exits with 0 only for a verified catalog."""
 
 import argparse
 import asyncio
@@ -44,7 +44,7 @@ from galaxy_batch.synthetic.survey import SurveyFiles
 from jobs import cluster_client as submission
 from jobs import submit as command
 from jobs.cluster_client import LostConnectionError, Submission, connect, is_uploaded, submit_job
-from jobs.submit import UnprovenError, submit
+from jobs.submit import UnverifiedError, submit
 from tests.support.configs import CATALOG_TOML
 from tests.support.models import SavedModel
 from tests.support.repository import REPOSITORY
@@ -60,41 +60,41 @@ def details(status: JobStatus, **more: Any) -> JobDetails:
 
 
 class FakeServer:
-    """A cluster's job server that answers what a test tells it to.
+    """A job server with prepared responses.
 
     Args:
-        answers: one for each question about the job; the last one is given for ever. An exception is raised.
-        streams: one for each connection to the log: pieces of it, and exceptions in between.
+        responses: one for each request for the job's state; the last one is repeated. An exception is raised.
+        streams: one for each connection to the log: pieces of the log and exceptions.
         log: the whole log.
-        on_submit: what the job does.
+        on_submit: called when the job is submitted, in place of the job.
     """
 
     def __init__(
         self,
-        answers: Sequence[JobDetails | Exception],
+        responses: Sequence[JobDetails | Exception],
         streams: Sequence[Sequence[str | Exception]] = (),
         log: str = "",
         on_submit: Callable[[], object] = lambda: None,
         jobs: Sequence[JobDetails] = (),
     ) -> None:
-        self.answers, self.streams, self.log, self.on_submit = list(answers), list(streams), log, on_submit
+        self.responses, self.streams, self.log, self.on_submit = list(responses), list(streams), log, on_submit
         self.jobs, self.submitted, self.stopped = list(jobs), list[dict[str, Any]](), list[str]()
 
     def list_jobs(self) -> list[JobDetails]:
         return self.jobs
 
-    def submit_job(self, **what: Any) -> str:
-        self.submitted.append(what)
+    def submit_job(self, **request: Any) -> str:
+        self.submitted.append(request)
         self.on_submit()
-        return str(what["submission_id"])
+        return str(request["submission_id"])
 
     def get_job_info(self, job_id: str) -> JobDetails:
         if self.stopped:
             return details(STOPPED)
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        response = self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
+        if isinstance(response, Exception):
+            raise response
+        return response
 
     def get_job_logs(self, job_id: str) -> str:
         return self.log
@@ -123,7 +123,7 @@ def follow(server: FakeServer, patience_s: float = 5.0) -> JobDetails:
 
 @st.composite
 def dropped_streams(draw: st.DrawFn) -> list[list[str | Exception]]:
-    """Connections that send the log from its beginning, in any pieces, and break off anywhere."""
+    """Connections that send the log from its beginning, in any pieces, and end anywhere."""
     streams: list[list[str | Exception]] = []
     for _ in range(draw(st.integers(0, 4))):
         end = draw(st.integers(0, len(LOG)))
@@ -135,18 +135,20 @@ def dropped_streams(draw: st.DrawFn) -> list[list[str | Exception]]:
 
 @given(streams=dropped_streams(), polls=st.integers(1, 12))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_the_log_is_shown_once_and_whole_whatever_breaks(
+def test_the_log_is_shown_completely_and_once(
     streams: list[list[str | Exception]], polls: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     capfd.readouterr()
-    answers: list[JobDetails | Exception] = [details(RUNNING)] * polls
-    answers[polls // 2] = ConnectionError("no route")
-    assert follow(FakeServer([*answers, details(SUCCEEDED)], streams, LOG)).status == SUCCEEDED
+    responses: list[JobDetails | Exception] = [details(RUNNING)] * polls
+    responses[polls // 2] = ConnectionError("no route")
+    assert follow(FakeServer([*responses, details(SUCCEEDED)], streams, LOG)).status == SUCCEEDED
     assert capfd.readouterr().err == LOG
 
 
-def test_a_silent_connection_is_given_up(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(submission, "_SILENCE_S", 0.05)
+def test_a_silent_log_connection_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(submission, "_LOG_TIMEOUT_S", 0.05)
     opened = []
 
     class HalfOpen(FakeServer):
@@ -163,52 +165,52 @@ def test_a_silent_connection_is_given_up(monkeypatch: pytest.MonkeyPatch, capfd:
     assert capfd.readouterr().err == LOG
 
 
-def test_a_cluster_that_does_not_answer_is_lost_after_a_while() -> None:
-    with pytest.raises(LostConnectionError, match=r"no answer about job job-1 for .* s: no route"):
+def test_a_cluster_that_does_not_respond_is_lost_after_the_limit() -> None:
+    with pytest.raises(LostConnectionError, match=r"no response about job job-1 for .* s: no route"):
         follow(FakeServer([details(RUNNING), ConnectionError("no route")]), patience_s=0.05)
 
 
-def test_a_log_that_cannot_be_had_does_not_hide_how_the_job_ended(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_log_does_not_hide_the_exit_code(caplog: pytest.LogCaptureFixture) -> None:
     class NoLog(FakeServer):
         def get_job_logs(self, job_id: str) -> str:
             raise RuntimeError("Request failed with status code 500")
 
     assert follow(NoLog([details(FAILED, driver_exit_code=3)])).driver_exit_code == 3
-    assert "the end of the job's log could not be had" in caplog.text
+    assert "the end of the job's log is not available" in caplog.text
 
 
 # --- submitting ---
 
 
-def test_a_job_that_runs_already_is_followed_and_not_submitted_again() -> None:
-    about = {"catalog_uri": "s3://b/c", "fingerprint": "f"}
-    ended = details(STOPPED, submission_id="ended", metadata=about)
-    other = details(RUNNING, submission_id="other", metadata={**about, "fingerprint": "g"})
-    driver = details(RUNNING, submission_id=None, metadata=about)
-    running = details(RUNNING, submission_id="running", metadata={**about, "job_name": "x"})
+def test_a_running_job_is_followed_and_not_submitted_twice() -> None:
+    metadata = {"catalog_uri": "s3://b/c", "fingerprint": "f"}
+    ended = details(STOPPED, submission_id="ended", metadata=metadata)
+    other = details(RUNNING, submission_id="other", metadata={**metadata, "fingerprint": "g"})
+    driver = details(RUNNING, submission_id=None, metadata=metadata)
+    running = details(RUNNING, submission_id="running", metadata={**metadata, "job_name": "x"})
     server = FakeServer([], jobs=[ended, other, driver, running])
-    assert submit_job(server, "python", about) == "running"
+    assert submit_job(server, "python", metadata) == "running"
     assert not server.submitted
     server.jobs.pop()
-    assert submit_job(server, "python", about) == server.submitted[0]["submission_id"]
-    assert server.submitted[0]["metadata"] == about
+    assert submit_job(server, "python", metadata) == server.submitted[0]["submission_id"]
+    assert server.submitted[0]["metadata"] == metadata
 
 
-def test_a_submission_without_an_answer_is_looked_for_and_a_refused_one_is_bad_input() -> None:
+def test_a_lost_response_keeps_the_submission_id_and_a_rejection_is_an_input_error() -> None:
     def lost() -> None:
         raise requests.ConnectionError("reset by peer")
 
-    def refused() -> None:
+    def rejected() -> None:
         raise RuntimeError("Request failed with status code 400")
 
     server = FakeServer([], on_submit=lost)
     assert submit_job(server, "python", {}) == server.submitted[0]["submission_id"]
     with pytest.raises(InputError, match="status code 400"):
-        submit_job(FakeServer([], on_submit=refused), "python", {})
+        submit_job(FakeServer([], on_submit=rejected), "python", {})
 
 
 @pytest.mark.parametrize("address", [None, "127.0.0.1:8265", "ray://127.0.0.1:10001", "auto"])
-def test_an_address_is_a_url(address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_must_be_a_url(address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(InputError, match="give the URL of the cluster's dashboard"):
@@ -217,7 +219,7 @@ def test_an_address_is_a_url(address: str | None, monkeypatch: pytest.MonkeyPatc
 
 @contextlib.contextmanager
 def http_server(status: int, body: bytes) -> Iterator[str]:
-    class Answer(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
             self.end_headers()
@@ -225,7 +227,7 @@ def http_server(status: int, body: bytes) -> Iterator[str]:
 
         def log_message(self, *_: Any) -> None: ...
 
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -234,42 +236,40 @@ def http_server(status: int, body: bytes) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("status", "body", "remedy"),
     [
-        (404, b"", "no Ray cluster answers"),
-        (200, b"<html>", "no Ray cluster answers"),
-        (500, b"{}", "no Ray cluster answers"),
-        (200, b"{}", "no Ray cluster answers"),
-        (401, b"Missing authentication token", "asks for a token: set RAY_AUTH_MODE=token"),
-        (403, b"Invalid authentication token", "asks for a token: set RAY_AUTH_MODE=token"),
+        (404, b"", "no Ray cluster responds"),
+        (200, b"<html>", "no Ray cluster responds"),
+        (500, b"{}", "no Ray cluster responds"),
+        (200, b"{}", "is not a Ray cluster"),
+        (401, b"Missing authentication token", "requires a token: set RAY_AUTH_MODE=token"),
+        (403, b"Invalid authentication token", "requires a token: set RAY_AUTH_MODE=token"),
     ],
 )
-def test_what_is_no_ray_cluster_is_bad_input(
+def test_another_server_is_an_input_error(
     status: int, body: bytes, remedy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", f"http://127.0.0.1:{free_port()}")
     with http_server(status, body) as url, pytest.raises(InputError, match=remedy) as caught:
         connect(url)
-    assert caught.value.value == url  # the argument, not the environment
+    assert caught.value.value == url  # the address of the argument, not of the environment
 
 
-def test_a_closed_port_is_bad_input_and_a_cluster_is_found_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_port_is_an_input_error_and_the_environment_gives_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
-    with pytest.raises(InputError, match="no Ray cluster answers"):
+    with pytest.raises(InputError, match="no Ray cluster responds"):
         connect(f"http://127.0.0.1:{free_port()}")
     with http_server(200, b'{"ray_version": "2.60.0", "version": "4"}') as url:
         monkeypatch.setenv("RAY_API_SERVER_ADDRESS", url)
         assert connect(None).get_address() == url
 
 
-def test_without_rays_job_server_installed_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_job_server_is_an_input_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(submission, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"install ray\[default\]"):
         connect("http://127.0.0.1:8265")
 
 
 @pytest.mark.parametrize("honours_git", [True, False])
-def test_what_is_said_to_be_uploaded_is_what_ray_uploads(
-    honours_git: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_is_uploaded_agrees_with_ray(honours_git: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "0" if honours_git else "1")
     folder = tmp_path / "checkout"
     files = [
@@ -285,12 +285,12 @@ def test_what_is_said_to_be_uploaded_is_what_ray_uploads(
     package = tmp_path / "package.zip"
     excludes = submission._NOT_UPLOADED
     create_package(str(folder), package, include_gitignore=honours_git, excludes=excludes)
-    arrived = set(zipfile.ZipFile(package).namelist())
+    uploaded = set(zipfile.ZipFile(package).namelist())
     for name in files:
-        assert is_uploaded(folder / name, folder) == (name in arrived), name
-    assert ("secret.toml" in arrived) != honours_git
-    assert {"a.toml", "jobs/configs/b.toml", "kept/tests/d.toml"} <= arrived
-    assert not {"tests/e.toml", ".git/g.toml", "big/h.toml"} & arrived
+        assert is_uploaded(folder / name, folder) == (name in uploaded), name
+    assert ("secret.toml" in uploaded) != honours_git
+    assert {"a.toml", "jobs/configs/b.toml", "kept/tests/d.toml"} <= uploaded
+    assert not {"tests/e.toml", ".git/g.toml", "big/h.toml"} & uploaded
 
 
 # --- the command ---
@@ -300,7 +300,7 @@ def test_what_is_said_to_be_uploaded_is_what_ray_uploads(
 def made(
     survey: SurveyFiles, saved_model: SavedModel, tmp_path_factory: pytest.TempPathFactory, ray_started: None
 ) -> Path:
-    """The output of a job that ran."""
+    """Output of a finished job."""
     folder = tmp_path_factory.mktemp("made")
     write_config(folder, survey, saved_model)
     classify_release(plan_release(load_config(CatalogConfig, folder / "catalog.toml", [f"output_uri={folder}/out"])))
@@ -314,7 +314,7 @@ def write_config(folder: Path, survey: SurveyFiles, model: SavedModel) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, survey: SurveyFiles, saved_model: SavedModel, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, with a config in it whose `output_uri` is relative."""
+    """Working directory with a config whose `output_uri` is relative."""
     write_config(tmp_path, survey, saved_model)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Submission.__init__, "__defaults__", (0.05, 0.005))
@@ -325,7 +325,7 @@ def arguments(config: str = "catalog.toml", **more: Any) -> argparse.Namespace:
     return argparse.Namespace(**{"config": config, "set": [], "address": None, "dry_run": False, **more})
 
 
-def test_a_proved_catalog_is_a_success_and_again_there_is_nothing_to_submit(folder: Path, made: Path) -> None:
+def test_a_verified_catalog_is_a_success_and_is_not_submitted_again(folder: Path, made: Path) -> None:
     server = FakeServer(
         [details(PENDING), details(RUNNING), details(SUCCEEDED)],
         on_submit=lambda: shutil.copytree(made, "out", dirs_exist_ok=True),
@@ -343,11 +343,11 @@ def test_a_proved_catalog_is_a_success_and_again_there_is_nothing_to_submit(fold
     }  # fmt: skip
 
 
-def test_the_job_means_the_same_places_from_another_folder(
+def test_relative_paths_of_the_config_are_valid_in_the_job(
     folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = FakeServer([details(STOPPED)])
-    with pytest.raises(UnprovenError):
+    with pytest.raises(UnverifiedError):
         submit(arguments(set=["release=it's new", "release=v2"]), server)
     here = load_config(CatalogConfig, "catalog.toml", ["release=v2"])
     words = shlex.split(server.submitted[0]["entrypoint"])
@@ -360,22 +360,22 @@ def test_the_job_means_the_same_places_from_another_folder(
     assert server.submitted[0]["runtime_env"]["working_dir"] == "."
 
 
-def test_a_dry_run_is_proved_by_its_exit_code(folder: Path) -> None:
+def test_the_exit_code_of_a_dry_run_is_its_result(folder: Path) -> None:
     server = FakeServer([details(SUCCEEDED)])
     summary = submit(arguments(dry_run=True), server)
     assert (summary["state"], summary["catalog_uri"], summary["rows"]) == ("SUCCEEDED", None, None)
     assert shlex.split(server.submitted[0]["entrypoint"])[-1] == "--dry-run"
-    with pytest.raises(UnprovenError):
+    with pytest.raises(UnverifiedError):
         submit(arguments(), FakeServer([details(SUCCEEDED)]))
     real = FakeServer([details(STOPPED)])
-    with pytest.raises(UnprovenError):
+    with pytest.raises(UnverifiedError):
         submit(arguments(), real)
     assert "--dry-run" not in real.submitted[0]["entrypoint"]
     dry, run = server.submitted[0]["metadata"], real.submitted[0]["metadata"]
-    assert not run.items() <= dry.items(), "a run would follow the dry run"
+    assert not run.items() <= dry.items(), "a run must not follow a dry run"
     assert not dry.items() <= run.items()
     bad = FakeServer([details(FAILED, driver_exit_code=2, message="bad")])
-    with pytest.raises(UnprovenError) as caught:
+    with pytest.raises(UnverifiedError) as caught:
         submit(arguments(dry_run=True), bad)
     assert caught.value.exit_code == command.BAD_INPUT
 
@@ -400,7 +400,7 @@ def garbled(made: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "job", "code", "message"),
+    ("response", "job", "code", "message"),
     [
         (details(STOPPED), None, command.STOPPED, "the job was stopped. Run this again to resume it"),
         (
@@ -415,33 +415,33 @@ def garbled(made: Path) -> None:
         (details(FAILED, message="Job supervisor actor died: x"), None, command.FAILED, "supervisor actor died"),
         (ConnectionError("no route"), None, command.LOST, "no route. The job may still run: `ray job logs --follow"),
         (RuntimeError("Job j does not exist"), None, command.LOST, "does not exist"),
-        (details(SUCCEEDED), None, command.NO_CATALOG, "the job succeeded, and no catalog is at"),
+        (details(SUCCEEDED), None, command.NO_CATALOG, "the job succeeded, but there is no catalog at"),
         (
             details(SUCCEEDED),
             lambda made: tampered(made, fingerprint="0123456789abcdef"),
             command.NO_CATALOG,
-            "not made from this config: it has fingerprint 0123456789abcdef, not",
+            "was made from another config: fingerprint 0123456789abcdef, not",
         ),
         (
             details(SUCCEEDED),
             lambda made: tampered(made, release="other"),
             command.NO_CATALOG,
-            "it has release other, not made-up",
+            "was made from another config: release other, not made-up",
         ),
         (details(SUCCEEDED), damaged, command.GATE_FAILED, "does not verify: .*parquet"),
         (details(SUCCEEDED), garbled, command.GATE_FAILED, "manifest.json: is damaged"),
     ],
 )
-def test_everything_else_has_its_own_code_and_message(
-    folder: Path, made: Path, answer: JobDetails | Exception, job: Any, code: int, message: str
+def test_each_failure_has_its_exit_code_and_message(
+    folder: Path, made: Path, response: JobDetails | Exception, job: Any, code: int, message: str
 ) -> None:
-    server = FakeServer([answer], on_submit=(lambda: job(made)) if job else (lambda: None))
-    with pytest.raises(UnprovenError, match=message) as caught:
+    server = FakeServer([response], on_submit=(lambda: job(made)) if job else (lambda: None))
+    with pytest.raises(UnverifiedError, match=message) as caught:
         submit(arguments(), server)
     assert caught.value.exit_code == code != 0
     summary = caught.value.summary
     assert summary["submission_id"] == server.submitted[0]["submission_id"]
-    assert summary["state"] == (str(answer.status) if isinstance(answer, JobDetails) else None)
+    assert summary["state"] == (str(response.status) if isinstance(response, JobDetails) else None)
     assert [summary[name] for name in ("catalog_uri", "rows", "failed", "flagged")] == [None] * 4
     assert summary["seconds"] >= 0
 
@@ -453,12 +453,12 @@ def test_everything_else_has_its_own_code_and_message(
         ("catalog.toml", ["relase=x"], "did you mean release"),
         ("catalog.toml", ["checkpoint_uri=catalog.toml"], "not a galaxy_batch checkpoint"),
         ("catalog.toml", ["manifest.uri=nowhere.csv"], "no such file"),
-        ("ignored.toml", [], "is named in .gitignore"),
+        ("ignored.toml", [], "is excluded by .gitignore"),
         ("cluster/catalog.toml", [], "in a folder that is not uploaded"),
-        ("../outside.toml", [], "the cluster gets only what is in this folder"),
+        ("../outside.toml", [], "only files in this folder are uploaded"),
     ],
 )
-def test_bad_input_is_found_before_anything_is_submitted(
+def test_input_errors_are_raised_before_anything_is_submitted(
     folder: Path, config: str, overrides: list[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "checkout" / "cluster").mkdir(parents=True)
@@ -474,9 +474,9 @@ def test_bad_input_is_found_before_anything_is_submitted(
     assert not server.submitted
 
 
-def test_the_docstring_lists_every_exit_code() -> None:
+def test_the_help_lists_every_exit_code() -> None:
     assert command.__doc__
-    table = re.findall(r"^(\d+)  ", command.__doc__, re.MULTILINE)
+    table = re.findall(r"^    (\d+) ", command.__doc__, re.MULTILINE)
     codes = [
         command.FAILED, command.BAD_INPUT, command.GATE_FAILED, command.STOPPED, command.LOST, command.NO_CATALOG,
         command.LEFT_RUNNING,
@@ -487,7 +487,7 @@ def test_the_docstring_lists_every_exit_code() -> None:
 
 # --- Ctrl-C, in processes of their own ---
 
-_RUN_FOR_EVER = """
+_ENDLESS_JOB = """
 import sys
 from ray.job_submission import JobDetails
 from jobs import submit
@@ -524,13 +524,13 @@ sys.exit(submit.main())
 
 
 def interrupt(folder: Path, answer: bytes | None) -> tuple[int, str, str]:
-    """Send SIGINT to a process that follows a job; exit code, stdout, stderr.
+    """Send SIGINT to a process that follows a job; return exit code, stdout and stderr.
 
-    `answer` is typed at a terminal, nothing is another SIGINT; without a terminal there is no question.
+    `answer` is typed at a terminal, an empty one is another SIGINT, and for None there is no terminal.
     """
     terminal, stdin = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", _RUN_FOR_EVER, "catalog.toml"],
+        [sys.executable, "-c", _ENDLESS_JOB, "catalog.toml"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         stdin=subprocess.DEVNULL if answer is None else stdin,
@@ -555,7 +555,7 @@ def interrupt(folder: Path, answer: bytes | None) -> tuple[int, str, str]:
             text = read()
             assert text, shown
             shown += text
-        time.sleep(0.5)  # between two questions: asyncio prints a harmless traceback where it is hit while it wakes up
+        time.sleep(0.5)  # between two requests, so that asyncio does not print a harmless traceback
         process.send_signal(signal.SIGINT)
         while text := read():
             shown += text
@@ -606,22 +606,22 @@ _TOKEN = secrets.token_hex(32)
 
 
 def environment() -> dict[str, str]:
-    """Of the cluster and of those who use it, whatever this process has heard about Ray."""
+    """Environment of the cluster and its clients, without the RAY_ variables of this process."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    path = f"{Path(sys.executable).parent}:{inherited['PATH']}"  # the job's `python` is this one
+    path = f"{Path(sys.executable).parent}:{inherited['PATH']}"  # `python` of the job is this interpreter
     return {**inherited, "PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _TOKEN}
 
 
-def ask(url: str, data: bytes | None = None) -> Any:
-    """The answer of a cluster's dashboard."""
+def request_json(url: str, data: bytes | None = None) -> Any:
+    """Response of the cluster's dashboard."""
     request = urllib.request.Request(url, data, {"Authorization": f"Bearer {_TOKEN}"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return json.load(answer)
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return json.load(response)
 
 
 @pytest.fixture
 def cluster() -> Iterator[str]:
-    """The URL of a Ray cluster of two CPUs on this machine, with a job server; only its own processes are ended."""
+    """URL of a local Ray cluster with two CPUs and a job server."""
     missing = [name for name in ("aiohttp_cors", "grpc", "opencensus", "virtualenv") if find_spec(name) is None]
     if missing:
         pytest.skip(f"ray[default] is not installed: its job server needs {', '.join(missing)}")
@@ -642,15 +642,15 @@ def cluster() -> Iterator[str]:
         deadline = time.monotonic() + 90
         while True:
             try:
-                ask(f"{url}/api/jobs/")
+                request_json(f"{url}/api/jobs/")
                 break
             except OSError:
                 assert process.poll() is None
-                assert time.monotonic() < deadline, "the cluster did not come up"
+                assert time.monotonic() < deadline, "the cluster did not start"
                 time.sleep(0.5)
         yield url
     finally:
-        process.terminate()  # it ends what it started
+        process.terminate()  # stops its child processes
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(40)
         with contextlib.suppress(ProcessLookupError):
@@ -660,8 +660,8 @@ def cluster() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def wire(url: str) -> Iterator[tuple[str, Callable[[], int]]]:
-    """Another URL of the same server, and what cuts all connections that go through it; it gives how many."""
+def proxy_to(url: str) -> Iterator[tuple[str, Callable[[], int]]]:
+    """Proxy of a server: its URL, and a function that closes all its connections and returns their number."""
     port, ends = int(url.rpartition(":")[2]), list[socket.socket]()
 
     def pump(source: socket.socket, sink: socket.socket) -> None:
@@ -672,7 +672,7 @@ def wire(url: str) -> Iterator[tuple[str, Callable[[], int]]]:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
-    class Wire(socketserver.BaseRequestHandler):
+    class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             with socket.create_connection(("127.0.0.1", port)) as server:
                 ends.append(server)
@@ -688,58 +688,58 @@ def wire(url: str) -> Iterator[tuple[str, Callable[[], int]]]:
         return len(now)
 
     socketserver.ThreadingTCPServer.daemon_threads = True
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Wire) as proxy:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as proxy:
         Thread(target=proxy.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{proxy.server_address[1]}", cut
         proxy.shutdown()
 
 
 class Submitter:
-    """`python -m jobs.submit` in a process of its own."""
+    """`python -m jobs.submit` as a process."""
 
     def __init__(self, folder: Path, url: str, *overrides: str) -> None:
         words = [word for override in overrides for word in ("--set", override)]
-        self._said = [folder.with_name(f"{name}-{time.monotonic_ns()}.txt") for name in ("stdout", "stderr")]
-        with self._said[0].open("w") as stdout, self._said[1].open("w") as stderr:
+        self._output = [folder.with_name(f"{name}-{time.monotonic_ns()}.txt") for name in ("stdout", "stderr")]
+        with self._output[0].open("w") as stdout, self._output[1].open("w") as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "jobs.submit", "catalog.toml", "--address", url, *words],
                 cwd=folder, env=environment(), stdout=stdout, stderr=stderr,
             )  # fmt: skip
 
     def end(self, timeout: float) -> tuple[int, dict[str, Any] | None, str]:
-        """Exit code, summary, and what stderr says."""
+        """Exit code, summary and stderr."""
         try:
             self.process.wait(timeout)
         finally:
             self.process.kill()
-        stdout, stderr = (file.read_text() for file in self._said)
+        stdout, stderr = (file.read_text() for file in self._output)
         lines = stdout.splitlines()
         return self.process.returncode, json.loads(lines[-1]) if lines else None, stderr
 
 
 def running(url: str) -> list[str]:
-    jobs = ask(f"{url}/api/jobs/")
+    jobs = request_json(f"{url}/api/jobs/")
     return [job["submission_id"] for job in jobs if job["status"] == "RUNNING" and job["submission_id"]]
 
 
 def wait_for_job(url: str) -> str:
     deadline = time.monotonic() + 120
-    while not (found := running(url)):
+    while not (submission_ids := running(url)):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    return found[0]
+    return submission_ids[0]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_on_a_real_cluster(cluster: str, survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
-    """The catalog is there and 0 comes back, though every connection is cut again and again; other ends say which."""
+    """Exit code 0 and a catalog although connections are cut repeatedly; other ends have their exit codes."""
     checkout = tmp_path / "checkout"
     for name in ("galaxy_batch", "jobs"):
         shutil.copytree(REPOSITORY / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
     write_config(checkout, survey, saved_model)
 
-    with wire(cluster) as (url, cut):
+    with proxy_to(cluster) as (url, cut):
         done, cuts = Submitter(checkout, url), 0
         wait_for_job(cluster)
         while done.process.poll() is None and running(cluster):
@@ -752,17 +752,17 @@ def test_on_a_real_cluster(cluster: str, survey: SurveyFiles, saved_model: Saved
     assert Path(summary["catalog_uri"]).is_relative_to(checkout / "out")
     assert verify_catalog(summary["catalog_uri"]) == []
     lines = [line for line in stderr.splitlines() if "40 of 40 galaxies" in line or '"catalog_uri"' in line]
-    assert len(lines) == 2, stderr  # the job's own words, each once
+    assert len(lines) == 2, stderr  # lines of the job's log, each once
 
     code, summary, stderr = Submitter(checkout, cluster, "release=gate", "max_failed_fraction=0.01").end(240)
     assert (code, summary and summary["state"]) == (command.GATE_FAILED, "FAILED"), stderr
 
-    before = len(ask(f"{cluster}/api/jobs/"))
+    before = len(request_json(f"{cluster}/api/jobs/"))
     code, summary, stderr = Submitter(checkout, cluster, "checkpoint_uri=catalog.toml").end(120)
     assert (code, summary) == (command.BAD_INPUT, None), stderr
-    assert len(ask(f"{cluster}/api/jobs/")) == before
+    assert len(request_json(f"{cluster}/api/jobs/")) == before
 
     stopped = Submitter(checkout, cluster, "release=stopped")
-    assert ask(f"{cluster}/api/jobs/{wait_for_job(cluster)}/stop", b"")["stopped"]
+    assert request_json(f"{cluster}/api/jobs/{wait_for_job(cluster)}/stop", b"")["stopped"]
     code, summary, stderr = stopped.end(120)
     assert (code, summary and summary["state"]) == (command.STOPPED, "STOPPED"), stderr
