@@ -54,8 +54,6 @@ ALLOWED: dict[str, set[str]] = {
 
 # Modules without a test file of their own name, and where they are tested.
 TESTED_IN = {
-    "galaxy_batch/report/style.py": "tests/train/report/test_figures.py",
-    "galaxy_batch/compare/page_mix.py": "tests/compare/test_page.py",
     "galaxy_batch/compare/figures.py": "tests/compare/test_page.py",
     "galaxy_batch/packing/config.py": "tests/packing/test_shards.py",
     "train/config.py": "tests/train/test_run.py",

@@ -1,4 +1,4 @@
-"""One side of a comparison: the columns of a published catalog that are compared, in memory."""
+"""The columns of a published catalog that a comparison reads, in memory."""
 
 import logging
 from collections.abc import Sequence
@@ -15,28 +15,28 @@ from galaxy_batch.errors import InputError, without_secrets
 from galaxy_batch.rows import probability_columns
 from galaxy_batch.storage.files import join, open_parquet
 
-__all__ = ["CatalogColumns", "read_side"]
+__all__ = ["CatalogColumns", "read_columns"]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class CatalogColumns:
-    """The rows of a catalog, those without a position included; ``(N,)`` each."""
+    """All rows of a catalog, with and without a position; ``(N,)`` each."""
 
     uri: str
     release: str
     model_id: str
     classes: tuple[str, ...]
-    """Of its own checkpoint, in order."""
+    """Of the catalog's own checkpoint, in order."""
     ids: pa.ChunkedArray
     """int64 or string."""
     label: npt.NDArray[np.int8]
-    """Position of the class among those of the comparison; −1 without a class."""
+    """Index of the class among those of the comparison; −1 without a class."""
     confidence: npt.NDArray[np.float32]
     """nan without a class."""
     probabilities: dict[str, npt.NDArray[np.float32]]
-    """By class; nan without one."""
+    """By class; nan without a class."""
     flags: npt.NDArray[np.int32]
     ra: npt.NDArray[np.float64]
     """Degrees; nan without a position."""
@@ -45,33 +45,33 @@ class CatalogColumns:
     pixel: npt.NDArray[np.int64]
     """Nested, order 29; −1 without a position."""
     columns: dict[str, npt.NDArray[np.float64]]
-    """Further columns, by name; nan where they are null."""
+    """Further columns, by name; nan for null."""
 
     def __len__(self) -> int:
         return len(self.label)
 
 
-def read_side(
+def read_columns(
     field: str, uri: str, manifest: CatalogManifest, classes: Sequence[str], columns: Sequence[str] = ()
 ) -> CatalogColumns:
-    """Read the columns that are compared, a file at a time, and no others.
+    """Read only the columns that are compared, a file at a time.
 
-    Held are 40 bytes a row, 4 for each class, 8 for each further column, and the ids: 8 bytes, or a text's length.
+    Takes 40 bytes a row, 4 for each class, 8 for each further column, and the ids: 8 bytes, or the string's length.
 
     Args:
-        field: which setting names the catalog.
+        field: the setting with the catalog's URI, for error messages.
         uri: the catalog's folder.
         manifest: of the catalog.
-        classes: of the comparison: those of both catalogs.
-        columns: further columns, of numbers.
+        classes: those of both catalogs.
+        columns: further numeric columns.
 
     Raises:
-        InputError: a column or a file is missing, or is not what it must be.
+        InputError: a column or a file is missing or invalid.
     """
     own = manifest.classes
-    lacking = [name for name in columns if name not in manifest.schema]
-    if lacking:
-        raise InputError("bin_columns", lacking[0], f"not a column of {without_secrets(uri)}; see keep_columns")
+    missing = [name for name in columns if name not in manifest.schema]
+    if missing:
+        raise InputError("bin_columns", missing[0], f"not a column of {without_secrets(uri)}; see keep_columns")
     names = ["object_id", "predicted_class", "confidence", *probability_columns(own), "review_flags", "ra", "dec"]
     names = list(dict.fromkeys([*names, "_healpix_29", *columns]))
     pieces: list[dict[str, Any]] = []
@@ -99,11 +99,11 @@ def read_side(
 
 
 def _plain(table: pa.Table, own: Sequence[str], classes: Sequence[str], columns: Sequence[str]) -> dict[str, Any]:
-    """The columns of one file as arrays of numbers; only the ids stay Arrow's."""
+    """The columns of one file as NumPy arrays; the ids stay Arrow."""
     for name in columns:
         kind = table.schema.field(name).type
         if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
-            raise InputError("bin_columns", name, f"must be a column of numbers, not of {kind}")
+            raise InputError("bin_columns", name, f"must be a numeric column, not {kind}")
     label = pc.fill_null(pc.index_in(table["predicted_class"], value_set=pa.array(classes, pa.string())), -1)
     return {
         "ids": table["object_id"],
@@ -123,7 +123,7 @@ def _floats(column: pa.ChunkedArray, kind: pa.DataType) -> npt.NDArray[Any]:
 
 
 def _joined(pieces: list[Any]) -> Any:
-    """One column out of its pieces."""
+    """One column of all files."""
     if isinstance(pieces[0], pa.ChunkedArray):
         return pa.chunked_array([chunk for piece in pieces for chunk in piece.chunks], type=pieces[0].type)
     return np.concatenate(pieces)

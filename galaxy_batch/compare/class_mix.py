@@ -1,4 +1,4 @@
-"""The share of each class, old and new, in groups of rows: all, the bins of a column, the cells of the sky."""
+"""Old and new class shares in groups of rows: all rows, bins of a column, sky cells."""
 
 import math
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ __all__ = ["Labels", "Mix", "Pairs", "bin_mix", "class_mix", "sky_mix"]
 Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.int8]
-"""Position of each row's class among the classes; −1 is none."""
+"""Index of each row's class; −1 without a class."""
 Pairs = tuple[Rows, Rows]
-"""Rows of the old and of the new catalog that are the same object, ``(P,)`` each."""
+"""Matched rows of the old and of the new catalog, ``(P,)`` each."""
 
 _FINEST_ORDER = 5  # cells 1.8 degrees wide
 _HEALPIX_ORDER = 29
@@ -26,14 +26,14 @@ _HEALPIX_ORDER = 29
 
 @dataclass(frozen=True)
 class Mix:
-    """Class shares in groups; those of an empty group are nan."""
+    """Class shares in groups; nan in empty groups."""
 
     of: str
-    """What makes the groups."""
+    """What the groups are of: "all", a column, or "sky"."""
     groups: list[str]
     """Name of each, ``(G,)``."""
     old_rows: Rows
-    """``(G,)``: with a class."""
+    """``(G,)``: rows with a class."""
     new_rows: Rows
     """``(G,)``."""
     old_share: Array
@@ -41,25 +41,25 @@ class Mix:
     new_share: Array
     """``(G, classes)``."""
     difference: Array
-    """``(G, classes)``: new less old share."""
+    """``(G, classes)``: new − old share."""
     error: Array
-    """``(G, classes)``: its standard error, see `intervals.difference_error`."""
+    """``(G, classes)``: its standard error, see `stats.difference_error`."""
     left_out: int = 0
-    """Rows of both catalogs with a class that are in none of the groups."""
+    """Rows with a class, of both catalogs, that are in no group."""
     order: int | None = None
-    """HEALPix order of the groups, if they are cells of the sky; their names are then nested pixels."""
+    """HEALPix order of the groups if they are sky cells; their names are then nested pixels."""
 
     def worst(self, errors: float) -> tuple[float, str]:
-        """The largest change of a share for which chance cannot account.
+        """The largest significant change of a share.
 
         Args:
-            errors: only differences of more than so many standard errors count.
+            errors: number of standard errors that a change must exceed.
 
         Returns:
-            Its size, and in which group; 0 where there is none.
+            Its size and its group; 0 if there is none.
         """
         old, new = (
-            (share * rows[:, None] + 1) / (rows[:, None] + 2)  # as the error has it: two rows of two are no certainty
+            (share * rows[:, None] + 1) / (rows[:, None] + 2)  # as in the error: two hits of two rows are not certain
             for share, rows in ((self.old_share, self.old_rows), (self.new_share, self.new_rows))
         )
         beyond = np.nan_to_num(np.where(np.abs(new - old) > errors * self.error, np.abs(self.difference), 0.0))
@@ -80,13 +80,13 @@ def class_mix(
     """Compare class shares group by group.
 
     Args:
-        of: what makes the groups.
+        of: what the groups are of.
         groups: their names.
-        labels: class of each old row ``(N,)`` and new row ``(M,)``; −1 is none.
-        members: group of each old and new row; −1 is none.
-        pairs: rows that are the same object: the shares of both sides then vary together.
-        classes: how many.
-        order: of the cells, if the groups are those.
+        labels: class of each old row ``(N,)`` and new row ``(M,)``.
+        members: group of each old and new row; −1 for none.
+        pairs: matched rows, which correlate the old and new shares.
+        classes: number of classes.
+        order: HEALPix order, if the groups are sky cells.
     """
     shape = (len(groups), classes)
     inside = [(label >= 0) & (member >= 0) for label, member in zip(labels, members, strict=True)]
@@ -120,57 +120,58 @@ def class_mix(
 
 
 def bin_mix(
-    column: str, values: tuple[Array, Array], bins: int, labels: tuple[Labels, Labels], pairs: Pairs, classes: int
+    name: str, values: tuple[Array, Array], bins: int, labels: tuple[Labels, Labels], pairs: Pairs, classes: int
 ) -> Mix:
-    """Class shares in bins of a column that hold as many old rows each; rows without a value are left out.
+    """Class shares in bins of a column with equal numbers of old rows; rows without a value are left out.
 
     Args:
-        column: its name.
-        values: of each old and new row; nan is none.
-        bins: how many.
+        name: of the column.
+        values: of each old and new row; nan for none.
+        bins: number of bins.
         labels: as for `class_mix`.
-        pairs: likewise.
-        classes: likewise.
+        pairs: as for `class_mix`.
+        classes: as for `class_mix`.
     """
     known = values[0][np.isfinite(values[0])]
     if not len(known):
         nowhere = np.full(len(labels[0]), -1), np.full(len(labels[1]), -1)
-        return class_mix(column, [], labels, nowhere, pairs, classes)
+        return class_mix(name, [], labels, nowhere, pairs, classes)
     edges = quantile_edges(known, bins)
     members = [
-        np.where(np.isfinite(side), np.searchsorted(edges[1:-1], side, "right"), -1).astype(np.int64) for side in values
+        np.where(np.isfinite(column), np.searchsorted(edges[1:-1], column, "right"), -1).astype(np.int64)
+        for column in values
     ]
-    return class_mix(column, _names(edges), labels, (members[0], members[1]), pairs, classes)
+    return class_mix(name, _names(edges), labels, (members[0], members[1]), pairs, classes)
 
 
 def sky_mix(pixels: tuple[Rows, Rows], min_rows: int, labels: tuple[Labels, Labels], pairs: Pairs, classes: int) -> Mix:
-    """Class shares in the cells of the sky with enough rows; all other rows are left out.
+    """Class shares in sky cells with enough rows; all other rows are left out.
 
-    The cells are as small as they can be while half of those with old rows have enough.
+    The order is the finest at which half of the cells with old rows have enough rows.
 
     Args:
-        pixels: of each old and new row, nested, order 29; −1 is none.
-        min_rows: rows with a class that a cell must have, of each catalog.
+        pixels: of each old and new row, nested, order 29; −1 for none.
+        min_rows: rows with a class that a cell needs in each catalog.
         labels: as for `class_mix`.
-        pairs: likewise.
-        classes: likewise.
+        pairs: as for `class_mix`.
+        classes: as for `class_mix`.
     """
     order = _order_for(pixels[0][(pixels[0] >= 0) & (labels[0] >= 0)], min_rows)
     shift = 2 * (_HEALPIX_ORDER - order)
-    cells = [np.where(side >= 0, side >> shift, -1) for side in pixels]
+    cells = [np.where(pixel >= 0, pixel >> shift, -1) for pixel in pixels]
     counts = [
         np.bincount(cell[(cell >= 0) & (label >= 0)], minlength=12 << 2 * order)
         for cell, label in zip(cells, labels, strict=True)
     ]
     kept = np.flatnonzero((counts[0] >= min_rows) & (counts[1] >= min_rows))
-    number = np.full((12 << 2 * order) + 1, -1)  # the last one is where the rows without a position look
+    number = np.full((12 << 2 * order) + 1, -1)  # the last is for rows without a position
     number[kept] = np.arange(len(kept))
     names = [str(cell) for cell in kept.tolist()]
     return class_mix("sky", names, labels, (number[cells[0]], number[cells[1]]), pairs, classes, order)
 
 
 def _order_for(pixels: Rows, min_rows: int) -> int:
-    """The finest order at which half of the cells with rows have enough of them."""
+    """The finest order at which half of the cells with rows have `min_rows`."""
     for order in range(_FINEST_ORDER, 0, -1):
         counts = np.bincount(pixels >> 2 * (_HEALPIX_ORDER - order))
         if (counts >= min_rows).sum() * 2 >= max((counts > 0).sum(), 1):
@@ -179,9 +180,9 @@ def _order_for(pixels: Rows, min_rows: int) -> int:
 
 
 def _names(edges: Array) -> list[str]:
-    """Bins in words."""
+    """Names of the bins."""
     inner = [f"{edge:.4g}" for edge in edges[1:-1]]
     if not inner:
         return ["all"]
     between = [f"{low} to {high}" for low, high in pairwise(inner)]
-    return [f"under {inner[0]}", *between, f"{inner[-1]} and more"]
+    return [f"below {inner[0]}", *between, f"{inner[-1]} and above"]

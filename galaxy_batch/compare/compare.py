@@ -1,11 +1,11 @@
-"""Two catalogs of the same sky, side by side: what changed, and whether that is more than it may be.
+"""Compare two published catalogs of the same sky, and check the changes against gates.
 
-Both are published catalogs. That each keeps its own promises is for `verify_catalog` to say.
+The catalogs themselves are checked by `verify_catalog`, not here.
 
-What grows with the catalogs, for each row of each: 40 bytes, 4 for each class, 8 for each column of bins, and the id
-(8 bytes, or the text's length); 16 bytes for each pair of rows; and while they are matched, a hash table of the ids
-(some 40 bytes a row), or two trees of the sky (some 100 bytes a row). Nothing is held as Python objects row by row. Ten
-million rows against ten million, with one column of bins, took 3.9 GB by id and 5.0 GB by position.
+Memory for each row of each catalog: 40 bytes, 4 for each class, 8 for each bin column, and the id (8 bytes, or the
+length of the string); 16 bytes for each matched pair; and during matching a hash table of the ids (about 40 bytes a
+row) or two k-d trees (about 100 bytes a row). Ten million rows against ten million, with one bin column, took 3.9 GB by
+id and 5.0 GB by position.
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from galaxy_batch.catalog.manifest import require_manifest
-from galaxy_batch.compare.catalog_columns import CatalogColumns, read_side
+from galaxy_batch.compare.catalog_columns import CatalogColumns, read_columns
 from galaxy_batch.compare.class_mix import Labels, Mix, Pairs, bin_mix, class_mix, sky_mix
 from galaxy_batch.compare.drift import Shift, find_shift
 from galaxy_batch.compare.gates import Gates, Measured, judge
 from galaxy_batch.compare.matching import match_by_id, match_by_position
-from galaxy_batch.compare.result import Comparison, Flip, Matching, Rates, SideSummary
+from galaxy_batch.compare.result import CatalogSummary, Comparison, Flip, Matching, Rates
 from galaxy_batch.errors import without_secrets
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.settings import Range, Uri
@@ -39,40 +39,40 @@ _ERRORS = 3.0  # standard errors that a change in one of many bins must exceed
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """Which catalogs, how their objects are matched, and how much they may differ."""
+    """Which catalogs are compared, how objects are matched, and how much may change."""
 
     old_uri: Annotated[str, Uri]
-    """Folder of the catalog that is compared with."""
+    """Folder of the catalog to compare with."""
     new_uri: Annotated[str, Uri]
-    """Folder of the catalog that is looked at."""
+    """Folder of the catalog to check."""
     output_uri: Annotated[str, Uri]
     """Folder that gets `index.html` and `comparison.json`."""
     match: Literal["object_id", "position"] = "object_id"
-    """What makes two rows the same object: their ids, or that each is the other's nearest on the sky."""
+    """Match rows by equal ids, or as mutual nearest neighbours on the sky."""
     radius_arcsec: Annotated[float, Range(1e-6, 3600)] = 1.0
     """Largest separation of a match by position."""
     bin_columns: tuple[str, ...] = ()
-    """Columns of numbers in both catalogs (a magnitude, a size, a redshift) by which class shares are compared."""
+    """Numeric columns of both catalogs (magnitude, size, redshift) in whose bins class shares are compared."""
     bins: Annotated[int, Range(2, 50)] = 8
-    """Bins of such a column, each with as many old rows."""
+    """Bins of such a column, with equal numbers of old rows."""
     min_cell_rows: Annotated[int, Range(10)] = 200
-    """Rows that a cell of the sky must have in both catalogs, to be compared."""
+    """Rows that a sky cell needs in each catalog to be compared."""
     examples: Annotated[int, Range(0, 1000)] = 25
-    """Objects with another class that are listed, those with the most confidence on both sides first."""
+    """Objects with a changed class to list, sorted by the lower of the two confidences, highest first."""
     gates: Gates = field(default_factory=Gates)
-    """What must not be exceeded."""
+    """Limits of the changes."""
 
 
 def compare_catalogs(config: CompareConfig) -> Comparison:
-    """Read both catalogs, match their objects, and measure what changed.
+    """Read both catalogs, match their objects, and measure the changes.
 
     Raises:
-        InputError: one of the catalogs is not there, lacks a column, or cannot be matched in this way.
+        InputError: a catalog does not exist, lacks a column, or cannot be matched as configured.
     """
     manifests = require_manifest(config.old_uri, "old_uri"), require_manifest(config.new_uri, "new_uri")
     classes = tuple(dict.fromkeys(name for manifest in manifests for name in manifest.classes))
-    old = read_side("old_uri", config.old_uri, manifests[0], classes, config.bin_columns)
-    new = read_side("new_uri", config.new_uri, manifests[1], classes, config.bin_columns)
+    old = read_columns("old_uri", config.old_uri, manifests[0], classes, config.bin_columns)
+    new = read_columns("new_uri", config.new_uri, manifests[1], classes, config.bin_columns)
     by_id = config.match == "object_id"
     pairs, matching = match_by_id(old, new) if by_id else match_by_position(old, new, config.radius_arcsec)
     logger.info("%d objects in both, %d only old, %d only new", matching.matched, matching.only_old, matching.only_new)
@@ -92,7 +92,7 @@ def _compared(
     with_both = transitions[:number, :number]
     compared, flipped = int(with_both.sum()), int(with_both.sum() - np.trace(with_both))
     everyone = np.zeros(len(old), np.int64), np.zeros(len(new), np.int64)
-    found = Comparison(
+    result = Comparison(
         old=_summary(old),
         new=_summary(new),
         matching=matching,
@@ -115,18 +115,19 @@ def _compared(
         flags=[_rates(str(flag.name), (old.flags & flag) != 0, (new.flags & flag) != 0) for flag in ReviewFlag],
         gates=[],
     )
-    return dataclasses.replace(found, gates=judge(config.gates, _measured(found)))
+    return dataclasses.replace(result, gates=judge(config.gates, _measured(result)))
 
 
-def _summary(side: CatalogColumns) -> SideSummary:
-    return SideSummary(without_secrets(side.uri), side.release, side.model_id, len(side), int((side.label >= 0).sum()))
+def _summary(catalog: CatalogColumns) -> CatalogSummary:
+    classified = int((catalog.label >= 0).sum())
+    return CatalogSummary(without_secrets(catalog.uri), catalog.release, catalog.model_id, len(catalog), classified)
 
 
 def _transitions(before: Labels, after: Labels, classes: int) -> npt.NDArray[np.int64]:
-    """Pairs by old (rows) and new class; the last of both is no class."""
+    """Matched pairs by old (rows) and new class; the last is without a class."""
     rows, columns = (np.where(label < 0, classes, label).astype(np.int64) for label in (before, after))
-    side = classes + 1
-    return np.bincount(rows * side + columns, minlength=side**2).reshape(side, side)
+    size = classes + 1
+    return np.bincount(rows * size + columns, minlength=size**2).reshape(size, size)
 
 
 def _shifts(old: CatalogColumns, new: CatalogColumns, pairs: Pairs) -> dict[str, Shift]:
@@ -155,7 +156,7 @@ def _rates(name: str, old: npt.NDArray[np.bool_], new: npt.NDArray[np.bool_]) ->
 def _examples(
     old: CatalogColumns, new: CatalogColumns, pairs: Pairs, classes: tuple[str, ...], wanted: int
 ) -> list[Flip]:
-    """The flips with the most confidence on both sides, that is with the greatest lesser confidence, first."""
+    """Changed classes, sorted by the lower of the two confidences, highest first."""
     before, after = old.label[pairs[0]], new.label[pairs[1]]
     flipped = np.flatnonzero((before >= 0) & (after >= 0) & (before != after))
     rows, partners = pairs[0][flipped], pairs[1][flipped]
@@ -178,35 +179,35 @@ def _flip(old: CatalogColumns, new: CatalogColumns, row: np.int64, partner: np.i
     )
 
 
-def _measured(found: Comparison) -> dict[str, Measured]:
-    """The number that each gate looks at."""
-    matching, change = found.matching, np.abs(found.mix.difference[0])
+def _measured(result: Comparison) -> dict[str, Measured]:
+    """The number of each gate."""
+    matching, change = result.matching, np.abs(result.mix.difference[0])
     known = not np.isnan(change).any()
     largest = int(change.argmax()) if known else 0
     by_position = matching.by == "position"
     return {
-        "max_flip_rate": Measured(found.flip_rate, "" if found.compared else "no object has a class in both"),
-        "max_psi": _largest({name: shift.psi for name, shift in found.shifts.items()}),
-        "max_ks": _largest({name: shift.ks for name, shift in found.shifts.items()}),
-        "max_failed_rate_increase": Measured(found.failed.increase),
-        "max_flagged_rate_increase": Measured(found.flagged.increase),
-        "max_class_share_change": Measured(float(change[largest]), found.classes[largest] if known else ""),
-        "max_bin_share_change": _worst_bin([*found.bin_mixes, found.sky]),
-        "max_only_old_fraction": Measured(matching.only_old / found.old.rows if found.old.rows else math.nan),
-        "max_only_new_fraction": Measured(matching.only_new / found.new.rows if found.new.rows else math.nan),
-        "max_ambiguous_fraction": Measured(matching.ambiguous / found.old.rows if by_position else None),
+        "max_flip_rate": Measured(result.flip_rate, "" if result.compared else "no object has a class in both"),
+        "max_psi": _largest({name: shift.psi for name, shift in result.shifts.items()}),
+        "max_ks": _largest({name: shift.ks for name, shift in result.shifts.items()}),
+        "max_failed_rate_increase": Measured(result.failed.increase),
+        "max_flagged_rate_increase": Measured(result.flagged.increase),
+        "max_class_share_change": Measured(float(change[largest]), result.classes[largest] if known else ""),
+        "max_bin_share_change": _worst_bin([*result.bin_mixes, result.sky]),
+        "max_only_old_fraction": Measured(matching.only_old / result.old.rows if result.old.rows else math.nan),
+        "max_only_new_fraction": Measured(matching.only_new / result.new.rows if result.new.rows else math.nan),
+        "max_ambiguous_fraction": Measured(matching.ambiguous / result.old.rows if by_position else None),
     }
 
 
 def _largest(values: dict[str, float]) -> Measured:
-    """The largest number; nan is larger than any."""
+    """The largest number; nan counts as the largest."""
     name = max(values, key=lambda name: math.inf if math.isnan(values[name]) else values[name])
     return Measured(values[name], name)
 
 
 def _worst_bin(mixes: Sequence[Mix]) -> Measured:
-    seen = [mix for mix in mixes if mix.groups]
-    if not seen:
+    grouped = [mix for mix in mixes if mix.groups]
+    if not grouped:
         return Measured(None)
-    (change, group), of = max(((mix.worst(_ERRORS), mix.of) for mix in seen), key=lambda found: found[0][0])
+    (change, group), of = max(((mix.worst(_ERRORS), mix.of) for mix in grouped), key=lambda change: change[0][0])
     return Measured(change, f"{of} {group}" if group else "")

@@ -1,10 +1,11 @@
-"""How far two distributions of numbers lie apart, as effect sizes: they do not grow with the number of rows."""
+"""Distances between two distributions, as effect sizes: they do not grow with the number of rows."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import ks_2samp, kstwobign
 
 __all__ = ["HISTOGRAM_BINS", "Shift", "find_shift", "ks_statistic", "population_stability_index", "quantile_edges"]
 
@@ -12,46 +13,45 @@ Values = npt.NDArray[np.floating]
 Counts = npt.NDArray[np.int64]
 
 HISTOGRAM_BINS = 40
-"""Of a histogram from 0 to 1."""
+"""Bins of a histogram from 0 to 1."""
 _PSI_BINS = 10
-_KS_95 = 1.358  # of Kolmogorov's distribution
 _EVEN = np.linspace(0, 1, HISTOGRAM_BINS + 1)
 
 
 @dataclass(frozen=True)
 class Shift:
-    """A confidence or a probability, old and new; nan where a side has no values."""
+    """A confidence or a probability, old and new; nan if a catalog has no values."""
 
     old_rows: int
-    """With a value."""
+    """Rows with a value."""
     new_rows: int
     old_mean: float
     new_mean: float
     psi: float
     """`population_stability_index` of all rows, in deciles of the old ones."""
     psi_by_chance: float
-    """Mean of the index for as many rows drawn twice from one distribution: (bins − 1) (1/N + 1/M)."""
+    """Mean for two samples of one distribution: (bins − 1) (1/N + 1/M)."""
     ks: float
     """`ks_statistic` of all rows."""
     ks_by_chance: float
-    """What it exceeds in one of twenty draws from one distribution: 1.36 √(1/N + 1/M)."""
+    """95th percentile for two samples of one distribution: 1.36 √(1/N + 1/M)."""
     mean_change: float
-    """Mean of |new − old| over the objects in both catalogs: it sees changes that cancel in the distributions."""
+    """Mean of |new − old| over the matched objects: sensitive to changes that cancel in the distributions."""
     old_histogram: Counts
-    """``(40,)``: rows in even bins from 0 to 1."""
+    """``(40,)``: rows in equal bins from 0 to 1."""
     new_histogram: Counts
     """``(40,)``."""
     joint_histogram: Counts
-    """``(40, 40)``: objects in both catalogs, by old (first) and new value."""
+    """``(40, 40)``: matched objects by old (first) and new value."""
 
 
 def find_shift(old: Values, new: Values, pairs: tuple[Values, Values]) -> Shift:
-    """Compare values between 0 and 1.
+    """Compare the distributions of values between 0 and 1.
 
     Args:
-        old: ``(N,)``; nan is left out.
+        old: ``(N,)``; nan is ignored.
         new: ``(M,)``, likewise.
-        pairs: old and new value of the objects in both catalogs, ``(P,)`` each.
+        pairs: old and new values of the matched objects, ``(P,)`` each.
     """
     old, new = old[~np.isnan(old)], new[~np.isnan(new)]
     known = ~(np.isnan(pairs[0]) | np.isnan(pairs[1]))
@@ -67,7 +67,7 @@ def find_shift(old: Values, new: Values, pairs: tuple[Values, Values]) -> Shift:
         psi=population_stability_index(_counts(old, edges), _counts(new, edges)),
         psi_by_chance=(len(edges) - 2) * chance,
         ks=ks_statistic(old, new),
-        ks_by_chance=_KS_95 * math.sqrt(chance),
+        ks_by_chance=float(kstwobign.isf(0.05)) * math.sqrt(chance),
         mean_change=float(np.abs(after - before).mean(dtype=np.float64)) if len(before) else math.nan,
         old_histogram=np.histogram(old, _EVEN)[0],
         new_histogram=np.histogram(new, _EVEN)[0],
@@ -79,15 +79,15 @@ def population_stability_index(old: npt.ArrayLike, new: npt.ArrayLike) -> float:
     """Population stability index Σ (qᵢ − pᵢ) ln(qᵢ / pᵢ) of the shares p (old) and q (new) in the same bins.
 
     Jeffreys' (1946, Proc. R. Soc. A 186, 453) symmetric divergence, as Siddiqi (2006, Credit Risk Scorecards) uses it:
-    under 0.1 is taken for little change, over 0.25 for a great one. Half a row is added to each bin of each side, so
-    that empty bins have a logarithm.
+    values below 0.1 are considered small, above 0.25 large. Half a row is added to each bin, so that empty bins have a
+    logarithm.
 
     Args:
         old: rows in each bin, ``(bins,)``.
         new: likewise.
 
     Returns:
-        0 where the shares agree; nan where a side has no rows.
+        0 if the shares agree; nan if old or new has no rows.
     """
     p, q = np.asarray(old, np.float64), np.asarray(new, np.float64)
     if not p.sum() or not q.sum():
@@ -97,37 +97,21 @@ def population_stability_index(old: npt.ArrayLike, new: npt.ArrayLike) -> float:
 
 
 def ks_statistic(old: Values, new: Values) -> float:
-    """Largest distance of two cumulative distributions, from 0 to 1 (Smirnov 1948, Ann. Math. Stat. 19, 279).
-
-    Args:
-        old: ``(N,)``, without nan.
-        new: ``(M,)``, likewise.
-
-    Returns:
-        nan where a side has no values.
-    """
-    if not len(old) or not len(new):
-        return math.nan
-    old, new = np.sort(old), np.sort(new)
-    apart = 0.0
-    for values in (old, new):  # the distance is largest where one of them steps
-        below_old = np.searchsorted(old, values, "right") / len(old)
-        below_new = np.searchsorted(new, values, "right") / len(new)
-        apart = max(apart, float(np.abs(below_old - below_new).max()))
-    return apart
+    """Kolmogorov–Smirnov statistic, from 0 to 1, of two samples without nan; nan if one is empty."""
+    return float(ks_2samp(old, new, method="asymp").statistic) if len(old) and len(new) else math.nan
 
 
 def quantile_edges(values: Values, bins: int) -> npt.NDArray[np.float64]:
-    """Edges of bins that hold as many values each, ``(bins + 1,)``, the outer ones infinite.
+    """Edges of bins with equal numbers of values, ``(bins + 1,)``, the outer ones infinite.
 
-    A bin holds its lower edge and not its upper. Where many values are the same, there are fewer bins.
+    A bin includes its lower edge and not its upper. Repeated values make fewer bins.
 
     Args:
         values: ``(N,)``, at least one, without nan.
         bins: how many.
     """
     inner = np.unique(np.quantile(values, np.arange(1, bins) / bins).astype(np.float64))
-    inner = inner[inner > values.min()]  # nothing would lie below
+    inner = inner[inner > values.min()]  # the bin below would be empty
     return np.concatenate([[-np.inf], inner, [np.inf]])
 
 

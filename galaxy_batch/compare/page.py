@@ -1,238 +1,205 @@
-"""A comparison of two catalogs as one HTML page for people, and as `comparison.json` for machines."""
+"""A comparison of two catalogs as one HTML page, and as `comparison.json`."""
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from galaxy_batch.compare.figures import distributions, old_against_new
+import numpy as np
+
+from galaxy_batch.compare.class_mix import Mix
+from galaxy_batch.compare.figures import distributions, mix_by_bins, old_against_new, sky_map
 from galaxy_batch.compare.gates import Gate
-from galaxy_batch.compare.page_mix import mix_section, points
 from galaxy_batch.compare.result import Comparison, Rates, plain
 from galaxy_batch.errors import without_secrets
-from galaxy_batch.report.html import (
-    Album,
-    cards,
-    note,
-    number,
-    page,
-    paragraph,
-    percent,
-    range_of,
-    section,
-    side_by_side,
-    table,
-)
+from galaxy_batch.report.figures import embed
+from galaxy_batch.report.page import interval, number, percent, points, render
+from galaxy_batch.report.sky_map import region_for
 from galaxy_batch.storage.files import join, write_atomically
 
 __all__ = ["write_comparison"]
 
 _NO_CLASS = "no class"
+_SKY_ROWS = 8  # cells in the table of the sky
 
 
-def write_comparison(found: Comparison, output_uri: str) -> tuple[str, str]:
-    """Write `comparison.json` and `index.html`, and give their URIs."""
-    content = {**plain(found), "gates_crossed": [gate.name for gate in found.crossed]}
+def write_comparison(result: Comparison, output_uri: str) -> tuple[str, str]:
+    """Write `comparison.json` and `index.html`; their URIs."""
+    content = {**plain(result), "gates_crossed": [gate.name for gate in result.crossed]}
     json_uri, page_uri = join(output_uri, "comparison.json"), join(output_uri, "index.html")
     write_atomically(json_uri, (json.dumps(content, allow_nan=False) + "\n").encode())
-    write_atomically(page_uri, _page(found).encode())
+    write_atomically(page_uri, _page(result).encode())
     return without_secrets(json_uri), without_secrets(page_uri)
 
 
-def _page(found: Comparison) -> str:
-    album = Album()
-    sections = {
-        "Gates": _gates(found.gates),
-        "Which objects": _objects(found),
-        "Classes that changed": _flips(found),
-        "Confidence and probabilities": _shifts(found, album),
-        "Class mix": mix_section(found, album),
-        "Failures and flags": _rates(found),
-    }
-    about = [
-        ("old", f"{found.old.release}, {found.old.model_id}"),
-        ("new", f"{found.new.release}, {found.new.model_id}"),
-    ]
-    return page("Two catalogs compared", about, _headline(found), sections)
-
-
-def _headline(found: Comparison) -> str:
-    psi = max(found.shifts, key=lambda name: found.shifts[name].psi)
-    ks = max(found.shifts, key=lambda name: found.shifts[name].ks)
-    items = [
-        (
-            "Class changed",
-            percent(found.flip_rate),
-            f"{found.flipped:,} of {found.compared:,} objects; 95% interval "
-            f"{range_of(found.flip_interval, as_percent=True)}"
-            if found.compared
-            else "no object has a class in both",
-        ),
-        ("In both catalogs", f"{found.matching.matched:,}", f"of {found.old.rows:,} old and {found.new.rows:,} new"),
-        ("Largest PSI", number(found.shifts[psi].psi), f"{psi}; under 0.1 is little, over 0.25 is much"),
-        ("Largest KS distance", number(found.shifts[ks].ks), f"{ks}; from 0 to 1"),
-        ("Without a class", points(found.failed.increase), _from_to(found.failed)),
-        ("Flagged for review", points(found.flagged.increase), _from_to(found.flagged)),
-    ]
-    names = [gate.name for gate in found.crossed]
-    crossed = note(f"Crossed: {', '.join(names)}.") if names else paragraph("No gate is crossed.")
-    return cards(items) + crossed
-
-
-def _gates(gates: Sequence[Gate]) -> str:
-    rows = [
-        [gate.name, _value(gate), "off" if gate.off else f"{gate.limit:g}", gate.where, _outcome(gate)]
-        for gate in sorted(gates, key=lambda gate: (not gate.crossed, gate.off))
-    ]
-    return table(
-        ["gate", "value", "limit", "of", "outcome"],
-        rows,
-        "Limits come from the config. What cannot be known crosses its gate, unless that is switched off with inf.",
-    )
-
-
-def _value(gate: Gate) -> str:
-    return "–" if gate.value is None else number(gate.value, 4)
-
-
-def _outcome(gate: Gate) -> str:
-    if gate.crossed:
-        return "CROSSED"
-    return "–" if gate.off or gate.value is None else "passed"
-
-
-def _objects(found: Comparison) -> str:
-    matching = found.matching
-    how = (
-        "Two rows are the same object when their ids are the same."
-        if matching.by == "object_id"
-        else f"Two rows are the same object when each is the other’s nearest, within {matching.radius_arcsec:g} arcsec."
-    )
-    counted = [
-        ("only in the old", matching.only_old, found.old.rows),
-        ("only in the new", matching.only_new, found.new.rows),
-    ]
-    if matching.by == "position":
-        counted += [
-            ("old, with a choice or rivals", matching.ambiguous, found.old.rows),
-            ("old, without a position", matching.nowhere_old, found.old.rows),
-            ("new, without a position", matching.nowhere_new, found.new.rows),
-        ]
-    rows = [[name, f"{count:,}", percent(_share(count, rows))] for name, count, rows in counted]
-    rows.insert(0, ["in both", f"{matching.matched:,}", ""])
-    separation = matching.median_separation_arcsec
-    sides = [
-        ["catalog", without_secrets(found.old.uri), without_secrets(found.new.uri)],
-        ["release", found.old.release, found.new.release],
-        ["checkpoint", found.old.model_id, found.new.model_id],
-        ["rows", f"{found.old.rows:,}", f"{found.new.rows:,}"],
-        ["with a class", f"{found.old.with_class:,}", f"{found.new.with_class:,}"],
-    ]
-    return (
-        paragraph(how, "" if separation is None else f"The median separation is {separation:.3g} arcsec.")
-        + side_by_side(table(["", "objects", "share"], rows))
-        + table(["", "old", "new"], sides, text=True)
-    )
-
-
-def _flips(found: Comparison) -> str:
-    names = [*found.classes, _NO_CLASS]
-    rows = [
-        [f"old {name}", *(_cell(count, line) for count in line), f"{sum(line):,}"]
-        for name, line in zip(names, found.transitions.tolist(), strict=True)
-    ]
-    examples = [
-        [
-            flip.old_id if flip.old_id == flip.new_id else f"{flip.old_id} → {flip.new_id}",
-            "–" if flip.ra is None else f"{flip.ra:.5f}",
-            "–" if flip.dec is None else f"{flip.dec:+.5f}".replace("-", "−"),
-            flip.old_class,
-            number(flip.old_confidence),
-            flip.new_class,
-            number(flip.new_confidence),
-        ]
-        for flip in found.flips
-    ]
-    header = ["object", "RA (deg)", "Dec (deg)", "old", "confidence", "new", "confidence"]
-    return (
-        table(
-            ["", *(f"new {name}" for name in names), "all"],
-            rows,
-            "Objects in both catalogs, and their share of the row. The flip rate leaves out those without a class.",
+def _page(result: Comparison) -> str:
+    both_classified = result.old.with_class and result.new.with_class
+    shown = _shown_classes(result.classes)
+    return render(
+        "galaxy_batch.compare",
+        "comparison.html",
+        title="Comparison of two catalogs",
+        about=[(name, f"{of.release}, {of.model_id}") for name, of in (("old", result.old), ("new", result.new))],
+        result=result,
+        headline=_headline(result),
+        gates=[_gate(gate) for gate in sorted(result.gates, key=lambda gate: (not gate.crossed, gate.off))],
+        **_matching(result),
+        **_transitions(result),
+        shifts=[
+            [name, *map(number, (s.old_mean, s.new_mean, s.psi, s.psi_by_chance, s.ks, s.ks_by_chance, s.mean_change))]
+            for name, s in result.shifts.items()
+        ],
+        distributions=embed(
+            lambda width_px: distributions(width_px, result.shifts), "Old and new distributions of the confidence"
         )
-        + section(
-            "Examples",
-            table(header, examples, "The flips with the most confidence on both sides come first.")
-            if examples
-            else paragraph("None." if not found.flipped else "None were asked for."),
+        if both_classified
+        else None,
+        old_against_new=embed(
+            lambda width_px: old_against_new(width_px, result.shifts), "New against old confidence of matched objects"
         )
-    )  # fmt: skip
+        if result.compared
+        else None,
+        mix=_mix_table(result.mix, result.classes),
+        bin_mixes=[_bin_mix(mix, result.classes, shown) for mix in result.bin_mixes],
+        sky=_sky(result, shown) if result.sky.groups else None,
+        rates=[_rates(rates) for rates in (result.failed, result.flagged, *result.flags)],
+    )
 
 
-def _shifts(found: Comparison, album: Album) -> str:
-    rows = [
-        [
-            name,
-            number(shift.old_mean),
-            number(shift.new_mean),
-            number(shift.psi),
-            number(shift.psi_by_chance),
-            number(shift.ks),
-            number(shift.ks_by_chance),
-            number(shift.mean_change),
-        ]
-        for name, shift in found.shifts.items()
+def _headline(result: Comparison) -> list[tuple[str, str, str]]:
+    psi = max(result.shifts, key=lambda name: result.shifts[name].psi)
+    ks = max(result.shifts, key=lambda name: result.shifts[name].ks)
+    changed = "no matched object has a class in both"
+    if result.compared:
+        limits = interval(result.flip_interval, as_percent=True)
+        changed = f"{result.flipped:,} of {result.compared:,} objects; 95% interval {limits}"
+    return [
+        ("Class changed", percent(result.flip_rate), changed),
+        ("Matched", f"{result.matching.matched:,}", f"of {result.old.rows:,} old and {result.new.rows:,} new"),
+        ("Largest PSI", number(result.shifts[psi].psi), f"{psi}; below 0.1 is small, above 0.25 large"),
+        ("Largest KS distance", number(result.shifts[ks].ks), f"{ks}; from 0 to 1"),
+        ("Without a class", points(result.failed.increase), _from_to(result.failed)),
+        ("Flagged for review", points(result.flagged.increase), _from_to(result.flagged)),
     ]
-    header = ["", "old mean", "new mean", "PSI", "by chance", "KS", "by chance", "mean |change|"]
-    drawn = (
-        album.figure(
-            "distributions",
-            distributions(found.shifts),
-            "All rows with a class of each catalog, in forty bins; old is the full line, new the broken one.",
-        )
-        if found.old.with_class and found.new.with_class
-        else ""
-    )
-    if found.compared:
-        drawn += album.figure(
-            "old_against_new",
-            old_against_new(found.shifts),
-            "Objects with a class in both catalogs; off the diagonal they changed.",
-        )
-    return (
-        table(
-            header,
-            rows,
-            "PSI and KS compare all rows of each catalog. By chance: what two samples of one distribution show, on "
-            "average (PSI) or in one of twenty cases (KS). The last column is of the objects in both.",
-        )
-        + drawn
-    )
-
-
-def _rates(found: Comparison) -> str:
-    rows = [
-        [
-            rates.name,
-            f"{rates.old:,}",
-            percent(rates.old_rate),
-            f"{rates.new:,}",
-            percent(rates.new_rate),
-            points(rates.increase),
-        ]
-        for rates in (found.failed, found.flagged, *found.flags)
-    ]
-    return table(
-        ["", "old rows", "share", "new rows", "share", "change (points)"], rows, "Shares of all rows of each catalog."
-    )
-
-
-def _cell(count: int, line: Sequence[int]) -> str:
-    return f"{count:,} ({percent(_share(count, sum(line)))})" if count else "0"
 
 
 def _from_to(rates: Rates) -> str:
     return f"{percent(rates.old_rate)} of the old rows, {percent(rates.new_rate)} of the new; change in points"
 
 
-def _share(count: int, of: int) -> float:
-    return count / of if of else math.nan
+def _gate(gate: Gate) -> list[str]:
+    outcome = "CROSSED" if gate.crossed else "–" if gate.off or gate.value is None else "passed"
+    return [gate.name, number(gate.value, 4), "off" if gate.off else f"{gate.limit:g}", gate.where, outcome]
+
+
+def _matching(result: Comparison) -> dict[str, Any]:
+    matching, old, new = result.matching, result.old, result.new
+    counts = [("only old", matching.only_old, old.rows), ("only new", matching.only_new, new.rows)]
+    if matching.by == "position":
+        counts += [
+            ("old, ambiguous", matching.ambiguous, old.rows),
+            ("old, without a position", matching.nowhere_old, old.rows),
+            ("new, without a position", matching.nowhere_new, new.rows),
+        ]
+    return {
+        "matching": matching,
+        "objects": [
+            ["in both", f"{matching.matched:,}", ""],
+            *([name, f"{rows:,}", percent(_share(rows, of))] for name, rows, of in counts),
+        ],
+        "catalogs": [
+            ["catalog", without_secrets(old.uri), without_secrets(new.uri)],
+            ["release", old.release, new.release],
+            ["checkpoint", old.model_id, new.model_id],
+            ["rows", f"{old.rows:,}", f"{new.rows:,}"],
+            ["with a class", f"{old.with_class:,}", f"{new.with_class:,}"],
+        ],
+    }
+
+
+def _transitions(result: Comparison) -> dict[str, Any]:
+    names = [*result.classes, _NO_CLASS]
+    return {
+        "transitions_header": ["", *(f"new {name}" for name in names), "all"],
+        "transitions": [
+            [f"old {name}", *(f"{n:,} ({percent(n / sum(row))})" if n else "0" for n in row), f"{sum(row):,}"]
+            for name, row in zip(names, result.transitions.tolist(), strict=True)
+        ],
+        "examples": [
+            [
+                flip.old_id if flip.old_id == flip.new_id else f"{flip.old_id} → {flip.new_id}",
+                number(flip.ra, 5),
+                number(flip.dec, 5),
+                flip.old_class,
+                number(flip.old_confidence),
+                flip.new_class,
+                number(flip.new_confidence),
+            ]
+            for flip in result.flips
+        ],
+    }
+
+
+def _bin_mix(mix: Mix, classes: Sequence[str], shown: Sequence[int]) -> dict[str, Any]:
+    drawing = embed(
+        lambda width_px: mix_by_bins(width_px, mix, {classes[label]: label for label in shown}),
+        f"Change of the class shares by {mix.of}",
+    )
+    return {
+        "of": mix.of,
+        "left_out": mix.left_out,
+        "drawing": drawing if mix.groups else None,
+        "table": _mix_table(mix, classes),
+    }
+
+
+def _sky(result: Comparison, shown: Sequence[int]) -> dict[str, Any]:
+    """The class whose share changed most in any cell: its map, and the cells with the most significant changes."""
+    mix = result.sky
+    label = max(shown, key=lambda label: float(np.abs(mix.difference[:, label]).max()))
+    name, significance = result.classes[label], np.abs(mix.difference[:, label]) / mix.error[:, label]
+    rows = np.zeros(12 << 2 * (mix.order or 0), np.int64)
+    rows[[int(cell) for cell in mix.groups]] = mix.old_rows
+    region = region_for(rows)
+    return {
+        "cells": len(mix.groups),
+        "of_class": name,
+        "scatter": float(((mix.difference - result.mix.difference) / mix.error)[:, label].std()),
+        "projection": region.projection,
+        "drawing": embed(
+            lambda width_px: sky_map(width_px, mix, region, label, name), f"Map of the change of {name}", "sky"
+        ),
+        "table": _mix_table(mix, result.classes, np.argsort(-significance)[:_SKY_ROWS].tolist()),
+    }
+
+
+def _mix_table(mix: Mix, classes: Sequence[str], groups: Iterable[int] | None = None) -> tuple[list[str], list[Any]]:
+    """Header and rows of a table of class shares by group."""
+    shown = _shown_classes(classes)
+    header = ["" if mix.of == "all" else "cell" if mix.order is not None else mix.of, "old rows", "new rows"]
+    for label in shown:
+        header += [f"{classes[label]}, old", "new", "change ± s.e. (points)"]
+    rows = []
+    for group in range(len(mix.groups)) if groups is None else groups:
+        row = [mix.groups[group], f"{mix.old_rows[group]:,}", f"{mix.new_rows[group]:,}"]
+        for label in shown:
+            old, new, difference, error = (
+                float(values[group, label]) for values in (mix.old_share, mix.new_share, mix.difference, mix.error)
+            )
+            row += [percent(old), percent(new), f"{points(difference)} ± {number(100 * error, 1)}"]
+        rows.append(row)
+    return header, rows
+
+
+def _rates(rates: Rates) -> list[str]:
+    old, new = (f"{rates.old:,}", percent(rates.old_rate)), (f"{rates.new:,}", percent(rates.new_rate))
+    return [rates.name, *old, *new, points(rates.increase)]
+
+
+def _shown_classes(classes: Sequence[str]) -> list[int]:
+    """Labels of the classes whose shares are shown: of two only the second, since the first changes by the opposite."""
+    return list(range(1 if len(classes) == 2 else 0, len(classes)))
+
+
+def _share(rows: int, of: int) -> float:
+    return rows / of if of else math.nan

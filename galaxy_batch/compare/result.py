@@ -1,4 +1,4 @@
-"""What a comparison of two catalogs found: numbers, for the page and for `comparison.json`."""
+"""Result of a comparison of two catalogs; its field names are the keys of `comparison.json`."""
 
 import dataclasses
 import math
@@ -14,12 +14,12 @@ from galaxy_batch.compare.drift import Shift
 from galaxy_batch.compare.gates import Gate
 from galaxy_batch.stats import Interval
 
-__all__ = ["Comparison", "Flip", "Matching", "Rates", "SideSummary", "plain"]
+__all__ = ["CatalogSummary", "Comparison", "Flip", "Matching", "Rates", "plain"]
 
 
 @dataclass(frozen=True)
-class SideSummary:
-    """A catalog in a few numbers."""
+class CatalogSummary:
+    """Key numbers of a catalog."""
 
     uri: str
     release: str
@@ -30,25 +30,25 @@ class SideSummary:
 
 @dataclass(frozen=True)
 class Matching:
-    """Which objects are in both catalogs."""
+    """How many objects are in both catalogs, and in one only."""
 
     by: str
     radius_arcsec: float | None
-    """None where ids were matched."""
+    """None if matched by id."""
     matched: int
     only_old: int
     only_new: int
     ambiguous: int
     """Old objects for which there was a choice, see `skymatch.SkyMatch`; 0 by id."""
     nowhere_old: int
-    """Of those in `only_old`: without a position to match by."""
+    """Rows of `only_old` without a position; 0 by id."""
     nowhere_new: int
     median_separation_arcsec: float | None
 
 
 @dataclass(frozen=True)
 class Rates:
-    """How many rows have something; a share of nothing is nan."""
+    """Rows with a property, and their share; nan if there are no rows."""
 
     name: str
     old: int
@@ -56,12 +56,12 @@ class Rates:
     old_rate: float
     new_rate: float
     old_interval: Interval
-    """95 %, Wilson."""
+    """95%, Wilson."""
     new_interval: Interval
 
     @property
     def increase(self) -> float:
-        """New less old rate."""
+        """New − old rate."""
         return self.new_rate - self.old_rate
 
 
@@ -82,30 +82,30 @@ class Flip:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that was found."""
+    """All numbers of a comparison."""
 
-    old: SideSummary
-    new: SideSummary
+    old: CatalogSummary
+    new: CatalogSummary
     matching: Matching
     classes: tuple[str, ...]
-    """Of both catalogs, the old one's first."""
+    """Of both catalogs, those of the old one first."""
     compared: int
-    """Objects with a class in both catalogs."""
+    """Matched objects with a class in both catalogs."""
     flipped: int
-    """Of these, with another class."""
+    """Those whose class changed."""
     flip_rate: float
-    """nan where nothing is compared."""
+    """nan if `compared` is 0."""
     flip_interval: Interval
-    """95 %, Wilson."""
+    """95%, Wilson."""
     transitions: npt.NDArray[np.int64]
-    """``(classes + 1, classes + 1)``: matched objects by old (rows) and new class; the last is no class."""
+    """``(classes + 1, classes + 1)``: matched objects by old (rows) and new class; the last is without a class."""
     flips: list[Flip]
     mix: Mix
-    """All rows, one group."""
+    """Of all rows, as one group."""
     bin_mixes: list[Mix]
     sky: Mix
     shifts: dict[str, Shift]
-    """Of `confidence`, and of `p_<class>` for classes that both have."""
+    """Of `confidence`, and of `p_<class>` for classes of both catalogs."""
     failed: Rates
     """Rows without a class."""
     flagged: Rates
@@ -116,18 +116,18 @@ class Comparison:
 
     @property
     def crossed(self) -> list[Gate]:
-        """The gates that were crossed."""
+        """The crossed gates."""
         return [gate for gate in self.gates if gate.crossed]
 
 
-def plain(found: Any) -> Any:
-    """The same as JSON can hold it: dataclasses and arrays as dicts and lists, None for what is not finite."""
-    if dataclasses.is_dataclass(found):
-        return {item.name: plain(getattr(found, item.name)) for item in dataclasses.fields(found)}
-    if isinstance(found, Mapping):
-        return {key: plain(value) for key, value in found.items()}
-    if isinstance(found, np.ndarray):
-        return plain(found.tolist())
-    if isinstance(found, list | tuple):
-        return [plain(value) for value in found]
-    return None if isinstance(found, float) and not math.isfinite(found) else found
+def plain(value: Any) -> Any:
+    """A value as JSON: dataclasses and arrays become dicts and lists, numbers that are not finite None."""
+    if dataclasses.is_dataclass(value):
+        return {item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from galaxy_batch.catalog.manifest import require_manifest
-from galaxy_batch.compare.catalog_columns import read_side
+from galaxy_batch.compare.catalog_columns import read_columns
 from galaxy_batch.errors import InputError
 from tests.support.skies import publish_rows, read_catalog, sky_rows
 
@@ -14,7 +14,7 @@ def test_columns_are_those_of_the_files(tmp_path: Path) -> None:
     rows = sky_rows(700, seed=2, without_position=0.1).append_column("z", pa.array([None, *range(699)], pa.int16()))
     catalog = publish_rows(tmp_path, rows, 200, 150)
     manifest = require_manifest(str(catalog))
-    side = read_side("old_uri", str(catalog), manifest, ("irregular", "featured", "smooth"), ("z",))
+    side = read_columns("old_uri", str(catalog), manifest, ("irregular", "featured", "smooth"), ("z",))
     order = np.argsort(side.ids.to_numpy())
     wanted = read_catalog(catalog)
     assert len(side) == 700
@@ -36,4 +36,4 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
     file = next(catalog.glob("dataset/**/Npix=*.parquet"))
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(InputError, match=f"{file.name} cannot be read"):
-        read_side("old_uri", str(catalog), require_manifest(str(catalog)), ("smooth", "featured"))
+        read_columns("old_uri", str(catalog), require_manifest(str(catalog)), ("smooth", "featured"))

@@ -69,8 +69,8 @@ def test_bins_hold_as_many_old_rows_and_every_new_one() -> None:
     assert mix.old_rows.tolist() == [240] * 4
     assert mix.new_rows.tolist() == [0, 0, 0, 500]
     assert mix.left_out == 40
-    assert mix.groups[0].startswith("under 17.")
-    assert mix.groups[-1].endswith(" and more")
+    assert mix.groups[0].startswith("below 17.")
+    assert mix.groups[-1].endswith(" and above")
 
 
 @pytest.mark.parametrize(("values", "groups"), [(np.full(9, np.nan), []), (np.full(9, 3.0), ["all"])])

@@ -207,7 +207,7 @@ def test_everything_found_is_plain_json(old: Path, new: Path) -> None:
         ({"old_uri": "/nowhere"}, "old_uri = '/nowhere': no catalog"),
         ({"new_uri": "nosuchscheme://x"}, "no driver"),
         ({"bin_columns": ["mag"]}, "bin_columns = 'mag': not a column"),
-        ({"bin_columns": ["band"]}, "must be a column of numbers, not of string"),
+        ({"bin_columns": ["band"]}, "must be a numeric column, not string"),
         ({"bins": 1}, "must be between 2"),
         ({"gates": {"max_pis": 1.0}}, "did you mean gates.max_psi"),
     ],
@@ -220,7 +220,7 @@ def test_bad_input_is_named(old: Path, settings: dict[str, Any], message: str) -
 def test_a_damaged_catalog_is_not_compared(old: Path, old_rows: pa.Table, tmp_path: Path) -> None:
     some = old_rows.slice(0, 300)
     doubled = publish_rows(tmp_path / "doubled", pa.concat_tables([some, some.slice(0, 1)]))
-    with pytest.raises(InputError, match="an id stands in more than one row"):
+    with pytest.raises(InputError, match="an id is in more than one row"):
         compared(old, doubled)
     broken = publish_rows(tmp_path / "broken", some)
     next(broken.glob("dataset/**/Npix=*.parquet")).unlink()

@@ -24,7 +24,7 @@ def test_a_limit_is_included() -> None:
 def test_what_cannot_be_known_crosses() -> None:
     crossed = [gate for gate in judge(Gates(), measured(math.nan)) if gate.crossed]
     assert {gate.name for gate in crossed} == set(NAMES) - {"max_only_new_fraction"}
-    assert "cannot be known (here); set it to inf" in str(crossed[0])
+    assert "cannot be computed (here); set the limit to inf" in str(crossed[0])
 
 
 def test_what_was_not_asked_for_does_not() -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from galaxy_batch.catalog.manifest import require_manifest
-from galaxy_batch.compare.catalog_columns import CatalogColumns, read_side
+from galaxy_batch.compare.catalog_columns import CatalogColumns, read_columns
 from galaxy_batch.compare.matching import match_by_id, match_by_position
 from galaxy_batch.errors import InputError
 from tests.support.skies import CLASSES, publish_rows, sky_rows
@@ -15,7 +15,7 @@ def side(folder: Path, first: int, text_ids: bool = False) -> CatalogColumns:
     """500 objects, of which those of another `first` have others."""
     rows = sky_rows(1000, seed=4, without_position=0.1, text_ids=text_ids).slice(first, 500)
     catalog = str(publish_rows(folder, rows, 100, 70))
-    return read_side("old_uri", catalog, require_manifest(catalog), CLASSES)
+    return read_columns("old_uri", catalog, require_manifest(catalog), CLASSES)
 
 
 @pytest.mark.parametrize("text_ids", [False, True])
