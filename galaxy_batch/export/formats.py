@@ -1,6 +1,6 @@
-"""Rows of a catalog as a file that other programs open: FITS, VOTable or CSV, in memory.
+"""Encoding of tables as FITS, VOTable or CSV, in memory.
 
-What each can say differs, ids never do:
+The formats differ in what they can represent; ids are exact in all:
 
 ====================  =========================  ======================  ===================
 in the catalog        FITS (binary table)        VOTable (BINARY2)       CSV
@@ -15,8 +15,8 @@ UCD                   TUCDn                      ucd                     (none)
 description           TCOMMn, comment of TTYPEn  DESCRIPTION             (none)
 ====================  =========================  ======================  ===================
 
-TUCDn and TCOMMn are not of the FITS Standard (4.0, 2018), but what TOPCAT and STILTS read and write. astropy makes an
-empty text of a VOTable's null.
+TUCDn and TCOMMn are not in the FITS Standard (4.0, 2018), but TOPCAT and STILTS use them. astropy reads a
+VOTable's null text as empty.
 """
 
 import io
@@ -34,7 +34,7 @@ from astropy.io import fits
 from galaxy_batch.catalog.votable import votable_file
 from galaxy_batch.errors import InputError
 
-__all__ = ["encoded", "exchangeable", "format_of"]
+__all__ = ["encode_table", "exportable_field", "format_of"]
 
 _ENDINGS = {
     ".fits": "fits", ".fit": "fits", ".vot": "votable", ".votable": "votable", ".xml": "votable", ".csv": "csv",
@@ -52,51 +52,51 @@ _WIDENED = {
     pa.float16(): pa.float32(),
 }  # fmt: skip
 _BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_binary_view)
-_EXACT_IN_FITS = r"^([\x20-\x7e]*[\x21-\x7e])?$"  # printable ASCII; blanks at the end do not count
+_EXACT_IN_FITS = r"^([\x20-\x7e]*[\x21-\x7e])?$"  # printable ASCII; trailing blanks are not significant
 
 
 def format_of(uri: str) -> str:
-    """`fits`, `votable` or `csv`, by the ending of a name.
+    """`fits`, `votable` or `csv`, by the file ending.
 
     Raises:
-        InputError: it has another ending.
+        InputError: the ending is unknown.
     """
     ending = posixpath.splitext(uri)[1].lower()
     if ending not in _ENDINGS:
-        raise InputError("output_uri", uri, f"unknown ending; known: {', '.join(_ENDINGS)}")
+        raise InputError("output_uri", uri, f"unknown file ending; use one of {', '.join(_ENDINGS)}")
     return _ENDINGS[ending]
 
 
-def exchangeable(column: pa.Field, kind: str) -> pa.Field:
-    """The column as every format can hold it: a boolean, an integer, a float or text.
+def exportable_field(column: pa.Field, kind: str) -> pa.Field:
+    """The column with a type that every format supports: boolean, integer, float or text.
 
     Args:
-        column: of a catalog; one that a survey kept may be of any type.
-        kind: what `format_of` gave.
+        column: column of a catalog; kept columns of a survey may have any type.
+        kind: result of `format_of`.
 
     Raises:
-        InputError: it has lists, structs or bytes.
+        InputError: the column holds lists, structs or bytes.
     """
     if column.type in _FITS_FORMATS:
         return column
     if column.type in _WIDENED:
         return column.with_type(_WIDENED[column.type])
     if pa.types.is_nested(column.type) or any(is_bytes(column.type) for is_bytes in _BYTES):
-        raise InputError("columns", column.name, f"{kind} cannot hold {column.type}: name the columns without this one")
-    return column.with_type(pa.string())  # dates, decimals, unsigned 64-bit integers: all their digits
+        raise InputError("columns", column.name, f"{kind} cannot hold {column.type}: list columns without this one")
+    return column.with_type(pa.string())  # dates, decimals, unsigned 64-bit integers, with all digits
 
 
-def encoded(rows: pa.Table, kind: str, title: str, about: Mapping[str, str]) -> bytes:
-    """The rows as the content of a file.
+def encode_table(rows: pa.Table, kind: str, title: str, about: Mapping[str, str]) -> bytes:
+    """Encode rows as the content of a file.
 
     Args:
-        rows: columns as `exchangeable` gave them, with `unit`, `ucd` and `description` in their fields' metadata.
-        kind: what `format_of` gave.
-        title: of the table.
-        about: facts of the table as a whole, under names of at most eight letters.
+        rows: columns with types from `exportable_field`, and `unit`, `ucd` and `description` in their metadata.
+        kind: result of `format_of`.
+        title: title of the table.
+        about: metadata of the table, under names of at most eight letters.
 
     Raises:
-        InputError: FITS cannot hold an id or a name as it is, or two names that differ in capital letters only.
+        InputError: FITS cannot represent an id or a column name, or two names differ only in case.
     """
     if kind == "votable":
         return votable_file(rows, title, about)
@@ -111,10 +111,14 @@ def _fits(rows: pa.Table, title: str, about: Mapping[str, str]) -> bytes:
     names = {name.lower(): name for name in rows.column_names}
     if len(names) < len(rows.column_names):
         twin = next(name for name in rows.column_names if names[name.lower()] != name)
-        raise InputError("columns", twin, f"FITS takes it for {names[twin.lower()]}: name the columns with one of them")
+        raise InputError(
+            "columns",
+            twin,
+            f"FITS cannot distinguish it from {names[twin.lower()]}: list one of them only",
+        )
     strange = [name for name in rows.column_names if not _is_plain(name)]
     if strange:
-        raise InputError("columns", strange[0], "FITS has no such letters in names: write .vot or .csv")
+        raise InputError("columns", strange[0], "FITS names are limited to ASCII: write .vot or .csv")
     columns = [_fits_column(field, rows[field.name]) for field in rows.schema]
     table = fits.BinTableHDU.from_columns(columns, name="GALAXIES")
     raw = table.data.view(np.ndarray)
@@ -142,7 +146,7 @@ def _fits_column(field: pa.Field, values: pa.ChunkedArray) -> fits.Column:
 
 
 def _unused_integer(values: pa.ChunkedArray) -> int:
-    """The lowest integer of the type that is no value: what stands for a null."""
+    """The lowest integer of the type that is not among the values, to represent null."""
     taken = set(pc.unique(values).to_pylist()) if len(values) else set()
     candidate = int(np.iinfo(values.type.to_pandas_dtype()).min)
     while candidate in taken:
@@ -151,13 +155,13 @@ def _unused_integer(values: pa.ChunkedArray) -> int:
 
 
 def _fits_texts(name: str, values: pa.ChunkedArray) -> npt.NDArray[np.bytes_]:
-    """FITS has printable ASCII only: other text is escaped as Python does it; an id must be exact, and is refused."""
+    """Text as printable ASCII, the only text in FITS: other text is escaped as in Python, other ids are refused."""
     texts = pc.fill_null(values, "")
     strange = pc.invert(pc.match_substring_regex(texts, _EXACT_IN_FITS))
     if pc.any(strange).as_py():
         if name == "object_id":
             example = texts.filter(strange)[0].as_py()
-            raise InputError("output_uri", example, "FITS cannot hold this id as it is: write .vot or .csv")
+            raise InputError("output_uri", example, "FITS cannot hold this id exactly: write .vot or .csv")
         texts = pa.chunked_array([[_ascii(text) for text in texts.to_pylist()]], pa.string())
     return np.array(texts.cast(pa.binary()).to_pylist() or [b""], np.bytes_)[: len(values)]
 

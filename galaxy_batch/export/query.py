@@ -1,8 +1,7 @@
-"""An SQL condition that chooses rows, as DuckDB understands it.
+"""Selection of rows by an SQL condition, evaluated by DuckDB.
 
-DuckDB gets rows that were read already, and tells which of them to keep; it opens no file, writes none, and no value
-of a row that is kept has passed through it. A condition sees one row: what needs others (a subquery, an aggregate, a
-window) is refused, because the rows come piece by piece.
+DuckDB receives rows from memory and returns the numbers of those to keep; it neither opens files nor returns values. A
+condition may use one row only: subqueries, aggregates and windows are refused, because rows are read file by file.
 """
 
 import json
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Condition"]
 
-_ROW = "_row_of_the_piece"
+_ROW = "_row_number"
 _CLOSED: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
@@ -30,23 +29,23 @@ _EXAMPLE = "write one condition on a row, such as confidence > 0.9 and predicted
 
 
 class Condition:
-    """An SQL expression that is true for the rows to keep.
+    """An SQL condition on a row.
 
     Args:
-        expression: what stands after WHERE, e.g. `confidence > 0.9 and predicted_class = 'smooth'`.
-        schema: the columns that it may use.
+        expression: content of a WHERE clause, e.g. `confidence > 0.9 and predicted_class = 'smooth'`.
+        schema: available columns.
 
     Raises:
-        InputError: DuckDB is not installed, or this is not one expression that is true or false for a row.
+        InputError: DuckDB is not installed, or the expression is not a single boolean condition on a row.
     """
 
     def __init__(self, expression: str, schema: pa.Schema) -> None:
         try:
-            import duckdb  # noqa: PLC0415 - an extra: only who uses it needs it
+            import duckdb  # noqa: PLC0415 - optional dependency
         except ImportError:
             raise InputError("where", expression, "needs DuckDB: `uv sync --extra query`") from None
         self.expression = expression
-        self._failures = duckdb.Error
+        self._errors = duckdb.Error
         self._connection: DuckDBPyConnection = duckdb.connect(":memory:", config=_CLOSED)
         self._connection.execute("SET lock_configuration = true").fetchall()
         try:
@@ -59,30 +58,30 @@ class Condition:
         except duckdb.Error as error:
             raise self._refused(error) from None
         if [str(kind) for kind in types] != ["BOOLEAN"]:
-            raise InputError("where", expression, f"is not true or false, but {types[0]}; {_EXAMPLE}")
+            raise InputError("where", expression, f"is of type {types[0]}, not boolean; {_EXAMPLE}")
         used = {part.lower() for node in nodes for part in node.get("column_names", [])}
         self.columns = tuple(name for name in schema.names if name.lower() in used)
-        """The columns that the expression looks at."""
+        """Columns used by the expression."""
 
-    def kept(self, rows: pa.Table) -> pa.Table:
-        """The rows for which the expression is true, in their order.
+    def filter(self, rows: pa.Table) -> pa.Table:
+        """The rows for which the condition is true, in their order.
 
         Raises:
-            InputError: the expression fails on a value, for instance on a text that is no number.
+            InputError: the expression fails on a value, for instance a text that is not a number.
         """
         numbers = pa.array(np.arange(len(rows), dtype=np.int64))
-        piece = rows.select(list(self.columns)).append_column(_ROW, numbers)
+        columns = rows.select(list(self.columns)).append_column(_ROW, numbers)
         try:
-            found = self._over(piece).filter(self._condition).select(_ROW).fetchnumpy()[_ROW]
-        except self._failures as error:
+            matching = self._over(columns).filter(self._condition).select(_ROW).fetchnumpy()[_ROW]
+        except self._errors as error:
             raise self._refused(error) from None
-        return rows.take(pa.array(np.sort(found)))
+        return rows.take(pa.array(np.sort(matching)))
 
     def _over(self, rows: pa.Table) -> "DuckDBPyRelation":
         return self._connection.from_arrow(rows.replace_schema_metadata(None))
 
     def _parsed(self) -> Any:
-        """DuckDB's own tree of the expression; that it is one, and no more than that, is known by now."""
+        """DuckDB's syntax tree of the expression, already known to be a single one."""
         statement = f"SELECT {self.expression}\n"
         rows = self._connection.execute("SELECT json_serialize_sql(?)", [statement]).fetchall()
         parsed = json.loads(rows[0][0])
@@ -96,7 +95,7 @@ class Condition:
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    """Every object in a tree of JSON."""
+    """All objects in a JSON tree."""
     if isinstance(tree, dict):
         yield tree
     for branch in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():

@@ -1,6 +1,6 @@
-"""The plan of a packing run: what goes in, how it is cut into shards, what is left to do; checked before Ray starts.
+"""The plan of a packing run: input, division into shards, missing shards; checked before Ray starts.
 
-`plan.json` in the output records it: a run that continues makes the shards that the first one planned.
+`plan.json` in the output records it, so that a resumed run makes the same shards.
 """
 
 import hashlib
@@ -25,35 +25,35 @@ from galaxy_batch.packing.shards import IMAGE, SHARDS, Shard, finished_shards, s
 from galaxy_batch.rows import IMAGE_BYTES, Status
 from galaxy_batch.storage.files import check_writable, filesystem, join, list_names, read_bytes, without_secrets
 
-__all__ = ["FORMAT", "MANIFEST", "PLAN", "PackPlan", "failed_summary", "plan_pack", "settings_of", "summary_of"]
+__all__ = ["FORMAT", "MANIFEST", "PLAN", "PackPlan", "failed_summary", "packing_summary", "plan_pack", "shard_settings"]
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 """Record of the finished output, in its folder; written last."""
 PLAN = "plan.json"
-"""Record of the plan, in the output's folder."""
+"""File name of the recorded plan."""
 FORMAT = 1
-"""Of shards, `plan.json` and `manifest.json`; part of the fingerprint."""
-_SAMPLED_CHUNKS, _SAMPLED_ROWS = 4, 128  # spread over the manifest; enough for a mean size
-_LEAST_BYTES = 1024  # per cutout, when a shard is planned: a sample of missing files must not make one endless shard
+"""Format of shards, `plan.json` and `manifest.json`; part of the fingerprint."""
+_SAMPLED_CHUNKS, _SAMPLED_ROWS = 4, 128  # rows per chunk; enough for a mean size
+_MIN_MEAN_BYTES = 1024  # a sample of missing files must not lead to one huge shard
 
 
 @dataclass(frozen=True)
 class PackPlan:
-    """A checked run: what goes in, how it is cut, and what is left to do."""
+    """A checked run: input, division into shards, and missing shards."""
 
     config: PackConfig
     manifest: Manifest
     shards: tuple[Shard, ...]
     record: dict[str, Any]
-    """Content of `plan.json`: `fingerprint`, `shards`, and the mean size that they were planned with."""
+    """Content of `plan.json`: `fingerprint`, number of `shards`, and the mean image size used to plan them."""
     stale: bool
-    """The output holds shards that were made from something else, and is to be emptied first."""
+    """Whether the output holds shards made from other input, to be removed first."""
     todo: tuple[Shard, ...]
-    """Shards that do not exist yet."""
+    """Missing shards."""
     packed: dict[str, Any] | None
-    """`manifest.json` of an output that is complete: then there is nothing to do."""
+    """`manifest.json` of a complete output, which needs no work."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -62,28 +62,28 @@ class PackPlan:
 
 
 def plan_pack(config: PackConfig) -> PackPlan:
-    """Check the manifest and the output, decide on the cut, and see what an earlier run has finished. Needs no Ray.
+    """Check manifest and output, decide on the number of shards, and list the missing ones. Needs no Ray.
 
     Raises:
-        InputError: something that was given cannot be used.
-        GateError: the size of a cutout is not known yet, and the store does not answer.
+        InputError: the manifest, the output or a setting is invalid.
+        GateError: the store did not respond, so that the size of a cutout is unknown.
     """
     check_kept_names(kept_columns(config.manifest), [IMAGE])
     _check_apart(config)
-    earlier = _read_json(config, PLAN)
-    _check_explained(config, earlier)
+    previous = _read_json(config, PLAN)
+    _check_own_output(config, previous)
     manifest = open_manifest(config.manifest, config.row_group_rows)
     mark = _fingerprint(config, manifest)
-    stale = earlier is not None and earlier["fingerprint"] != mark
+    stale = previous is not None and previous["fingerprint"] != mark
     if stale and not config.overwrite:
         raise InputError(
             "output_uri",
-            without_secrets(config.output_uri),
+            config.output_uri,
             "holds shards of another manifest or of other settings; set overwrite = true to replace them, or choose "
             "another output_uri",
         )
-    record = earlier if earlier is not None and not stale else _sized_plan(config, manifest, mark)
-    shards = _cut(manifest.chunks, record["shards"])
+    record = previous if previous is not None and not stale else _sized_plan(config, manifest, mark)
+    shards = _divide_chunks(manifest.chunks, record["shards"])
     done = set() if stale else finished_shards(config.output_uri)
     todo = tuple(shard for shard in shards if shard.index not in done)
     packed = None if todo else _read_json(config, MANIFEST)
@@ -93,16 +93,16 @@ def plan_pack(config: PackConfig) -> PackPlan:
     return PackPlan(config, manifest, shards, record, stale, todo, packed)
 
 
-def settings_of(config: PackConfig) -> dict[str, int]:
-    """The settings that change a file."""
+def shard_settings(config: PackConfig) -> dict[str, int]:
+    """The settings that change the content of shards."""
     names = ("shard_bytes", "row_group_rows", "max_image_bytes")
     return {name: getattr(config, name) for name in names}
 
 
-def summary_of(
+def packing_summary(
     config: PackConfig, counts: Mapping[str, Any], started: float, already_packed: bool = False
 ) -> dict[str, Any]:
-    """The job's summary: `counts` has `rows`, `failed`, `shards`, `bytes`, `status_counts`; `started` is monotonic."""
+    """The job's summary; `counts` has `rows`, `failed`, `shards`, `bytes`, `status_counts`, `started` is monotonic."""
     output_uri = without_secrets(config.output_uri)
     return {
         "output_uri": output_uri,
@@ -118,18 +118,18 @@ def summary_of(
 
 
 def failed_summary(config: PackConfig, counts: Mapping[str, Any], shards: int, started: float) -> dict[str, Any]:
-    """The summary of a run that a gate stopped when it had so many shards: nobody is to read them."""
-    return {**summary_of(config, {**counts, "shards": shards}, started), "shards_uri": None}
+    """Summary of a run that failed with this many shards; it names no shards to read."""
+    return {**packing_summary(config, {**counts, "shards": shards}, started), "shards_uri": None}
 
 
 def _sized_plan(config: PackConfig, manifest: Manifest, mark: str) -> dict[str, Any]:
-    """Decide how many shards to make, from the sizes of a few cutouts. The same manifest gives the same plan."""
-    mean = max(_mean_bytes(config, manifest), _LEAST_BYTES)
+    """Decide on the number of shards from the sizes of some cutouts; reproducible."""
+    mean = max(_mean_bytes(config, manifest), _MIN_MEAN_BYTES)
     shards = min(len(manifest.chunks), max(1, round(manifest.rows * mean / config.shard_bytes)))
     each = manifest.rows * mean / shards
     logger.info("a cutout has about %.1f KiB: %d shards of about %.0f MiB", mean / 1024, shards, each / (1 << 20))
     if each > 2 * config.shard_bytes:
-        logger.warning("a shard has at least one row group: lower row_group_rows to come near shard_bytes")
+        logger.warning("shards exceed shard_bytes: each has at least one row group; lower row_group_rows")
     return {
         "format": FORMAT,
         "fingerprint": mark,
@@ -148,16 +148,16 @@ def _mean_bytes(config: PackConfig, manifest: Manifest) -> float:
     sample = pa.concat_tables(tables)
     reached = sample.filter(pc.not_equal(sample["status"], Status.UNREACHABLE))
     if not len(reached):
-        nothing = {"failed": len(sample), "bytes": 0, "status_counts": {str(Status.UNREACHABLE): len(sample)}}
+        counts = {"failed": len(sample), "bytes": 0, "status_counts": {str(Status.UNREACHABLE): len(sample)}}
         raise GateError(
-            f"the store did not answer for any of {len(sample)} cutouts ({sample['error'][0]}); nothing was packed",
-            failed_summary(config, {**nothing, "rows": manifest.rows}, 0, time.monotonic()),
+            f"the store did not respond for any of {len(sample)} cutouts ({sample['error'][0]}); nothing was packed",
+            failed_summary(config, {**counts, "rows": manifest.rows}, 0, time.monotonic()),
         )
     return float(pc.sum(pc.binary_length(reached[IMAGE_BYTES])).as_py() or 0) / len(reached)
 
 
-def _cut(chunks: tuple[Chunk, ...], shards: int) -> tuple[Shard, ...]:
-    """Consecutive chunks in so many groups, even to a chunk: no small last file."""
+def _divide_chunks(chunks: tuple[Chunk, ...], shards: int) -> tuple[Shard, ...]:
+    """Divide consecutive chunks into shards of equal size to within a chunk."""
     total = sum(chunk.rows for chunk in chunks)
     starts = itertools.accumulate((chunk.rows for chunk in chunks), initial=0)
     groups = itertools.groupby(zip(starts, chunks, strict=False), key=lambda pair: pair[0] * shards // total)
@@ -165,25 +165,25 @@ def _cut(chunks: tuple[Chunk, ...], shards: int) -> tuple[Shard, ...]:
 
 
 def _check_apart(config: PackConfig) -> None:
-    """Shards that are packed anew must not be written over: they would be removed before they are read."""
+    """Check that the output does not hold the manifest, which would be removed before it is read."""
     _, folder = filesystem(join(config.output_uri, SHARDS))
     for uri in manifest_files(config.manifest.uri):
         if filesystem(uri)[1].startswith(f"{folder}/"):
-            raise InputError("output_uri", without_secrets(config.output_uri), "the manifest itself lies in its shards")
+            raise InputError("output_uri", config.output_uri, "the manifest is in the shards of this output")
 
 
-def _check_explained(config: PackConfig, earlier: dict[str, Any] | None) -> None:
-    """Other people's files are never replaced, not even with `overwrite`."""
-    if earlier is None and (list_names(join(config.output_uri, SHARDS)) or MANIFEST in list_names(config.output_uri)):
+def _check_own_output(config: PackConfig, previous: dict[str, Any] | None) -> None:
+    """Check that the output holds no files of others: those are never replaced, not even with `overwrite`."""
+    if previous is None and (list_names(join(config.output_uri, SHARDS)) or MANIFEST in list_names(config.output_uri)):
         raise InputError(
             "output_uri",
-            without_secrets(config.output_uri),
+            config.output_uri,
             f"holds {SHARDS} or a {MANIFEST} without a {PLAN}, which this job did not write; choose another folder",
         )
 
 
 def _read_json(config: PackConfig, name: str) -> dict[str, Any] | None:
-    """One of the output's JSON files; None where it does not exist."""
+    """Read a JSON file of the output; None if it does not exist."""
     try:
         content = json.loads(read_bytes(join(config.output_uri, name)))
     except (FileNotFoundError, NotADirectoryError):
@@ -191,11 +191,11 @@ def _read_json(config: PackConfig, name: str) -> dict[str, Any] | None:
     except ValueError:
         content = None
     if not isinstance(content, dict) or not {"fingerprint", "rows", "shards"} <= content.keys():
-        raise InputError("output_uri", without_secrets(config.output_uri), f"{name} is damaged, or not of this job")
+        raise InputError("output_uri", config.output_uri, f"{name} is damaged, or from another job")
     return content
 
 
 def _fingerprint(config: PackConfig, manifest: Manifest) -> str:
-    """16 hex digits for all that the shards are made from: the manifest's content and the settings."""
-    made_from = {"format": FORMAT, "manifest": manifest.content_id, "settings": settings_of(config)}
+    """16 hex digits that identify the manifest's content and the settings."""
+    made_from = {"format": FORMAT, "manifest": manifest.content_id, "settings": shard_settings(config)}
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,11 +1,12 @@
-"""Shards: the cutouts of many objects in one Parquet file, the encoded bytes inside, one row per object.
+"""Shards: Parquet files with the encoded cutouts of many objects, one row per object.
 
-A shard is written in one atomic step, so a shard that exists is complete. One row group is one chunk of the manifest.
+A shard is written atomically, so one that exists is complete. One row group is one chunk of the manifest.
 """
 
 import hashlib
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -34,17 +35,18 @@ __all__ = [
 ]
 
 SHARDS = "shards"
-"""The folder of the shards, below the output."""
+"""Folder of the shards in the output."""
 IMAGE = "image"
-"""The column with the encoded cutouts."""
+"""Column of the encoded cutouts."""
 
+_NAME = re.compile(r"shard-(\d+)\.parquet")
 _OWN_COLUMNS = ("object_id", "ra", "dec", IMAGE, "status", "error")
-_IMAGES_KEY = "galaxy_batch.images"  # in the footer: SHA-256 of all image hashes, so that other images are another file
+_IMAGES_KEY = "galaxy_batch.images"  # footer entry: SHA-256 of all image hashes, which makes files differ with images
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Consecutive chunks of the manifest that become one file."""
+    """Consecutive chunks of the manifest that form one file."""
 
     index: int
     chunks: tuple[Chunk, ...]
@@ -65,14 +67,12 @@ def shard_name(index: int) -> str:
 
 
 def finished_shards(output_uri: str) -> set[int]:
-    """Numbers of the shards that exist: all there is to know in order to resume."""
-    names = (name for name in list_names(join(output_uri, SHARDS)) if name.startswith("shard-"))
-    numbers = (name.removeprefix("shard-").removesuffix(".parquet") for name in names if name.endswith(".parquet"))
-    return {int(number) for number in numbers if number.isdecimal()}
+    """Numbers of the existing shards, from which a run resumes."""
+    return {int(name[1]) for name in map(_NAME.fullmatch, list_names(join(output_uri, SHARDS))) if name}
 
 
 def shard_schema(id_type: pa.DataType, kept: Iterable[pa.Field] = ()) -> pa.Schema:
-    """Schema of a shard: id, position, image, what became of it when it was packed, and the kept columns.
+    """Schema of a shard: id, position, image, its status when it was packed, and the kept columns.
 
     Args:
         id_type: int64 or string, as the manifest has it.
@@ -88,18 +88,18 @@ def shard_schema(id_type: pa.DataType, kept: Iterable[pa.Field] = ()) -> pa.Sche
 
 
 def pack_shard(shard: pa.Table, config: PackConfig, schema: pa.Schema) -> pa.Table:
-    """Fetch the cutouts of one shard, chunk by chunk, and write them as one file in one atomic step.
+    """Fetch the cutouts of one shard, chunk by chunk, and write them as one file atomically.
 
-    A shard with a cutout whose store does not answer is not written, unless `config.keep_unreachable`: what is not
-    there, the next run gets. Then the other chunks are not asked for.
+    If a store does not respond for one of the cutouts, the rest is skipped and the shard left to the next run, unless
+    `config.keep_unreachable`.
 
     Args:
         shard: one row that describes the shard (`Shard.as_item`).
-        config: where the manifest and the output are, and the largest image.
+        config: manifest, output and size limit of images.
         schema: `shard_schema` of this manifest.
 
-    Gives one row: `shard`, `rows` and `bytes` as written (0 where nothing was), `status_counts` as JSON, and `lost`,
-    the first cutout that was not reached.
+    Returns one row: `shard`, `rows` and `bytes` written, `status_counts` as JSON, and `lost`, the first cutout that was
+    not reached.
     """
     (item,) = shard.to_pylist()
     sink, images, statuses = io.BytesIO(), hashlib.sha256(), Counter[str]()
@@ -109,22 +109,22 @@ def pack_shard(shard: pa.Table, config: PackConfig, schema: pa.Schema) -> pa.Tab
             rows = fetch_cutouts(objects, config.max_image_bytes)
             statuses.update(rows["status"].to_pylist())
             if statuses[Status.UNREACHABLE] and not config.keep_unreachable:
-                return _receipt(item["index"], 0, 0, statuses, _first_lost(rows))
+                return _result(item["index"], 0, 0, statuses, _first_unreachable(rows))
             images.update(rows["image_hash"].fill_null(0).to_numpy().tobytes())
             writer.write_table(_columns(rows, schema), row_group_size=len(rows))
         writer.add_key_value_metadata({_IMAGES_KEY: images.hexdigest()})
     content = sink.getvalue()
     write_atomically(join(config.output_uri, SHARDS, shard_name(item["index"])), content)
-    return _receipt(item["index"], statuses.total(), len(content), statuses, None)
+    return _result(item["index"], statuses.total(), len(content), statuses, None)
 
 
 def check_shard(shard: pa.Table, config: PackConfig, schema: pa.Schema) -> pa.Table:
-    """Read a finished shard back, whole, and compare it with the manifest: the same ids in the same order.
+    """Read a whole shard back and compare its ids and their order with the manifest.
 
     Args: as for `pack_shard`.
 
-    Gives one row: `path` below the output, `rows`, `bytes`, `sha256`, `status_counts` as JSON, and `problem`, null
-    when all is well.
+    Returns one row: `path` relative to the output, `rows`, `bytes`, `sha256`, `status_counts` as JSON, and `problem`,
+    null for a valid shard.
     """
     (item,) = shard.to_pylist()
     path = f"{SHARDS}/{shard_name(item['index'])}"
@@ -138,16 +138,9 @@ def check_shard(shard: pa.Table, config: PackConfig, schema: pa.Schema) -> pa.Ta
         problem = "is missing"
     except (pa.ArrowException, OSError) as error:
         problem = f"cannot be read as Parquet: {str(error).splitlines()[0]}"
-    return pa.table(
-        {
-            "path": [path],
-            "rows": [rows],
-            "bytes": [len(content)],
-            "sha256": [hashlib.sha256(content).hexdigest()],
-            "status_counts": [json.dumps(statuses)],
-            "problem": pa.array([problem], pa.string()),
-        }
-    )
+    sha256, statuses_json = hashlib.sha256(content).hexdigest(), json.dumps(statuses)
+    columns = [[path], [rows], [len(content)], [sha256], [statuses_json], pa.array([problem], pa.string())]
+    return pa.table(columns, ["path", "rows", "bytes", "sha256", "status_counts", "problem"])
 
 
 def _columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -156,18 +149,18 @@ def _columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _writer(sink: io.BytesIO, schema: pa.Schema) -> pq.ParquetWriter:
-    """A JPEG does not compress, has no order worth a statistic, and repeats too seldom for a dictionary."""
+    """Compression, statistics and dictionaries for all columns but the images, which gain nothing from them."""
     probe = io.BytesIO()
     pq.write_table(schema.empty_table(), probe)
-    leaves = [pq.ParquetFile(probe).schema.column(i).path for i in range(len(pq.ParquetFile(probe).schema))]
-    others = [path for path in leaves if path != IMAGE]
+    columns = pq.ParquetFile(probe).schema
+    others = [columns.column(i).path for i in range(len(columns)) if columns.column(i).path != IMAGE]
     return pq.ParquetWriter(
         sink,
         schema,
         compression={**dict.fromkeys(others, "zstd"), IMAGE: "none"},
         use_dictionary=others,
         write_statistics=others,
-        write_batch_size=1,  # a page holds whole batches and less than 2 GiB: a thousand large images would not fit
+        write_batch_size=1,  # a page holds whole batches in less than 2 GiB: too little for 1024 large images
     )
 
 
@@ -178,10 +171,10 @@ def _problems(
     schema: pa.Schema,
     statuses: Counter[str],
 ) -> Iterator[str]:
-    """What is wrong with a shard, worst first. Counts the statuses on the way."""
-    found = parquet.schema_arrow
-    if found.names != schema.names or any(found.field(n).type != schema.field(n).type for n in _OWN_COLUMNS):
-        yield f"has the columns {', '.join(found.names)}, not {', '.join(schema.names)}, or other types"
+    """Problems of a shard, worst first; also counts the statuses."""
+    actual = parquet.schema_arrow
+    if actual.names != schema.names or any(actual.field(n).type != schema.field(n).type for n in _OWN_COLUMNS):
+        yield f"has the columns {', '.join(actual.names)}, not {', '.join(schema.names)}, or other types"
         return
     expected = [chunk["rows"] for chunk in chunks]
     groups = [parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)]
@@ -197,21 +190,14 @@ def _problems(
         status = rows["status"].cast(pa.string())
         statuses.update(status.to_pylist())
         if not pc.equal(status, Status.OK).equals(rows[IMAGE].is_valid()):
-            yield f"row group {group}: an image where the status is not ok, or none where it is"
+            yield f"row group {group}: image and status disagree"
 
 
-def _first_lost(rows: pa.Table) -> str:
+def _first_unreachable(rows: pa.Table) -> str:
     row = rows.filter(pc.equal(rows["status"], Status.UNREACHABLE)).select(["object_id", "error"]).slice(0, 1)
     return f"object_id {row['object_id'][0]}, {row['error'][0]}"
 
 
-def _receipt(index: int, rows: int, size: int, statuses: Counter[str], lost: str | None) -> pa.Table:
-    return pa.table(
-        {
-            "shard": [index],
-            "rows": [rows],
-            "bytes": [size],
-            "status_counts": [json.dumps(statuses)],
-            "lost": pa.array([lost], pa.string()),
-        }
-    )
+def _result(index: int, rows: int, size: int, statuses: Counter[str], lost: str | None) -> pa.Table:
+    columns = [[index], [rows], [size], [json.dumps(statuses)], pa.array([lost], pa.string())]
+    return pa.table(columns, ["shard", "rows", "bytes", "status_counts", "lost"])

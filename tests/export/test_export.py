@@ -1,4 +1,4 @@
-"""Pieces of a catalog, against a search of all its rows."""
+"""Exports of a catalog, compared with a search of all its rows."""
 
 import json
 import sys
@@ -16,13 +16,15 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
 
+from galaxy_batch.catalog.hats import pixel_of
 from galaxy_batch.catalog.manifest import require_manifest
 from galaxy_batch.errors import InputError
 from galaxy_batch.export import export
-from galaxy_batch.export.export import ExportConfig, export_catalog, pieces_of
+from galaxy_batch.export.export import ExportConfig, export_catalog, file_ranges
 from galaxy_batch.rows import CATALOG_COLUMNS
 from galaxy_batch.settings import parse_config
 from galaxy_batch.sky.cone import Cone
+from galaxy_batch.sky.healpix import Tile
 from jobs.command import run_job
 from jobs.export_catalog import export_catalog as job
 from tests.support.jobs import CallJob
@@ -38,7 +40,7 @@ CONES = [
 
 @pytest.fixture(scope="module")
 def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Half of the rows in clumps around the north pole and across RA 0; some without a position; one column kept."""
+    """Half of the rows in clumps at the north pole and across RA 0; some without a position; one kept column."""
     rng = np.random.default_rng(9)
     ra, dec = even_positions(ROWS, rng)
     ra[500:1200], dec[500:1200] = rng.uniform(0, 360, 700), 90 - np.abs(rng.normal(0, 0.5, 700))
@@ -55,8 +57,8 @@ def rows(catalog: Path) -> pa.Table:
 
 
 def within(rows: pa.Table, cone: Cone) -> npt.NDArray[np.bool_]:
-    places = SkyCoord(rows["ra"].to_numpy() * u.deg, rows["dec"].to_numpy() * u.deg)
-    return np.asarray(places.separation(SkyCoord(cone.ra * u.deg, cone.dec * u.deg)).deg <= cone.radius_deg)
+    positions = SkyCoord(rows["ra"].to_numpy() * u.deg, rows["dec"].to_numpy() * u.deg)
+    return np.asarray(positions.separation(SkyCoord(cone.ra * u.deg, cone.dec * u.deg)).deg <= cone.radius_deg)
 
 
 def read_csv(path: Path) -> pd.DataFrame:
@@ -64,16 +66,17 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("cone", CONES, ids=str)
-def test_a_cone_is_what_a_search_of_all_rows_finds(catalog: Path, rows: pa.Table, cone: Cone, tmp_path: Path) -> None:
+def test_a_cone_equals_a_search_of_all_rows(catalog: Path, rows: pa.Table, cone: Cone, tmp_path: Path) -> None:
     wanted = rows.filter(pa.array(within(rows, cone)))
     summary = export_catalog(ExportConfig(str(catalog), str(tmp_path / "x.csv"), cone=cone))
     assert summary["rows"] == len(wanted) > 3
-    found = read_csv(tmp_path / "x.csv").sort_values("object_id")
+    exported = read_csv(tmp_path / "x.csv").sort_values("object_id")
     for name in ("object_id", "image_hash", "review_flags", "_healpix_29", "predicted_class"):
-        assert found[name].astype(object).where(found[name].notna(), None).tolist() == wanted[name].to_pylist(), name
+        values = exported[name].astype(object).where(exported[name].notna(), None)
+        assert values.tolist() == wanted[name].to_pylist(), name
 
 
-def test_a_cone_reads_only_the_pixels_that_it_touches(
+def test_a_cone_reads_only_the_files_that_overlap_it(
     catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = require_manifest(str(catalog)).files
@@ -87,15 +90,17 @@ def test_a_cone_reads_only_the_pixels_that_it_touches(
     summary = export_catalog(ExportConfig(str(catalog), str(tmp_path / "x.csv"), cone=Cone(200, -88, 1)))
     assert len(opened) == summary["files_read"] <= 3 < len(files) / 5
     assert not any("without_position" in uri for uri in opened)
-    with_rows = [piece.path for piece in pieces_of(files, Cone(0, 0, 180))]
+    with_rows = [file.path for file in file_ranges(files, Cone(0, 0, 180))]
     assert len(with_rows) == sum(file.path.startswith("dataset/") for file in files)
 
 
-def test_pieces_are_in_the_order_of_the_sky(catalog: Path) -> None:
-    pieces = pieces_of(require_manifest(str(catalog)).files, None)
-    assert [p.lowest for p in pieces if p.path.startswith("dataset/")] == sorted({p.lowest for p in pieces[:-1]})
-    assert pieces[-1].path.startswith("without_position/")
-    assert sum(piece.rows for piece in pieces) == ROWS
+def test_files_are_in_the_order_of_the_sky(catalog: Path) -> None:
+    files = file_ranges(require_manifest(str(catalog)).files, None)
+    first_keys = [Tile(*pixel, 0).first_key for pixel in map(pixel_of, (f.path for f in files)) if pixel]
+    assert first_keys == sorted(set(first_keys))
+    assert len(first_keys) == len(files) - 1
+    assert files[-1].path.startswith("without_position/")
+    assert sum(file.rows for file in files) == ROWS
 
 
 def test_row_groups_outside_a_cone_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,8 +110,8 @@ def test_row_groups_outside_a_cone_are_not_read(tmp_path: Path, monkeypatch: pyt
     folder = publish_rows(tmp_path, sky_rows(2000, seed=4), 1000, 2000, 2500)
     read: list[int] = []
 
-    def counted(keys: Any, piece: Any, real: Any = export._may_hold) -> bool:
-        read.append(real(keys, piece))
+    def counted(keys: Any, file: Any, real: Any = export._may_hold) -> bool:
+        read.append(real(keys, file))
         return bool(read[-1])
 
     monkeypatch.setattr(export, "_may_hold", counted)
@@ -116,8 +121,8 @@ def test_row_groups_outside_a_cone_are_not_read(tmp_path: Path, monkeypatch: pyt
     assert 1 <= sum(read) <= 3 < len(read)
 
 
-def test_real_galaxies_of_the_stripe_across_ra_0(sky: Path, tmp_path: Path) -> None:
-    """SDSS DR7 objids and positions, as they are."""
+def test_real_galaxies_across_ra_0(sky: Path, tmp_path: Path) -> None:
+    """Ids and positions of SDSS DR7."""
     known = pd.read_csv(sky / "catalogs" / "dr7objid_radec.csv").drop_duplicates("dr7objid")
     rows = sky_rows(len(known), seed=6, positions=(known["ra"].to_numpy(), known["dec"].to_numpy()))
     rows = rows.set_column(0, "object_id", pa.array(known["dr7objid"].to_numpy()))
@@ -132,8 +137,8 @@ def test_real_galaxies_of_the_stripe_across_ra_0(sky: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("ending", ["fits", "vot", "csv"])
-def test_a_condition_and_columns(catalog: Path, rows: pa.Table, ending: str, tmp_path: Path) -> None:
-    """Rows without a position too; the condition's own columns need not be written."""
+def test_a_condition_and_selected_columns(catalog: Path, rows: pa.Table, ending: str, tmp_path: Path) -> None:
+    """Includes rows without a position; the columns of the condition need not be exported."""
     names = ("confidence", "object_id", "z")
     output = tmp_path / "new folder" / f"x.{ending}"
     where = "(predicted_class = 'smooth' and confidence > 0.75) or review_flags & 64 != 0"
@@ -142,23 +147,23 @@ def test_a_condition_and_columns(catalog: Path, rows: pa.Table, ending: str, tmp
     wanted = rows.filter(pc.or_kleene(smooth, rows["ra"].is_null())).select(list(names))
     assert summary["rows"] == len(wanted)
     assert summary["format"] == {"fits": "fits", "vot": "votable", "csv": "csv"}[ending]
-    found = read_csv(output) if ending == "csv" else Table.read(output).to_pandas()
-    found = found.sort_values("object_id")
-    assert tuple(found.columns) == names
-    assert found["object_id"].tolist() == wanted["object_id"].to_pylist()
+    exported = read_csv(output) if ending == "csv" else Table.read(output).to_pandas()
+    exported = exported.sort_values("object_id")
+    assert tuple(exported.columns) == names
+    assert exported["object_id"].tolist() == wanted["object_id"].to_pylist()
     for name in ("confidence", "z"):
-        values = found[name].astype("float32").to_numpy(np.float32, na_value=np.nan)
+        values = exported[name].astype("float32").to_numpy(np.float32, na_value=np.nan)
         np.testing.assert_array_equal(values, wanted[name].to_numpy())
 
 
-def test_cone_and_condition_both_hold(catalog: Path, rows: pa.Table, tmp_path: Path) -> None:
+def test_cone_and_condition_combine(catalog: Path, rows: pa.Table, tmp_path: Path) -> None:
     cone = Cone(0, 0, 0.5)
     export_catalog(ExportConfig(str(catalog), str(tmp_path / "x.csv"), cone, "p_featured > 0.5", ("object_id",)))
     wanted = rows.filter(pc.and_kleene(pa.array(within(rows, cone)), pc.greater(rows["p_featured"], 0.5)))
     assert sorted(read_csv(tmp_path / "x.csv")["object_id"]) == wanted["object_id"].to_pylist()
 
 
-def test_everything_is_every_row_with_what_it_means(catalog: Path, rows: pa.Table, tmp_path: Path) -> None:
+def test_a_full_export_has_every_row_and_all_metadata(catalog: Path, rows: pa.Table, tmp_path: Path) -> None:
     summary = export_catalog(ExportConfig(str(catalog), str(tmp_path / "x.fits")))
     assert summary["rows"] == ROWS
     data, header = fits.getdata(tmp_path / "x.fits", 1), fits.getheader(tmp_path / "x.fits", 1)
@@ -172,7 +177,7 @@ def test_everything_is_every_row_with_what_it_means(catalog: Path, rows: pa.Tabl
     assert header["CATALOG"] == str(catalog)
 
 
-def test_nothing_found_is_an_empty_table(catalog: Path, tmp_path: Path) -> None:
+def test_an_empty_selection_is_an_empty_table(catalog: Path, tmp_path: Path) -> None:
     for number, keywords in enumerate([{"cone": Cone(77, 33, 1e-6)}, {"where": "confidence > 2"}]):
         output = tmp_path / f"{number}.vot"
         assert export_catalog(ExportConfig(str(catalog), str(output), **keywords))["rows"] == 0  # type: ignore[arg-type]
@@ -182,23 +187,23 @@ def test_nothing_found_is_an_empty_table(catalog: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"output_uri": "{tmp}/x.parquet"}, "unknown ending; known: .fits"),
+        ({"output_uri": "{tmp}/x.parquet"}, "unknown file ending; use one of .fits"),
         ({"catalog_uri": "{tmp}"}, "no catalog is published there: no manifest.json"),
-        ({"output_uri": "{catalog}/x.csv"}, "is in the catalog's folder"),
-        ({"output_uri": "{catalog}/dataset/x.csv", "catalog_uri": "{catalog}/"}, "is in the catalog's folder"),
+        ({"output_uri": "{catalog}/x.csv"}, "is inside the catalog's folder"),
+        ({"output_uri": "{catalog}/dataset/x.csv", "catalog_uri": "{catalog}/"}, "is inside the catalog's folder"),
         ({"output_uri": "/proc/nowhere/x.csv"}, "cannot be written"),
-        ({"columns": ["ra", "dek"]}, r"columns\[1\] = 'dek': no such column; there are object_id, ra, dec"),
+        ({"columns": ["ra", "dek"]}, r"columns\[1\] = 'dek': no such column; the columns are object_id, ra, dec"),
         ({"columns": ["ra", "dec", "ra"]}, r"columns\[2\] = 'ra': is named twice"),
         ({"where": "confidnce > 1"}, "where = 'confidnce > 1': .*not found"),
         ({"where": "true; DROP TABLE x"}, "more than one statement"),
-        ({"max_rows": 2999}, "max_rows = 2999: more rows match: choose fewer by"),
+        ({"max_rows": 2999}, "max_rows = 2999: more rows match: select fewer by"),
         ({"max_rows": 10, "where": "needs_review"}, "max_rows = 10: more rows match"),
         ({"cone": {"ra": 400.0, "dec": 0.0, "radius_deg": 1.0}}, "cone.ra = 400.0: must be between 0 and 360"),
         ({"cone": {"ra": 4.0, "dec": 0.0, "radius": 1.0}}, "did you mean cone.radius_deg"),
         ({"cone": {"ra": 4.0, "dec": 0.0}}, "cone.radius_deg = None: is required"),
     ],
 )
-def test_bad_input_is_named_and_nothing_written(
+def test_input_errors_name_the_field_and_nothing_is_written(
     catalog: Path, tmp_path: Path, values: dict[str, Any], message: str
 ) -> None:
     given = {"catalog_uri": "{catalog}", "output_uri": "{tmp}/x.csv", **values}
@@ -210,12 +215,12 @@ def test_bad_input_is_named_and_nothing_written(
     assert sorted(catalog.rglob("*")) == before
 
 
-def test_as_many_rows_as_allowed_are_written(catalog: Path, tmp_path: Path) -> None:
+def test_max_rows_is_inclusive(catalog: Path, tmp_path: Path) -> None:
     assert export_catalog(ExportConfig(str(catalog), str(tmp_path / "x.csv"), max_rows=ROWS))["rows"] == ROWS
 
 
 @pytest.mark.parametrize("damage", ["truncated", "gone", "another"])
-def test_a_damaged_catalog_is_named(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
     folder = publish_rows(tmp_path / "catalogs", sky_rows(300, seed=4), 1000, 100, 2500)
     first, second = sorted(folder.glob("dataset/**/*.parquet"))[:2]
     if damage == "truncated":
@@ -224,12 +229,12 @@ def test_a_damaged_catalog_is_named(tmp_path: Path, damage: str) -> None:
         first.unlink()
     else:
         first.write_bytes(second.read_bytes())
-    with pytest.raises(InputError, match=rf"{first.relative_to(folder)} is not whole, verify the catalog"):
+    with pytest.raises(InputError, match=rf"{first.relative_to(folder)} is damaged, verify the catalog"):
         export_catalog(ExportConfig(str(folder), str(tmp_path / "x.csv")))
     assert not (tmp_path / "x.csv").exists()
 
 
-def test_object_stores_on_both_sides(catalog: Path, rows: pa.Table, s3: S3) -> None:
+def test_catalog_and_output_on_an_object_store(catalog: Path, rows: pa.Table, s3: S3) -> None:
     for path in catalog.rglob("*"):
         if path.is_file():
             s3.put(f"catalog/{path.relative_to(catalog)}", path.read_bytes())
@@ -245,7 +250,7 @@ def test_object_stores_on_both_sides(catalog: Path, rows: pa.Table, s3: S3) -> N
     assert [name for name in s3.names() if name.startswith("exports/")] == ["exports/x.fits"]
 
 
-def test_the_job_ends_with_its_summary(catalog: Path, rows: pa.Table, tmp_path: Path, call_job: CallJob) -> None:
+def test_the_job_prints_its_summary(catalog: Path, rows: pa.Table, tmp_path: Path, call_job: CallJob) -> None:
     config = tmp_path / "export.toml"
     config.write_text(
         f'catalog_uri = "{catalog}"\noutput_uri = "{tmp_path}/x.vot"\n[cone]\nra = 0\ndec = 90\nradius_deg = 0.5\n'
@@ -259,7 +264,7 @@ def test_the_job_ends_with_its_summary(catalog: Path, rows: pa.Table, tmp_path: 
     assert summary["seconds"] >= 0
 
 
-def test_the_job_names_a_remedy(
+def test_the_job_prints_the_remedy(
     catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = tmp_path / "export.toml"

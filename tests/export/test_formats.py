@@ -1,4 +1,4 @@
-"""What astropy, and TOPCAT's own library, read back from each format."""
+"""Each format, read back with astropy and with TOPCAT's library."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ from astropy.io.votable import parse_single_table
 from astropy.table import Table
 
 from galaxy_batch.errors import InputError
-from galaxy_batch.export.formats import encoded, exchangeable, format_of
+from galaxy_batch.export.formats import encode_table, exportable_field, format_of
 from galaxy_batch.rows import CATALOG_COLUMNS, catalog_schema
 from tests.support.skies import CLASSES, sky_rows
 
@@ -47,7 +47,7 @@ SCHEMA = catalog_schema(pa.int64(), CLASSES, KEPT)
 
 @pytest.fixture(scope="module")
 def rows() -> pa.Table:
-    """A catalog's columns with nulls of every type, the lowest integers among the values, and kept columns."""
+    """All columns of a catalog and kept ones, with nulls of every type and the lowest integers among the values."""
     rng = np.random.default_rng(2)
     rows = sky_rows(COUNT, seed=2, without_position=0.1)
     hashes = rows["image_hash"].to_pylist()
@@ -76,47 +76,47 @@ def rows() -> pa.Table:
 
 
 def exchanged(rows: pa.Table, kind: str) -> pa.Table:
-    wanted = pa.schema([exchangeable(column, kind) for column in rows.schema])
+    wanted = pa.schema([exportable_field(column, kind) for column in rows.schema])
     return pa.table([rows[column.name].cast(column.type) for column in wanted], schema=wanted)
 
 
 def as_lists(table: pa.Table) -> dict[str, list[Any]]:
-    """Values as Python has them; NaN is None, so that lists compare."""
+    """Python values with None for NaN, so that lists compare equal."""
     floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
-    found = table.to_pydict()
-    return found | {name: [None if v is None or v != v else v for v in found[name]] for name in floats}
+    values = table.to_pydict()
+    return values | {name: [None if v is None or v != v else v for v in values[name]] for name in floats}
 
 
-def test_endings() -> None:
-    found = {name: format_of(f"s3://bucket/a.b/{name}") for name in ("x.fits", "x.FIT", "x.vot", "x.xml", "x.csv")}
-    assert found == {"x.fits": "fits", "x.FIT": "fits", "x.vot": "votable", "x.xml": "votable", "x.csv": "csv"}
+def test_file_endings() -> None:
+    formats = {name: format_of(f"s3://bucket/a.b/{name}") for name in ("x.fits", "x.FIT", "x.vot", "x.xml", "x.csv")}
+    assert formats == {"x.fits": "fits", "x.FIT": "fits", "x.vot": "votable", "x.xml": "votable", "x.csv": "csv"}
     for name in ("x.parquet", "x", "csv"):
-        with pytest.raises(InputError, match=r"unknown ending; known: \.fits, "):
+        with pytest.raises(InputError, match=r"unknown file ending; use one of \.fits, "):
             format_of(name)
 
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.int32()), pa.struct([("a", pa.int8())]), pa.binary(), pa.large_binary()])
-def test_what_no_column_of_a_table_holds_is_named(kind: pa.DataType) -> None:
-    with pytest.raises(InputError, match=r"columns = 'flux': fits cannot hold .*: name the columns without this one"):
-        exchangeable(pa.field("flux", kind), "fits")
+def test_unsupported_types_are_input_errors(kind: pa.DataType) -> None:
+    with pytest.raises(InputError, match=r"columns = 'flux': fits cannot hold .*: list columns without this one"):
+        exportable_field(pa.field("flux", kind), "fits")
 
 
-def test_types_stay_or_grow_and_metadata_stays() -> None:
-    found = {column.name: exchangeable(column, "csv") for column in SCHEMA}
-    assert str(found["object_id"].type) == "int64"
-    assert str(found["review_flags"].type) == "int32"
-    assert [str(found[name].type) for name in ("big", "small", "half", "seen")] == [
+def test_types_are_kept_or_widened_and_metadata_kept() -> None:
+    fields = {column.name: exportable_field(column, "csv") for column in SCHEMA}
+    assert str(fields["object_id"].type) == "int64"
+    assert str(fields["review_flags"].type) == "int32"
+    assert [str(fields[name].type) for name in ("big", "small", "half", "seen")] == [
         "string",
         "int16",
         "float",
         "string",
     ]
-    assert found["z"].metadata == SCHEMA.field("z").metadata
+    assert fields["z"].metadata == SCHEMA.field("z").metadata
 
 
-def test_fits_comes_back_with_every_value(rows: pa.Table) -> None:
+def test_fits_keeps_every_value(rows: pa.Table) -> None:
     given = exchanged(rows, "fits")
-    content = encoded(given, "fits", "Galaxies", ABOUT)
+    content = encode_table(given, "fits", "Galaxies", ABOUT)
     with fits.open(io.BytesIO(content), logical_as_bytes=True) as file:
         data, formats = file[1].data, dict(zip(file[1].columns.names, file[1].columns.formats, strict=True))
         nulls = {column.name: column.null for column in file[1].columns}
@@ -140,8 +140,8 @@ def test_fits_comes_back_with_every_value(rows: pa.Table) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Column 'barred' contains NULL")
-def test_fits_tells_units_ucds_and_descriptions(rows: pa.Table) -> None:
-    content = encoded(exchanged(rows, "fits"), "fits", "Galaxies", ABOUT)
+def test_fits_keeps_units_ucds_and_descriptions(rows: pa.Table) -> None:
+    content = encode_table(exchanged(rows, "fits"), "fits", "Galaxies", ABOUT)
     assert fits.open(io.BytesIO(content)).verify("exception") is None
     header = fits.getheader(io.BytesIO(content), 1)
     assert header["EXTNAME"] == "GALAXIES"
@@ -164,19 +164,19 @@ def test_fits_tells_units_ucds_and_descriptions(rows: pa.Table) -> None:
     assert table["image_hash"].mask.sum() == rows["image_hash"].null_count
 
 
-def test_a_votable_comes_back_with_every_value_and_null(rows: pa.Table) -> None:
+def test_a_votable_keeps_every_value_and_null(rows: pa.Table) -> None:
     given = exchanged(rows, "votable")
-    table = parse_single_table(io.BytesIO(encoded(given, "votable", "Galaxies", ABOUT)), verify="exception")
+    table = parse_single_table(io.BytesIO(encode_table(given, "votable", "Galaxies", ABOUT)), verify="exception")
     assert table.description == "Galaxies"
     wanted = as_lists(given)
-    for field, found in zip(given.schema, table.fields, strict=True):
+    for field, column in zip(given.schema, table.fields, strict=True):
         values, missing = table.array[field.name].data.tolist(), table.array[field.name].mask.tolist()
         values = [None if gone or value != value else value for value, gone in zip(values, missing, strict=True)]
         expected = wanted[field.name]
         if field.type == pa.string():  # astropy reads an empty text for a null
             expected = [value or "" for value in expected]
         assert values == expected, field.name
-        known = {"unit": str(found.unit or ""), "ucd": found.ucd or "", "description": found.description or ""}
+        known = {"unit": str(column.unit or ""), "ucd": column.ucd or "", "description": column.description or ""}
         metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
         assert {key: value for key, value in known.items() if value} == {
             key: u.Unit(value).to_string() if key == "unit" else value for key, value in metadata.items()
@@ -186,20 +186,20 @@ def test_a_votable_comes_back_with_every_value_and_null(rows: pa.Table) -> None:
 
 def test_csv_has_every_digit(rows: pa.Table) -> None:
     given = exchanged(rows, "csv")
-    content = encoded(given, "csv", "Galaxies", ABOUT)
+    content = encode_table(given, "csv", "Galaxies", ABOUT)
     header, *lines = csv.reader(io.StringIO(content.decode()))
     assert header == rows.column_names
     parsers = {pa.bool_(): lambda text: text == "true", pa.string(): str, pa.float32(): np.float32, pa.float64(): float}
     for number, field in enumerate(given.schema):
-        found = [parsers.get(field.type, int)(line[number]) if line[number] else None for line in lines]
+        actual = [parsers.get(field.type, int)(line[number]) if line[number] else None for line in lines]
         expected = given[field.name].to_pylist()
         if field.type == pa.string():
             expected = [value or None for value in expected]
         elif pa.types.is_floating(field.type):
-            found, expected = (
-                [None if v is None or v != v else float(v) for v in values] for values in (found, expected)
+            actual, expected = (
+                [None if v is None or v != v else float(v) for v in values] for values in (actual, expected)
             )
-        assert found == expected, field.name
+        assert actual == expected, field.name
 
 
 def test_text_ids_are_exact_or_refused(rows: pa.Table) -> None:
@@ -207,10 +207,10 @@ def test_text_ids_are_exact_or_refused(rows: pa.Table) -> None:
         table = pa.table({"object_id": ids, "ra": [1.0, 2.0]})
         for kind in ("votable", "csv", "fits"):
             if kind == "fits" and not possible:
-                with pytest.raises(InputError, match="FITS cannot hold this id as it is"):
-                    encoded(table, kind, "", {})
+                with pytest.raises(InputError, match="FITS cannot hold this id exactly"):
+                    encode_table(table, kind, "", {})
                 continue
-            content = encoded(table, kind, "", {})
+            content = encode_table(table, kind, "", {})
             if kind == "csv":
                 assert [line[0] for line in csv.reader(io.StringIO(content.decode()))] == ["object_id", *ids]
             elif kind == "fits":
@@ -219,17 +219,17 @@ def test_text_ids_are_exact_or_refused(rows: pa.Table) -> None:
                 assert parse_single_table(io.BytesIO(content)).array["object_id"].tolist() == ids
 
 
-def test_names_that_fits_cannot_tell_apart_are_refused() -> None:
-    with pytest.raises(InputError, match=r"columns = 'Z': FITS takes it for z|columns = 'z': FITS takes it for Z"):
-        encoded(pa.table({"z": [1], "Z": [2]}), "fits", "", {})
-    with pytest.raises(InputError, match="FITS has no such letters in names"):
-        encoded(pa.table({"größe": [1]}), "fits", "", {})
-    assert parse_single_table(io.BytesIO(encoded(pa.table({"z": [1], "Z": [2], "größe": [3]}), "votable", "", {})))
+def test_names_that_fits_cannot_represent_are_refused() -> None:
+    with pytest.raises(InputError, match=r"FITS cannot distinguish it from [zZ]"):
+        encode_table(pa.table({"z": [1], "Z": [2]}), "fits", "", {})
+    with pytest.raises(InputError, match="FITS names are limited to ASCII"):
+        encode_table(pa.table({"größe": [1]}), "fits", "", {})
+    assert parse_single_table(io.BytesIO(encode_table(pa.table({"z": [1], "Z": [2], "größe": [3]}), "votable", "", {})))
 
 
 @pytest.mark.parametrize("kind", ["fits", "votable", "csv"])
-def test_no_rows_are_a_table_too(rows: pa.Table, kind: str) -> None:
-    content = encoded(exchanged(rows, kind).slice(0, 0), kind, "Galaxies", ABOUT)
+def test_tables_without_rows_can_be_written(rows: pa.Table, kind: str) -> None:
+    content = encode_table(exchanged(rows, kind).slice(0, 0), kind, "Galaxies", ABOUT)
     if kind == "csv":
         assert content.decode().strip().replace('"', "").split(",") == rows.column_names
     else:
@@ -238,7 +238,7 @@ def test_no_rows_are_a_table_too(rows: pa.Table, kind: str) -> None:
 
 
 def stilts(*arguments: str) -> str:
-    """What STILTS, the command line of TOPCAT, prints."""
+    """Output of STILTS, the command line of TOPCAT."""
     if shutil.which("stilts") is None:
         pytest.skip("stilts is not installed: apt-get install stilts")
     done = subprocess.run(["stilts", *arguments], capture_output=True, text=True, timeout=120, check=False)
@@ -247,10 +247,10 @@ def stilts(*arguments: str) -> str:
 
 
 @pytest.mark.parametrize(("kind", "ending"), [("fits", "fits"), ("votable", "vot"), ("csv", "csv")])
-def test_topcat_sees_the_same(rows: pa.Table, kind: str, ending: str, tmp_path: Path) -> None:
+def test_topcat_reads_the_same(rows: pa.Table, kind: str, ending: str, tmp_path: Path) -> None:
     given = exchanged(rows, kind)
     file, other = tmp_path / f"rows.{ending}", tmp_path / "seen.vot"
-    file.write_bytes(encoded(given, kind, "Galaxies", ABOUT))
+    file.write_bytes(encode_table(given, kind, "Galaxies", ABOUT))
     if kind == "votable":
         assert stilts("votlint", f"votable={file}") == ""
     # without the note: what STILTS writes of its letters astropy does not read
@@ -270,8 +270,8 @@ def test_topcat_sees_the_same(rows: pa.Table, kind: str, ending: str, tmp_path: 
         assert kinds[name][0] == "long"
         values = seen.array[name]
         missing = np.ma.getmaskarray(values)
-        found = [None if gone else value for value, gone in zip(values.data.tolist(), missing.tolist(), strict=True)]
-        assert found == given[name].to_pylist()
+        actual = [None if gone else value for value, gone in zip(values.data.tolist(), missing.tolist(), strict=True)]
+        assert actual == given[name].to_pylist()
     assert seen.array["confidence"].filled(np.nan).astype(np.float32).tolist() == pytest.approx(
         pc.fill_null(given["confidence"], float("nan")).to_pylist(), abs=0, nan_ok=True
     )

@@ -1,4 +1,4 @@
-"""Conditions in SQL: what they keep, and what is not one."""
+"""SQL conditions: selected rows and errors."""
 
 import builtins
 from pathlib import Path
@@ -41,16 +41,16 @@ def names_of(condition: Condition) -> set[str]:
 def test_a_condition_keeps_the_rows_for_which_it_is_true(where: str, wanted: Any, columns: set[str]) -> None:
     condition = Condition(where, ROWS.schema)
     assert names_of(condition) == columns
-    found = condition.kept(ROWS)
-    assert found.equals(ROWS.filter(wanted))
-    assert len(found) > 0 or where == "false"
+    filtered = condition.filter(ROWS)
+    assert filtered.equals(ROWS.filter(wanted))
+    assert len(filtered) > 0 or where == "false"
 
 
-def test_rows_come_in_pieces_and_stay_in_order() -> None:
+def test_filtering_in_slices_keeps_the_order() -> None:
     condition = Condition("confidence > 0.75", ROWS.schema)
-    pieces = [condition.kept(ROWS.slice(start, 700)) for start in range(0, 3000, 700)]
-    assert pa.concat_tables(pieces).equals(condition.kept(ROWS))
-    assert len(condition.kept(ROWS.slice(0, 0))) == 0
+    pieces = [condition.filter(ROWS.slice(start, 700)) for start in range(0, 3000, 700)]
+    assert pa.concat_tables(pieces).equals(condition.filter(ROWS))
+    assert len(condition.filter(ROWS.slice(0, 0))) == 0
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_rows_come_in_pieces_and_stay_in_order() -> None:
     [
         ("confidnce > 0.5", 'column "confidnce" not found'),
         ('predicted_class = "smooth"', "'smooth'"),
-        ("confidence", "is not true or false, but FLOAT"),
-        ("predicted_class", "is not true or false, but VARCHAR"),
+        ("confidence", "is of type FLOAT, not boolean"),
+        ("predicted_class", "is of type VARCHAR, not boolean"),
         ("", "write one condition"),
         ("confidence > ", "write one condition"),
         ("confidence > 0.5; DROP TABLE x", "more than one statement"),
@@ -86,12 +86,12 @@ def test_rows_come_in_pieces_and_stay_in_order() -> None:
         ("status::int = 1", "Could not convert string"),
     ],
 )
-def test_what_is_no_condition_is_named(where: str, message: str, tmp_path: Path) -> None:
+def test_invalid_conditions_are_input_errors(where: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "secret.csv"
     file.write_text("object_id\n1\n")
     text = where.format(file=file, new=tmp_path / "new")
     with pytest.raises(InputError) as caught:
-        Condition(text, ROWS.schema).kept(ROWS)
+        Condition(text, ROWS.schema).filter(ROWS)
     assert message in str(caught.value)
     assert caught.value.field == "where"
     assert [path.name for path in tmp_path.iterdir()] == ["secret.csv"]
@@ -102,13 +102,13 @@ def test_what_is_no_condition_is_named(where: str, message: str, tmp_path: Path)
     ["SELECT * FROM read_text('{}')", "FROM '{}'", "COPY (SELECT 1) TO '{}.new'", "ATTACH '{}.new'",
      "SET enable_external_access = true", "INSTALL httpfs", "FROM rows_here"],
 )  # fmt: skip
-def test_its_duckdb_is_closed_even_to_statements(statement: str, tmp_path: Path) -> None:
-    """Beside the checks of the expression: what would get past them finds nothing."""
+def test_duckdb_has_no_access_to_files(statement: str, tmp_path: Path) -> None:
+    """A second line of defence behind the checks of the expression."""
     import duckdb
 
     file = tmp_path / "secret.csv"
     file.write_text("x\n1\n")
-    rows_here = ROWS  # noqa: F841 - DuckDB would find it by its name
+    rows_here = ROWS  # noqa: F841 - DuckDB could look it up by name
     connection = Condition("true", ROWS.schema)._connection
     with pytest.raises(duckdb.Error):
         connection.execute(statement.format(file)).fetchall()
@@ -119,7 +119,7 @@ def test_ids_are_compared_exactly() -> None:
     ids = np.array([2**63 - 1, 2**63 - 2, 2**53 + 1, 2**53], np.int64)
     rows = pa.table({"object_id": ids})
     for number in ids.tolist():
-        assert Condition(f"object_id = {number}", rows.schema).kept(rows)["object_id"].to_pylist() == [number]
+        assert Condition(f"object_id = {number}", rows.schema).filter(rows)["object_id"].to_pylist() == [number]
 
 
 def test_without_duckdb_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The walk that packs: resuming, what is refused, and the catalog that comes out of shards."""
+"""Packing: resuming, errors, and the catalog made from shards."""
 
 import dataclasses
 import json
@@ -27,10 +27,10 @@ from tests.support.models import SavedModel
 
 
 @pytest.mark.usefixtures("ray_started")
-class TestWalk:
-    """The whole walk, with Ray."""
+class TestPacking:
+    """The whole job, with Ray."""
 
-    def test_a_stopped_run_continues_and_a_finished_one_does_nothing(self, survey: SurveyFiles, tmp_path: Path) -> None:
+    def test_a_stopped_run_resumes_and_a_finished_one_does_nothing(self, survey: SurveyFiles, tmp_path: Path) -> None:
         config = pack_config(survey, tmp_path)
         plan = plan_pack(config)
         first = pack_cutouts(plan)
@@ -60,7 +60,7 @@ class TestWalk:
         new, old = json.loads((tmp_path / "manifest.json").read_text()), json.loads(manifest)
         assert {**new, "created": ""} == {**old, "created": ""}
 
-    def test_the_manifest_says_what_is_there_and_no_secret(self, survey: SurveyFiles, tmp_path: Path) -> None:
+    def test_the_manifest_lists_all_files_and_no_secrets(self, survey: SurveyFiles, tmp_path: Path) -> None:
         summary = pack_cutouts(plan_pack(pack_config(survey, tmp_path)))
         text = (tmp_path / "manifest.json").read_text()
         content = json.loads(text)
@@ -73,7 +73,7 @@ class TestWalk:
         assert [line.split()[0] for line in sums.stdout.splitlines()] == [e["sha256"] for e in content["files"]]
         assert "images/" not in text
 
-    def test_too_many_failures_are_not_published_and_shards_stay(self, survey: SurveyFiles, tmp_path: Path) -> None:
+    def test_too_many_failures_are_not_published_and_shards_are_kept(self, survey: SurveyFiles, tmp_path: Path) -> None:
         strict = pack_config(survey, tmp_path, max_failed_fraction=0.01)
         with pytest.raises(GateError, match=r"1 of 40 rows have no image \(1 missing\)") as caught:
             pack_cutouts(plan_pack(strict))
@@ -84,7 +84,7 @@ class TestWalk:
         assert relaxed["rows"] == 40
         assert mtimes(shard_files(tmp_path)) == before
 
-    def test_a_shard_that_was_damaged_is_not_published(self, survey: SurveyFiles, tmp_path: Path) -> None:
+    def test_damaged_shards_are_not_published(self, survey: SurveyFiles, tmp_path: Path) -> None:
         config = pack_config(survey, tmp_path)
         pack_cutouts(plan_pack(config))
         files = shard_files(tmp_path)
@@ -105,7 +105,7 @@ class TestWalk:
         stray.unlink()
         assert pack_cutouts(plan_pack(config))["rows"] == 40
 
-    def test_other_input_never_replaces_shards_unasked(self, survey: SurveyFiles, tmp_path: Path) -> None:
+    def test_shards_of_other_input_are_replaced_only_with_overwrite(self, survey: SurveyFiles, tmp_path: Path) -> None:
         config = pack_config(survey, tmp_path)
         pack_cutouts(plan_pack(config))
         before = mtimes(shard_files(tmp_path))
@@ -124,10 +124,10 @@ class TestWalk:
         inside = dataclasses.replace(
             config.manifest, uri=f"{tmp_path}/shards/*.parquet", uri_template=None, image_column="image"
         )
-        with pytest.raises(InputError, match="lies in its shards"):
+        with pytest.raises(InputError, match="is in the shards of this output"):
             plan_pack(dataclasses.replace(config, manifest=inside, overwrite=True))
 
-    def test_unreachable_cutouts_leave_their_shards_to_the_next_run(self, tmp_path: Path) -> None:
+    def test_shards_with_unreachable_cutouts_are_left_to_the_next_run(self, tmp_path: Path) -> None:
         for i in range(40):
             (tmp_path / f"{i}.jpg").write_bytes(b"x" * 2000)
         for i in (17, 18):
@@ -152,7 +152,7 @@ class TestWalk:
         assert mtimes(list(before)) == before
 
     @pytest.mark.slow
-    def test_the_catalog_from_shards_is_the_catalog_from_files(
+    def test_the_catalog_from_shards_equals_that_from_files(
         self, survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
     ) -> None:
         packed = pack_cutouts(plan_pack(pack_config(survey, tmp_path / "packed")))

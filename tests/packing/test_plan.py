@@ -1,4 +1,4 @@
-"""The plan of a packing run: how many shards, how they are cut, and what is refused before Ray starts."""
+"""The plan of a packing run: number and division of shards, and input errors before Ray starts."""
 
 import dataclasses
 from pathlib import Path
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.inputs.manifest import Chunk
 from galaxy_batch.packing.config import PackConfig
-from galaxy_batch.packing.plan import _cut, plan_pack
+from galaxy_batch.packing.plan import _divide_chunks, plan_pack
 from galaxy_batch.settings import parse_config
 from galaxy_batch.synthetic.survey import SurveyFiles
 from tests.support.configs import POSITIONS, pack_config
@@ -30,9 +30,9 @@ def sky_config(sky: Path, output: Path) -> PackConfig:
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=200), st.integers(1, 60))
-def test_the_cut_has_every_chunk_once_in_order_and_is_even(sizes: list[int], wanted: int) -> None:
+def test_shards_hold_every_chunk_once_in_order_and_are_even(sizes: list[int], wanted: int) -> None:
     chunks = tuple(Chunk(index, rows) for index, rows in enumerate(sizes))
-    shards = _cut(chunks, min(wanted, len(chunks)))
+    shards = _divide_chunks(chunks, min(wanted, len(chunks)))
     assert [chunk for shard in shards for chunk in shard.chunks] == list(chunks)
     assert [shard.index for shard in shards] == list(range(len(shards)))
     assert 1 <= len(shards) <= wanted
@@ -40,7 +40,7 @@ def test_the_cut_has_every_chunk_once_in_order_and_is_even(sizes: list[int], wan
     assert all(shard.chunks and shard.rows < ideal + max(sizes) for shard in shards)
 
 
-def test_shards_come_near_the_size_that_is_asked_for(sky: Path, tmp_path: Path) -> None:
+def test_shards_have_about_the_requested_size(sky: Path, tmp_path: Path) -> None:
     plan = plan_pack(sky_config(sky, tmp_path))
     images = sky / "sdss_dr7" / "images"
     total = sum(file.stat().st_size for file in images.iterdir())
@@ -53,7 +53,7 @@ def test_shards_come_near_the_size_that_is_asked_for(sky: Path, tmp_path: Path) 
     assert [shard.rows for shard in whole.shards] == [1140]
 
 
-def test_large_images_in_large_row_groups_are_warned_of(
+def test_large_images_in_large_row_groups_cause_a_warning(
     sky: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     plan = plan_pack(dataclasses.replace(sky_config(sky, tmp_path), row_group_rows=1024))
@@ -61,7 +61,7 @@ def test_large_images_in_large_row_groups_are_warned_of(
     assert "lower row_group_rows" in caplog.text
 
 
-def test_missing_files_do_not_make_one_endless_shard(survey: SurveyFiles, tmp_path: Path) -> None:
+def test_missing_files_do_not_lead_to_one_huge_shard(survey: SurveyFiles, tmp_path: Path) -> None:
     pq.write_table(pa.table({"object_id": range(100_000)}), tmp_path / "objects.parquet")
     manifest = {"uri": str(tmp_path / "objects.parquet"), "uri_template": "{object_id}.jpg"}
     config = parse_config(PackConfig, {"output_uri": str(tmp_path / "out"), "manifest": manifest})
@@ -69,16 +69,16 @@ def test_missing_files_do_not_make_one_endless_shard(survey: SurveyFiles, tmp_pa
     assert max(shard.rows for shard in plan.shards) <= 2048
 
 
-def test_a_store_that_never_answers_stops_the_plan(tmp_path: Path) -> None:
+def test_an_unreachable_store_stops_the_plan(tmp_path: Path) -> None:
     pq.write_table(pa.table({"object_id": [1, 2]}), tmp_path / "objects.parquet")
     manifest = {"uri": str(tmp_path / "objects.parquet"), "uri_template": "nosuchscheme://x/{object_id}.jpg"}
-    with pytest.raises(GateError, match="did not answer for any of 2 cutouts") as caught:
+    with pytest.raises(GateError, match="did not respond for any of 2 cutouts") as caught:
         plan_pack(parse_config(PackConfig, {"output_uri": str(tmp_path / "out"), "manifest": manifest}))
     assert caught.value.summary["status_counts"] == {"unreachable": 2}
     assert not (tmp_path / "out").exists()
 
 
-def test_other_peoples_files_are_left_alone(survey: SurveyFiles, tmp_path: Path) -> None:
+def test_files_of_others_are_not_replaced(survey: SurveyFiles, tmp_path: Path) -> None:
     config = pack_config(survey, tmp_path, overwrite=True)
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "shard-000000.tar").write_bytes(b"theirs")
@@ -101,7 +101,7 @@ def test_other_peoples_files_are_left_alone(survey: SurveyFiles, tmp_path: Path)
         ({"output_uri": "/proc/nowhere"}, "cannot be written"),
     ],
 )
-def test_what_cannot_work_is_said_at_once(
+def test_invalid_settings_are_input_errors(
     survey: SurveyFiles, tmp_path: Path, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):

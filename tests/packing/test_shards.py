@@ -1,4 +1,4 @@
-"""The files themselves, without Ray: what is in them, what is left out, what is noticed."""
+"""Shards, without Ray: content, missing images, and checks."""
 
 import dataclasses
 import io
@@ -38,7 +38,7 @@ def opened(config: PackConfig) -> tuple[Manifest, pa.Schema]:
 
 
 def pack(config: PackConfig, chunks_each: int = 3) -> list[dict[str, Any]]:
-    """Write all shards right here; what `pack_shard` says of each."""
+    """Write all shards in this process; the results of `pack_shard`."""
     manifest, schema = opened(config)
     groups = [manifest.chunks[i : i + chunks_each] for i in range(0, len(manifest.chunks), chunks_each)]
     said = [pack_shard(item(Shard(index, chunks)), config, schema) for index, chunks in enumerate(groups)]
@@ -60,7 +60,7 @@ def files_for(ids: list[Any], folder: Path) -> None:
         (folder / f"{i}.jpg").write_bytes(f"bytes of {i}".encode())
 
 
-def test_real_cutouts_keep_every_byte_and_every_digit_of_their_ids(sky: Path, tmp_path: Path) -> None:
+def test_bytes_and_ids_of_real_cutouts_are_exact(sky: Path, tmp_path: Path) -> None:
     objects = pacsv.read_csv(
         sky / "sdss_dr7" / "objects.csv",
         convert_options=pacsv.ConvertOptions(column_types={"dr7objid": pa.string()}),
@@ -89,7 +89,7 @@ def test_real_cutouts_keep_every_byte_and_every_digit_of_their_ids(sky: Path, tm
 
 
 @pytest.mark.parametrize("ids", [[BIG + i for i in range(10)], [f"J00{i}" for i in range(10)]], ids=["int64", "text"])
-def test_what_a_shard_looks_like(tmp_path: Path, ids: list[Any]) -> None:
+def test_layout_of_a_shard(tmp_path: Path, ids: list[Any]) -> None:
     files_for(ids, tmp_path)
     kept = {
         "Class1.1": pa.array([i / 10 for i in range(10)]),
@@ -121,7 +121,7 @@ def test_what_a_shard_looks_like(tmp_path: Path, ids: list[Any]) -> None:
     assert read["ra"].null_count == 10
 
 
-def test_a_row_without_an_image_keeps_its_row_and_says_why(tmp_path: Path) -> None:
+def test_missing_images_keep_their_row_and_an_error(tmp_path: Path) -> None:
     files_for([1, 2, 4], tmp_path)
     (tmp_path / "2.jpg").write_bytes(b"")
     (tmp_path / "4.jpg").write_bytes(b"x" * 5000)
@@ -136,7 +136,7 @@ def test_a_row_without_an_image_keeps_its_row_and_says_why(tmp_path: Path) -> No
     assert [error is None for error in packed["error"].to_pylist()] == [True, True, False, False, False]
 
 
-def test_a_shard_with_an_unreachable_cutout_waits_for_the_next_run(tmp_path: Path) -> None:
+def test_a_shard_with_an_unreachable_cutout_is_not_written(tmp_path: Path) -> None:
     files_for(list(range(10)), tmp_path)
     for i in (5, 7):
         (tmp_path / f"{i}.jpg").unlink()
@@ -159,7 +159,7 @@ def test_a_shard_with_an_unreachable_cutout_waits_for_the_next_run(tmp_path: Pat
     assert packed["image"].to_pylist() == [f"bytes of {i}".encode() for i in range(10)]
 
 
-def test_a_retry_writes_the_same_file_again_and_other_images_another(tmp_path: Path) -> None:
+def test_equal_images_give_equal_files_and_other_images_others(tmp_path: Path) -> None:
     files_for(list(range(10)), tmp_path)
     config = of_table(pa.table({"id": list(range(10))}), tmp_path)
     file = tmp_path / "packed" / "shards" / "shard-000000.parquet"
@@ -173,7 +173,7 @@ def test_a_retry_writes_the_same_file_again_and_other_images_another(tmp_path: P
     assert pq.ParquetFile(file).metadata.metadata[b"galaxy_batch.images"] != footer
 
 
-def test_only_whole_shards_count_as_finished(tmp_path: Path) -> None:
+def test_only_complete_shards_count_as_finished(tmp_path: Path) -> None:
     assert finished_shards(str(tmp_path)) == set()
     (tmp_path / "shards").mkdir()
     for name in ("shard-000007.parquet", "shard-1000000.parquet", ".tmp-shard-000001.parquet-x", "shard-2.tmp", "a"):
@@ -188,7 +188,7 @@ def rewritten(file: Path, **columns: Any) -> None:
     pq.write_table(table, file, row_group_size=4)
 
 
-def test_what_is_wrong_with_a_shard_is_noticed(tmp_path: Path) -> None:
+def test_problems_of_shards_are_detected(tmp_path: Path) -> None:
     files_for(list(range(10)), tmp_path)
     config = of_table(pa.table({"id": list(range(10))}), tmp_path)
     manifest, schema = opened(config)
@@ -218,14 +218,14 @@ def test_what_is_wrong_with_a_shard_is_noticed(tmp_path: Path) -> None:
     assert problem() == "row group 2: the ids are not the manifest's"
     file.write_bytes(content)
     rewritten(file, image=[None, *[b"x"] * 9])
-    assert problem() == "row group 0: an image where the status is not ok, or none where it is"
+    assert problem() == "row group 0: image and status disagree"
     pq.write_table(pq.read_table(io.BytesIO(content)).slice(0, 8), file, row_group_size=4)
     assert problem() == "has 8 rows in 2 row groups, not 10 in 3"
     pq.write_table(pq.read_table(io.BytesIO(content)).drop_columns(["error"]), file, row_group_size=4)
     assert problem().startswith("has the columns object_id, ra, dec, image, status, not object_id")
 
 
-def test_shards_are_a_manifest_again(survey: SurveyFiles, tmp_path: Path) -> None:
+def test_shards_can_be_used_as_a_manifest(survey: SurveyFiles, tmp_path: Path) -> None:
     template = {"ra_column": "ra", "dec_column": "dec", "uri_template": "images/{object_id}.jpg"}
     pack(PackConfig(str(tmp_path / "a"), ManifestConfig(str(survey.manifest), **template), row_group_rows=7))
     of_files = read_objects(ManifestConfig(str(survey.manifest), **template))
@@ -238,7 +238,7 @@ def test_shards_are_a_manifest_again(survey: SurveyFiles, tmp_path: Path) -> Non
     assert pq.read_table(tmp_path / "b" / "shards")["image"].equals(pq.read_table(tmp_path / "a" / "shards")["image"])
 
 
-def test_training_reads_shards_as_it_reads_files(survey: SurveyFiles, tmp_path: Path) -> None:
+def test_training_on_shards_equals_training_on_files(survey: SurveyFiles, tmp_path: Path) -> None:
     votes = ("Class1.1", "Class1.2", "Class1.3")
     files = ManifestConfig(str(survey.votes), "GalaxyID", uri_template="images/{GalaxyID}.jpg")
     pack(PackConfig(str(tmp_path), dataclasses.replace(files, keep_columns=votes), row_group_rows=16), chunks_each=2)
@@ -262,7 +262,7 @@ def test_training_reads_shards_as_it_reads_files(survey: SurveyFiles, tmp_path: 
 
 
 @pytest.mark.slow
-def test_large_images_make_pages_that_parquet_can_hold() -> None:
+def test_large_images_fit_into_parquet_pages() -> None:
     """One row group of 2.4 GiB: with pages of many rows this overflows."""
     schema = shard_schema(pa.int64())
     image = b"x" * (6 << 20)
@@ -293,7 +293,7 @@ def test_large_images_make_pages_that_parquet_can_hold() -> None:
 
 
 @pytest.mark.parametrize("size", [1, (2 << 30) + 1])
-def test_the_size_of_a_shard_has_limits(size: int) -> None:
+def test_shard_bytes_is_limited(size: int) -> None:
     values = {"output_uri": "x", "manifest": {"uri": "a.csv", "uri_template": "{object_id}"}}
     assert parse_config(PackConfig, values).shard_bytes == 256 << 20
     with pytest.raises(ValueError, match="shard_bytes"):
