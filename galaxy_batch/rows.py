@@ -1,8 +1,8 @@
-"""Start here: every column a row can have, and what each means.
+"""Start here: every column a row can have, and its meaning. The review flags are in `review/flags.py`.
 
-A row is one object of the survey. It begins as a line of the manifest (`object_id`, a position, where
-its cutout is), gains columns as it walks through `pipeline.classify_release`, and ends as a line of the
-published catalog. Columns are added over time, never renamed: other people's queries rely on them.
+A row is one object of the survey. It starts as a row of the manifest (`object_id`, position, location of its cutout),
+gains columns in the stages of `pipeline.classify_release`, and ends as a row of the published catalog. Columns are
+added over time and never renamed: other people's queries rely on them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,43 +32,42 @@ __all__ = [
     "probability_columns",
 ]
 
-# Columns that travel between stages and never reach the catalog.
+# Columns that are passed between stages and are not in the catalog.
 CHUNK = "_chunk"
-"""int32: the chunk that the row belongs to; the same number in every row of a block."""
+"""int32: number of the row's chunk; the same in every row of a block."""
 IMAGE_URI = "_image_uri"
-"""string: where the cutout is, or a list of three, one per band, red first; absent when the manifest holds the bytes
-themselves."""
+"""string: URI of the cutout, or a list of three, one per band, red first; absent when the manifest has the bytes."""
 IMAGE_BYTES = "_image_bytes"
-"""large_binary: the encoded cutout as it was stored, or `pack_bands` of its three files; null where it could not be
-had."""
+"""large_binary: the encoded cutout as stored, or `pack_bands` of its three files; null where it could not be read, or
+where nothing is left to decode."""
 BLANK_FRACTION = "_blank_fraction"
-"""float32: share of the cutout's pixels that differ from its median by at most a rounding step."""
+"""float32: share of the cutout's pixels within one level of its median; null where the cutout was not decoded."""
 ORIGIN = "_origin"
-"""string: an `Origin`; absent where no earlier catalog was looked into."""
+"""string: an `Origin`; absent where no previous catalog is used."""
 
 
 class Status(StrEnum):
-    """What became of a row's cutout."""
+    """Whether a row's cutout was classified, or why not."""
 
     OK = "ok"  # decoded and classified
-    MISSING = "missing"  # nothing is stored there
-    UNREACHABLE = "unreachable"  # the store did not answer, after retries
-    REFUSED = "refused"  # the location is not one that this manifest may name
-    UNREADABLE = "unreadable"  # bytes that are not a whole image
+    MISSING = "missing"  # no such file
+    UNREACHABLE = "unreachable"  # the store failed, after retries
+    REFUSED = "refused"  # a location that this manifest may not name
+    UNREADABLE = "unreadable"  # not a complete image
     TOO_LARGE = "too_large"  # more bytes or pixels than allowed
-    CRASHED = "crashed"  # ends the process that reads it, or keeps it for ever
+    CRASHED = "crashed"  # decoding or classifying it kills the process or does not end
 
 
 class Origin(StrEnum):
-    """Where a row's answer comes from, when there is an earlier catalog."""
+    """Where a row's predictions come from, when a previous catalog is used."""
 
-    REUSED = "reused"  # from there: the same object, cutout and model
-    RECOMPUTED = "recomputed"  # it has the object, and another cutout or no class
-    NEW = "new"  # it does not have the object
+    REUSED = "reused"  # from that catalog: same object, cutout and model
+    RECOMPUTED = "recomputed"  # computed: that catalog has the object with another cutout or without a class
+    NEW = "new"  # computed: that catalog does not have the object
 
 
-class UnusableCutout(Exception):  # noqa: N818 - a fact about a row more than an error
-    """A cutout without pixels: `status` says of which kind, the message why."""
+class UnusableCutout(Exception):  # noqa: N818 - a property of a row, not a failure of the job
+    """A cutout that gives no pixels: the row gets this `status`, and the message as its `error`."""
 
     def __init__(self, status: Status, reason: str) -> None:
         self.status, self.reason = status, reason
@@ -88,11 +87,11 @@ class Column:
     """Whether the values are the field of this name of `ModelOutput`; nan there is null here."""
 
 
-_LABEL = pa.string()  # Parquet stores each label once; as Arrow dictionaries astropy could not read them
+_LABEL = pa.string()  # Parquet stores each label once; astropy cannot read Arrow dictionaries
 _FLAG_BITS = "; ".join(f"{flag.value} {flag.name}, {flag.meaning}" for flag in ReviewFlag)
 
 CATALOG_COLUMNS: tuple[Column, ...] = (
-    Column("object_id", pa.int64(), "The manifest's identifier, exactly (int64 or string)", ucd="meta.id;meta.main"),
+    Column("object_id", pa.int64(), "Identifier from the manifest, exact (int64 or string)", ucd="meta.id;meta.main"),
     Column("ra", pa.float64(), "Right ascension, ICRS", unit="deg", ucd="pos.eq.ra;meta.main"),
     Column("dec", pa.float64(), "Declination, ICRS", unit="deg", ucd="pos.eq.dec;meta.main"),
     Column("predicted_class", _LABEL, "Most probable morphology class; null without an image", ucd="src.morph.type"),
@@ -108,14 +107,14 @@ CATALOG_COLUMNS: tuple[Column, ...] = (
     Column(
         "instability",
         pa.float32(),
-        "Largest standard deviation of a class probability over flips and turns of the cutout; null without an image, "
+        "Largest standard deviation of a class probability over flips and quarter turns of the cutout; null without an image, "
         "or with one view",
         ucd="stat.stdev;stat.probability",
         of_model=True,
     ),
-    Column("review_flags", pa.int32(), f"Why a person should look, a bitmask: {_FLAG_BITS}", ucd="meta.code.qual"),
+    Column("review_flags", pa.int32(), f"Reasons for review, a bitmask: {_FLAG_BITS}", ucd="meta.code.qual"),
     Column("needs_review", pa.bool_(), "True where any bit of review_flags is set", ucd="meta.code.qual"),
-    Column("status", _LABEL, f"What became of the cutout: {', '.join(Status)}", ucd="meta.code.status"),
+    Column("status", _LABEL, f"State of the cutout: {', '.join(Status)}", ucd="meta.code.status"),
     Column("error", pa.string(), "What went wrong with the cutout; null when status is ok", ucd="meta.note"),
     Column("image_hash", pa.int64(), "64-bit BLAKE2b hash of the encoded cutout", ucd="meta.id;meta.file"),
     Column("release", _LABEL, "Survey release that the manifest belongs to", ucd="meta.version"),

@@ -76,16 +76,16 @@ class Classifier:
         """Classify the rows of one chunk. A row in is a row out.
 
         Reads `_image_bytes`, `status`, `error`; and of rows that are reused from a previous catalog, which are not
-        computed again, `p_<class>`, `_blank_fraction`, `unfamiliarity`, `instability`.
-        Adds `p_<class>`, `predicted_class`, `confidence`, `_blank_fraction`: null where there is no image;
-        `unfamiliarity`, `instability`: null there, and where the model does not measure them.
+        computed again, `p_<class>`, `unfamiliarity`, `instability`.
+        Adds `p_<class>`, `predicted_class`, `confidence`: null where there is no image; `_blank_fraction`: null there,
+        and in reused rows; `unfamiliarity`, `instability`: null there, and where the model does not measure them.
         Changes `status` and `error` where a cutout cannot be decoded.
         Drops `_image_bytes`.
         """
         predictions = _ChunkPredictions(
             status=rows["status"].to_pylist(),
             error=rows["error"].to_pylist(),
-            blank_fraction=_reused(rows, BLANK_FRACTION),
+            blank_fraction=np.full(len(rows), np.nan, np.float32),
             columns={
                 name: _reused(rows, name)
                 for name in (*MODEL_COLUMNS, *probability_columns(self.checkpoint.spec.classes))
@@ -120,7 +120,7 @@ class Classifier:
         """Row numbers and decoded cutouts, batch by batch; the next batches are decoded while one is computed."""
         size = self.engine.batch_size
         most_open = max(2, _DECODE_AHEAD // size) + 1
-        missing = np.isnan(predictions.blank_fraction)
+        missing = np.isnan(predictions.columns[probability_columns(self.checkpoint.spec.classes)[0]])
         todo = [row for row, status in enumerate(predictions.status) if status == Status.OK and missing[row]]
         batches = iter([todo[start : start + size] for start in range(0, len(todo), size)])
         decoding: deque[tuple[list[int], list[Future[tuple[Pixels, float]]]]] = deque()
@@ -158,7 +158,7 @@ def _reused(rows: pa.Table, name: str) -> Array:
 
 
 def _with_predictions(rows: pa.Table, predictions: _ChunkPredictions, classes: tuple[str, ...]) -> pa.Table:
-    no_image = np.isnan(predictions.blank_fraction)
+    no_image = np.array([status != Status.OK for status in predictions.status], np.bool_)
     probabilities = np.stack([predictions.columns[name] for name in probability_columns(classes)], axis=1)
     best = np.where(no_image, 0, np.nan_to_num(probabilities).argmax(axis=1)).astype(np.int32)
     labels = pa.DictionaryArray.from_arrays(pa.array(best, mask=no_image), pa.array(classes, pa.string()))
@@ -167,7 +167,7 @@ def _with_predictions(rows: pa.Table, predictions: _ChunkPredictions, classes: t
         "error": pa.array(predictions.error, pa.string()),
         "predicted_class": labels,
         "confidence": pa.array(probabilities[np.arange(len(rows)), best], mask=no_image),
-        BLANK_FRACTION: pa.array(predictions.blank_fraction, mask=no_image),
+        BLANK_FRACTION: pa.array(predictions.blank_fraction, mask=np.isnan(predictions.blank_fraction)),
     }
     for name, values in predictions.columns.items():
         added[name] = pa.array(values, mask=np.isnan(values) if name in MODEL_COLUMNS else no_image)

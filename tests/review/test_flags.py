@@ -1,8 +1,13 @@
 """The flags of rows agree with an independent statement of the rules, and with the table in the documentation."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,6 +24,7 @@ from galaxy_batch.review.flags import (
     pixel_flags,
     repeated_hashes,
 )
+from tests.support.new_flag import ROW, SETTING
 from tests.support.repository import REPOSITORY
 
 LIMITS = ReviewLimits(
@@ -152,6 +158,21 @@ def test_every_flag_has_a_bit_a_meaning_and_settings_that_exist() -> None:
         assert not flag.meaning.endswith(".")
         assert set(flag.condition.settings) <= known
     assert [flag.name for flag in pixel_flags()] == ["BLANK"]
+
+
+def test_a_new_flag_is_one_row_of_the_table(tmp_path: Path) -> None:
+    """Here one measured on pixels, in a copy of the package: it is set, published, verified, shown and reused."""
+    package = tmp_path / "galaxy_batch"
+    shutil.copytree(REPOSITORY / "galaxy_batch", package, ignore=shutil.ignore_patterns("__pycache__"))
+    for module, before, added in (
+        ("review/flags.py", "    def holds(", ROW),
+        ("config.py", "    min_repeats: ", SETTING),
+    ):
+        source = (package / module).read_text()
+        assert source.count(before) == 1
+        (package / module).write_text(source.replace(before, added + before))
+    command = [sys.executable, "-m", "tests.support.new_flag", str(tmp_path)]
+    subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, check=True, timeout=300)
 
 
 def test_the_documentation_has_the_table_of_flags() -> None:
