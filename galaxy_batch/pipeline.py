@@ -2,10 +2,10 @@
 
 ::
 
-    manifest ─> read_chunk ─> fetch_cutouts ─> recall_answers ─> Classifier ─> flag_for_review ─> write_part
+    manifest ─> read_chunk ─> fetch_cutouts ─> reuse_predictions ─> Classifier ─> flag_for_review ─> write_part
              ─> publish ─> verify ─> page
 
-`recall_answers` passes rows on as they are, unless `reuse_from` names an earlier catalog.
+`reuse_predictions` passes rows on as they are, unless `reuse_from` names an earlier catalog.
 `plan` checks everything that can be checked before Ray starts; `classify_release` does the work.
 """
 
@@ -31,8 +31,8 @@ from galaxy_batch.errors import GateError
 from galaxy_batch.inputs.manifest import Chunk, read_chunk
 from galaxy_batch.plan import ReleasePlan, versions
 from galaxy_batch.release_page.page import PAGE, write_release_page
-from galaxy_batch.reuse.join import gather_answers
-from galaxy_batch.reuse.predictions import Answers, read_answers, recall_answers, reuse_counts
+from galaxy_batch.reuse.join import join_previous
+from galaxy_batch.reuse.predictions import PreviousPredictions, read_predictions, reuse_counts, reuse_predictions
 from galaxy_batch.review.flags import flag_for_review
 from galaxy_batch.rows import Status
 from galaxy_batch.runtime.attempts import Attempts
@@ -70,14 +70,14 @@ def classify_release(plan: ReleasePlan) -> dict[str, Any]:
     write_json(plan.layout.run(run_id), {**record, "state": "running"})
     steps = Stopwatch()
     try:
-        answers = None
-        if plan.earlier is not None:
+        previous = None
+        if plan.previous is not None:
             with steps.measure("reuse"):
-                answers = gather_answers(
-                    plan.earlier, plan.manifest, plan.config.manifest, plan.layout.previous_predictions, run_tasks
+                previous = join_previous(
+                    plan.previous, plan.manifest, plan.config.manifest, plan.layout.previous_predictions, run_tasks
                 )
         with steps.measure("classify"):
-            rate = _compute_parts(plan, answers)
+            rate = _compute_parts(plan, previous)
         with steps.measure("publish"):
             survey = _survey_parts(plan)
             _check_failures(plan, survey, started)
@@ -107,7 +107,7 @@ def classify_release(plan: ReleasePlan) -> dict[str, Any]:
     return summary
 
 
-def _compute_parts(plan: ReleasePlan, answers: Answers | None) -> float | None:
+def _compute_parts(plan: ReleasePlan, previous: PreviousPredictions | None) -> float | None:
     """Write the parts that are missing; what is left is spread anew when the cluster has grown.
 
     Gives galaxies per second.
@@ -123,7 +123,7 @@ def _compute_parts(plan: ReleasePlan, answers: Answers | None) -> float | None:
     metrics = RunMetrics(plan.config.release)
     while todo:
         growth = ClusterGrowth(runtime, workers)
-        for part in _written_parts(plan, list(todo.values()), workers, answers):
+        for part in _written_parts(plan, list(todo.values()), workers, previous):
             progress.add(part["rows"], part["failed"], part["flagged"])
             metrics.update(progress)
             del todo[part["chunk"]]
@@ -137,7 +137,7 @@ def _compute_parts(plan: ReleasePlan, answers: Answers | None) -> float | None:
 
 
 def _written_parts(
-    plan: ReleasePlan, chunks: Sequence[Chunk], workers: Workers, answers: Answers | None
+    plan: ReleasePlan, chunks: Sequence[Chunk], workers: Workers, previous: PreviousPredictions | None
 ) -> Iterable[dict[str, Any]]:
     """The walk of a row. One chunk is one block all the way, and becomes one part."""
     config, read, task = plan.config, workers.read_options, workers.task_options
@@ -150,7 +150,7 @@ def _written_parts(
         ray.data.from_items([chunk.as_item() for chunk in chunks], override_num_blocks=len(chunks))
         .map_batches(read_chunk, fn_kwargs={"config": config.manifest}, **read)
         .map_batches(fetch_cutouts, fn_kwargs={"max_bytes": config.classify.max_image_bytes}, **read)
-        .map_batches(recall_answers, fn_kwargs={"answers": answers}, **read)
+        .map_batches(reuse_predictions, fn_kwargs={"previous": previous}, **read)
         .map_batches(IsolatingClassifier, fn_constructor_kwargs=careful, **workers.actor_options)
         .map_batches(flag_for_review, fn_kwargs={"limits": plan.review_limits}, **task)
         .map_batches(write_part, fn_kwargs=_part_arguments(plan), **task)
@@ -241,7 +241,7 @@ def _check_failures(plan: ReleasePlan, survey: PartTotals, started: float) -> No
 
 
 def _reuse(plan: ReleasePlan, survey: PartTotals) -> dict[str, Any] | None:
-    return reuse_counts(survey.counts.rows, survey.origins, read_answers(plan.layout.previous_predictions))
+    return reuse_counts(survey.counts.rows, survey.origins, read_predictions(plan.layout.previous_predictions))
 
 
 def _part_arguments(plan: ReleasePlan) -> dict[str, Any]:

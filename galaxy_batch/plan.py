@@ -20,8 +20,8 @@ from galaxy_batch.inputs.columns import check_kept_names, kept_columns
 from galaxy_batch.inputs.manifest import Chunk, Manifest, open_manifest
 from galaxy_batch.model.checkpoint import Checkpoint, load_checkpoint
 from galaxy_batch.model.engines.engine import Precision
-from galaxy_batch.reuse.predictions import read_answers
-from galaxy_batch.reuse.previous import PreviousCatalog, open_previous, verify_earlier
+from galaxy_batch.reuse.predictions import read_predictions
+from galaxy_batch.reuse.previous import PreviousCatalog, open_previous, verify_previous
 from galaxy_batch.review.flags import ReviewLimits
 from galaxy_batch.rows import catalog_schema
 from galaxy_batch.runtime.workers import Workers
@@ -44,7 +44,7 @@ class ReleasePlan:
     """Chunks without a part, or with one whose rows were not all reached."""
     published: CatalogManifest | None
     """The manifest of a catalog that was made from exactly this; then there is nothing to do."""
-    earlier: PreviousCatalog | None = None
+    previous: PreviousCatalog | None = None
     """The catalog of `reuse_from`; None when none is named, or nothing is to do."""
 
     @property
@@ -136,7 +136,7 @@ def plan_release(config: CatalogConfig) -> ReleasePlan:
     plan = ReleasePlan(config, checkpoint, manifest, layout, todo, published)
     if config.reuse_from is None or published is not None or not todo:
         return plan
-    return dataclasses.replace(plan, earlier=_verified_earlier(plan))
+    return dataclasses.replace(plan, previous=_verified_previous(plan))
 
 
 def versions() -> dict[str, str]:
@@ -162,13 +162,13 @@ def _check_flags(config: CatalogConfig, checkpoint: Checkpoint, known: bool) -> 
         logger.info("no row will be UNSTABLE: one view is looked at, see classify.stability_views")
 
 
-def _verified_earlier(plan: ReleasePlan) -> PreviousCatalog:
+def _verified_previous(plan: ReleasePlan) -> PreviousCatalog:
     """The catalog of `reuse_from`: verified here, unless the run that this one resumes has read it."""
-    earlier = open_previous(plan.config, plan.checkpoint.checkpoint_id, plan.manifest.id_type)
-    gathered = read_answers(plan.layout.previous_predictions)
-    if gathered is None or gathered.earlier_id != earlier.content_id:
-        verify_earlier(earlier, versions())
-    return earlier
+    previous = open_previous(plan.config, plan.checkpoint.checkpoint_id, plan.manifest.id_type)
+    gathered = read_predictions(plan.layout.previous_predictions)
+    if gathered is None or gathered.content_id != previous.content_id:
+        verify_previous(previous, versions())
+    return previous
 
 
 def _settings(config: CatalogConfig) -> dict[str, Any]:

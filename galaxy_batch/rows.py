@@ -107,8 +107,8 @@ CATALOG_COLUMNS: tuple[Column, ...] = (
     Column(
         "instability",
         pa.float32(),
-        "Largest standard deviation of a class probability over flips and quarter turns of the cutout; null without an image, "
-        "or with one view",
+        "Largest standard deviation of a class probability over flips and quarter turns of the cutout; null without "
+        "an image, or with one view",
         ucd="stat.stdev;stat.probability",
         of_model=True,
     ),

@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "model": {"config", "cutouts", "errors", "rows", "storage"},
     "review": {"config"},
     "catalog": {"config", "errors", "ids", "review", "rows", "runtime", "settings", "sky", "storage"},
-    "reuse": {"catalog", "config", "errors", "ids", "inputs", "rows", "runtime", "storage"},
+    "reuse": {"catalog", "config", "errors", "ids", "inputs", "review", "rows", "runtime", "storage"},
     "runtime": {"config", "errors", "model", "rows"},
     "report": {"errors", "sky"},
     "release_page": {

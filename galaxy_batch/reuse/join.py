@@ -1,17 +1,15 @@
-"""An earlier catalog matched to a manifest by id: its answers in the manifest's order, so that a chunk finds its own.
+"""Joins a previous catalog with a manifest by id, and writes its predictions in the order of the manifest's chunks.
 
 ::
 
-    earlier catalog ──> runs by id ┐
-                                   ├─> joined on id, a range at a time ──> runs by chunk ──> files by chunk
-    manifest's ids ───> runs by id ┘
+    previous catalog ──> runs by id ┐
+                                    ├─> joined by id, a range of hashes at a time ──> runs by chunk ──> files by chunk
+    manifest's ids ────> runs by id ┘
 
-A catalog is ordered as its sky is, a manifest as it came, and objects may have moved from one to the other: so it is
-the ids that are joined, by an external sort (see `exchange`) through files on the output's own store. A task holds some
-two million answers, of about 60 bytes each. Every answer is written three times before the first cutout is fetched:
-next to its cutout that is nothing, and a chunk then gets its answers with one read.
-
-Each file of the earlier catalog is held against its checksum as it is read.
+A catalog is ordered by position on the sky and a manifest is not, and positions may have changed between the two: so
+this is an external sort by id, through sorted runs in the output's own storage. A task holds about two million rows of
+60 bytes. Every row is written three times before the first cutout is fetched, which is little compared with the cutout;
+each chunk then needs one read. Every file of the previous catalog is checked against its checksum when it is read.
 """
 
 import hashlib
@@ -29,23 +27,24 @@ from galaxy_batch.config import ManifestConfig
 from galaxy_batch.errors import InputError, without_secrets
 from galaxy_batch.ids import id_hashes
 from galaxy_batch.inputs.manifest import Manifest, read_ids
-from galaxy_batch.reuse.predictions import Answers, read_answers, write_answers
+from galaxy_batch.reuse.predictions import PreviousPredictions, read_predictions, write_predictions
 from galaxy_batch.reuse.previous import PreviousCatalog
-from galaxy_batch.rows import BLANK_FRACTION, CHUNK, MODEL_COLUMNS, ReviewFlag, Status, probability_columns
+from galaxy_batch.review.flags import PIXEL_FLAGS, pixel_flags
+from galaxy_batch.rows import CHUNK, MODEL_COLUMNS, Status, probability_columns
 from galaxy_batch.runtime.tasks import TaskRunner
 from galaxy_batch.storage.files import join, read_bytes, remove_tree
 from galaxy_batch.storage.sorted_runs import RUN_ROWS, consecutive_groups, read_between, write_run
 from galaxy_batch.storage.threads import map_in_threads
 
-__all__ = ["gather_answers"]
+__all__ = ["join_previous"]
 
-_KEY = "_key"
+_KEY = "_key"  # int64: hash of the id
 _LOWEST_KEY, _HIGHEST_KEY = -(2**63), 2**63 - 1
 
 
 @dataclass(frozen=True)
 class _Runs:
-    """The runs on the way, by step: `earlier`, `ids`, `joined`."""
+    """Sorted runs by step: `previous`, `ids`, `joined`."""
 
     folder_uri: str
 
@@ -53,7 +52,7 @@ class _Runs:
         return join(self.folder_uri, step, f"run-{number:06d}.arrow")
 
     def between(self, step: str, runs: int, key: str, low: int, last: int) -> pa.Table:
-        """The rows of a range of keys, of all runs of a step."""
+        """The rows of a range of keys, from all runs of a step."""
         uris = [self.uri(step, run) for run in range(runs)]
         return pa.concat_tables(map_in_threads(lambda uri: read_between(uri, key, low, last), uris))
 
@@ -62,86 +61,84 @@ class _Runs:
         write_run(rows.sort_by(_KEY), _KEY, self.uri(step, number))
 
 
-def gather_answers(
-    earlier: PreviousCatalog,
+def join_previous(
+    previous: PreviousCatalog,
     manifest: Manifest,
     config: ManifestConfig,
     folder_uri: str,
-    spread: TaskRunner,
+    task_runner: TaskRunner,
     run_rows: int = RUN_ROWS,
-) -> Answers:
-    """Bring the answers of an earlier catalog into the order of a manifest; what a stopped run has finished stays.
+) -> PreviousPredictions:
+    """Write the predictions of a previous catalog in the order of a manifest, unless an interrupted run has done it.
 
     Args:
-        earlier: whose answers.
-        manifest: in whose order.
+        previous: the previous catalog.
+        manifest: the manifest that gives the order.
         config: how the manifest is read.
-        folder_uri: gets the answers.
-        spread: runs the tasks.
-        run_rows: rows of a run.
+        folder_uri: where the predictions are written.
+        task_runner: runs the tasks.
+        run_rows: rows of a sorted run.
 
     Raises:
-        InputError: a file of the earlier catalog is not what its `manifest.json` says.
+        InputError: a file of the previous catalog differs from its entry in `manifest.json`.
     """
-    gathered = read_answers(folder_uri)
-    if gathered is not None and gathered.earlier_id == earlier.content_id:
-        return gathered
+    complete = read_predictions(folder_uri)
+    if complete is not None and complete.content_id == previous.content_id:
+        return complete
     remove_tree(folder_uri)
     runs = _Runs(folder_uri)
     chunks = consecutive_groups([chunk.rows for chunk in manifest.chunks], run_rows)
-    earlier_runs = _sort_earlier(earlier, runs, spread, run_rows)
+    previous_runs = _sort_previous(previous, runs, task_runner, run_rows)
     tasks = [{"run": run, "chunks": [manifest.chunks[c].as_item() for c in group]} for run, group in enumerate(chunks)]
-    list(spread(_sort_ids, tasks, {"runs": runs, "config": config}))
-    shares = _even_shares(-(-(earlier.rows + manifest.rows) // (2 * run_rows)))
-    sizes = {"earlier_runs": earlier_runs, "id_runs": len(chunks)}
-    known = sum(done["known"] for done in spread(_join_share, shares, {"runs": runs, **sizes}))
-    answers = Answers(
+    list(task_runner(_sort_ids, tasks, {"runs": runs, "config": config}))
+    ranges = _hash_ranges(-(-(previous.rows + manifest.rows) // (2 * run_rows)))
+    sizes = {"previous_runs": previous_runs, "id_runs": len(chunks)}
+    matched = sum(done["matched"] for done in task_runner(_join_range, ranges, {"runs": runs, **sizes}))
+    predictions = PreviousPredictions(
         folder_uri=folder_uri,
-        catalog_uri=without_secrets(earlier.catalog_uri),
-        earlier_id=earlier.content_id,
-        vanished=earlier.rows - known,
+        catalog_uri=without_secrets(previous.catalog_uri),
+        content_id=previous.content_id,
+        vanished=previous.rows - matched,
         first_chunks=tuple(group.start for group in chunks),
     )
     tasks = [{"file": file, "low": group.start, "last": group.stop - 1} for file, group in enumerate(chunks)]
-    list(spread(_order_by_chunk, tasks, {"runs": runs, "joined_runs": len(shares), "answers": answers}))
-    for step in ("earlier", "ids", "joined"):
+    list(task_runner(_sort_by_chunk, tasks, {"runs": runs, "joined_runs": len(ranges), "predictions": predictions}))
+    for step in ("previous", "ids", "joined"):
         remove_tree(join(folder_uri, step))
-    write_answers(answers)
-    return answers
+    write_predictions(predictions)
+    return predictions
 
 
-def _sort_earlier(earlier: PreviousCatalog, runs: _Runs, spread: TaskRunner, run_rows: int) -> int:
-    """The earlier catalog becomes runs; how many."""
-    groups = consecutive_groups([file.rows for file in earlier.files], run_rows)
-    tasks = [{"run": run, "files": [asdict(earlier.files[f]) for f in group]} for run, group in enumerate(groups)]
-    about = {"runs": runs, "catalog_uri": earlier.catalog_uri, "classes": earlier.classes}
-    for done in spread(_sort_answers, tasks, about):
+def _sort_previous(previous: PreviousCatalog, runs: _Runs, task_runner: TaskRunner, run_rows: int) -> int:
+    """Write the previous catalog as runs; their number."""
+    groups = consecutive_groups([file.rows for file in previous.files], run_rows)
+    tasks = [{"run": run, "files": [asdict(previous.files[f]) for f in group]} for run, group in enumerate(groups)]
+    keywords = {"runs": runs, "catalog_uri": previous.catalog_uri, "classes": previous.classes}
+    for done in task_runner(_sort_predictions, tasks, keywords):
         if done["problem"] is not None:
-            remedy = f"has changed since it was verified, so nothing is taken from it: {done['problem']}"
-            raise InputError("reuse_from", earlier.catalog_uri, remedy)
+            remedy = f"has changed since it was verified, so nothing is reused: {done['problem']}"
+            raise InputError("reuse_from", previous.catalog_uri, remedy)
     return len(groups)
 
 
-def _sort_answers(group: pa.Table, runs: _Runs, catalog_uri: str, classes: Sequence[str]) -> pa.Table:
-    """A task: some files of the earlier catalog become one run, sorted by the ids' hashes."""
+def _sort_predictions(group: pa.Table, runs: _Runs, catalog_uri: str, classes: Sequence[str]) -> pa.Table:
+    """A task: write the predictions of some files of the previous catalog as one run, sorted by hashes of the ids."""
     (item,) = group.to_pylist()
-    taken = [*probability_columns(classes), *MODEL_COLUMNS]
-    columns = ["object_id", "image_hash", "status", "review_flags", *taken]
-    found = map_in_threads(lambda file: _read_file(catalog_uri, RowFile(**file), columns), item["files"])
-    problems = [file for file in found if isinstance(file, str)]
+    reused = [*probability_columns(classes), *MODEL_COLUMNS]
+    columns = ["object_id", "image_hash", "status", "review_flags", *reused]
+    tables = map_in_threads(lambda file: _read_file(catalog_uri, RowFile(**file), columns), item["files"])
+    problems = [table for table in tables if isinstance(table, str)]
     if problems:
         return pa.table({"problem": [problems[0]]})
-    rows = pa.concat_tables(found)
-    flags = rows["review_flags"].to_numpy()
+    rows = pa.concat_tables(tables)
     usable = pc.equal(rows["status"], str(Status.OK))
-    answers = {
+    predictions = {
         "object_id": rows["object_id"],
         "image_hash": pc.if_else(usable, rows["image_hash"], None),
-        **{name: rows[name] for name in taken},
-        # Not the share itself, which no catalog keeps, but on the same side of the limit, which is the same.
-        BLANK_FRACTION: pa.array(np.where(flags & ReviewFlag.BLANK, np.float32(1), np.float32(0))),
+        **{name: rows[name] for name in reused},
+        PIXEL_FLAGS: pc.bit_wise_and(rows["review_flags"], pa.scalar(sum(pixel_flags()), pa.int32())),
     }
-    runs.write_by_id(pa.table(answers), "earlier", item["run"])
+    runs.write_by_id(pa.table(predictions), "previous", item["run"])
     return pa.table({"problem": pa.array([None], pa.string())})
 
 
@@ -157,7 +154,7 @@ def _read_file(catalog_uri: str, file: RowFile, columns: list[str]) -> pa.Table 
 
 
 def _sort_ids(group: pa.Table, runs: _Runs, config: ManifestConfig) -> pa.Table:
-    """A task: the ids of some chunks become one run, sorted by their hashes."""
+    """A task: write the ids of some chunks as one run, sorted by their hashes."""
     (item,) = group.to_pylist()
     ids = map_in_threads(lambda chunk: read_ids(pa.Table.from_pylist([chunk]), config), item["chunks"])
     numbers = np.repeat([chunk["index"] for chunk in item["chunks"]], [len(column) for column in ids]).astype(np.int64)
@@ -166,28 +163,28 @@ def _sort_ids(group: pa.Table, runs: _Runs, config: ManifestConfig) -> pa.Table:
     return pa.table({"rows": [len(numbers)]})
 
 
-def _even_shares(count: int) -> list[dict[str, int]]:
-    """Even shares of the ids' hashes, which are even over their range."""
-    starts = [_LOWEST_KEY + share * 2**64 // count for share in range(count)]
+def _hash_ranges(count: int) -> list[dict[str, int]]:
+    """Equal ranges of the ids' hashes, which are uniform."""
+    starts = [_LOWEST_KEY + number * 2**64 // count for number in range(count)]
     lasts = [start - 1 for start in starts[1:]] + [_HIGHEST_KEY]
     return [{"run": run, "low": low, "last": last} for run, (low, last) in enumerate(zip(starts, lasts, strict=True))]
 
 
-def _join_share(share: pa.Table, runs: _Runs, earlier_runs: int, id_runs: int) -> pa.Table:
-    """A task: the answers of a share of the ids meet the chunks that their objects are in now; one run, by chunk."""
-    (item,) = share.to_pylist()
-    ids, answers = (
+def _join_range(hash_range: pa.Table, runs: _Runs, previous_runs: int, id_runs: int) -> pa.Table:
+    """A task: join the predictions in a range of hashes with the chunks of their objects; one run, sorted by chunk."""
+    (item,) = hash_range.to_pylist()
+    ids, predictions = (
         runs.between(step, count, _KEY, item["low"], item["last"]).drop_columns([_KEY])
-        for step, count in (("ids", id_runs), ("earlier", earlier_runs))
+        for step, count in (("ids", id_runs), ("previous", previous_runs))
     )
-    joined = ids.join(answers, "object_id", join_type="inner")
+    joined = ids.join(predictions, "object_id", join_type="inner")
     write_run(joined.sort_by(CHUNK), CHUNK, runs.uri("joined", item["run"]))
-    return pa.table({"known": [len(joined)]})
+    return pa.table({"matched": [len(joined)]})
 
 
-def _order_by_chunk(group: pa.Table, runs: _Runs, joined_runs: int, answers: Answers) -> pa.Table:
-    """A task: all answers of some chunks become one file, by chunk."""
+def _sort_by_chunk(group: pa.Table, runs: _Runs, joined_runs: int, predictions: PreviousPredictions) -> pa.Table:
+    """A task: write all predictions for some chunks as one file, sorted by chunk."""
     (item,) = group.to_pylist()
     rows = runs.between("joined", joined_runs, CHUNK, item["low"], item["last"])
-    write_run(rows.sort_by(CHUNK), CHUNK, answers.file(item["file"]))
+    write_run(rows.sort_by(CHUNK), CHUNK, predictions.file(item["file"]))
     return pa.table({"rows": [len(rows)]})

@@ -1,8 +1,8 @@
-"""An earlier catalog, and whether its answers are the ones that this run would compute.
+"""A previous catalog, and whether its predictions are the ones that this run would compute.
 
-An answer is what the model says of one cutout: the probabilities, and whether the cutout is blank. It follows from the
-encoded bytes, the checkpoint, and the settings named by `answer_settings`. Where all three are the same, so is the
-answer, and it need not be computed again. The bytes must still be fetched: nothing else tells whether they changed.
+What a catalog keeps of a cutout are its predictions (probabilities, unfamiliarity, instability) and the flags measured
+on its pixels. They follow from the encoded bytes, the checkpoint and the settings named by `prediction_settings`: where
+all three are the same they need not be computed again. The bytes are fetched anyway, to tell whether they changed.
 """
 
 import dataclasses
@@ -19,19 +19,20 @@ from galaxy_batch.catalog.manifest import CatalogManifest, require_manifest
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import InputError
+from galaxy_batch.review.flags import pixel_flags
 
-__all__ = ["PreviousCatalog", "answer_settings", "open_previous", "verify_earlier"]
+__all__ = ["PreviousCatalog", "open_previous", "prediction_settings", "verify_previous"]
 
 logger = logging.getLogger(__name__)
 
 _FIELD = "reuse_from"
-_LEAVE_OUT = "choose another catalog, or leave reuse_from out to compute every row"
-_COMPUTES = ("galaxy-batch", "torch", "timm", "pillow")
+_REMEDY = "choose another catalog, or leave reuse_from out to compute every row"
+_PACKAGES = ("galaxy-batch", "torch", "timm", "pillow")  # another version may change predictions
 
 
 @dataclasses.dataclass(frozen=True)
 class PreviousCatalog:
-    """A published catalog whose answers may be taken over."""
+    """A published catalog whose predictions may be reused."""
 
     catalog_uri: str
     content_id: str
@@ -44,34 +45,35 @@ class PreviousCatalog:
 
 
 def open_previous(config: CatalogConfig, model_id: str, id_type: pa.DataType) -> PreviousCatalog:
-    """Read the `manifest.json` of `reuse_from`, and see that its answers are the ones that this run would compute.
+    """Read the `manifest.json` of `reuse_from`, and check that its predictions are the ones this run would compute.
 
-    Nothing else of the catalog is read: it may still not verify.
+    Reads nothing else of the catalog, and does not verify it.
 
     Args:
-        config: of this run, with its precision decided.
+        config: config of this run, with its precision decided.
         model_id: content id of this run's checkpoint.
-        id_type: of this run's manifest.
+        id_type: type of the ids in this run's manifest.
 
     Raises:
-        InputError: there is no such catalog, or none of its answers could be taken over.
+        InputError: there is no such catalog, or none of its predictions can be reused.
     """
     uri = config.reuse_from or ""
-    manifest = _manifest_of(uri)
+    manifest = _read_manifest(uri)
     if manifest.model_id != model_id:
-        remedy = f"was made with model {manifest.model_id}, checkpoint_uri is {model_id}: no answer is the same"
-        raise InputError(_FIELD, uri, f"{remedy}; {_LEAVE_OUT}")
-    there, here = _plain(manifest.config), _plain(dataclasses.asdict(config))
+        problem = f"was made with model {manifest.model_id}, but checkpoint_uri is {model_id}"
+        raise InputError(_FIELD, uri, f"{problem}: no prediction can be reused; {_REMEDY}")
+    previous, current = _as_json(manifest.config), _as_json(dataclasses.asdict(config))
     differing = [
-        f"{name} = {there.get(name)} there, {value} here" for name, value in here.items() if there.get(name) != value
+        f"{name} = {previous.get(name)} there, {value} here"
+        for name, value in current.items()
+        if previous.get(name) != value
     ]
     if differing:
-        remedy = f"was made with other settings, and its answers are not this run's ({'; '.join(differing)})"
-        raise InputError(_FIELD, uri, f"{remedy}; take its settings, or leave reuse_from out to compute every row")
-    ids = manifest.schema.get("object_id")
-    if ids != str(id_type):
-        remedy = f"has ids of type {ids}, the manifest has {id_type}: none match; {_LEAVE_OUT}"
-        raise InputError(_FIELD, uri, remedy)
+        problem = f"was made with other settings ({'; '.join(differing)})"
+        raise InputError(_FIELD, uri, f"{problem}; use its settings, or leave reuse_from out to compute every row")
+    previous_type = manifest.schema.get("object_id")
+    if previous_type != str(id_type):
+        raise InputError(_FIELD, uri, f"has ids of type {previous_type}, but the manifest has {id_type}; {_REMEDY}")
     content = json.dumps(manifest.as_json(), sort_keys=True).encode()
     return PreviousCatalog(
         catalog_uri=uri,
@@ -83,51 +85,55 @@ def open_previous(config: CatalogConfig, model_id: str, id_type: pa.DataType) ->
     )
 
 
-def verify_earlier(earlier: PreviousCatalog, versions: Mapping[str, str]) -> None:
-    """See that every promise of the catalog holds: all of it is read. Warns of other versions of what computes answers.
+def verify_previous(previous: PreviousCatalog, versions: Mapping[str, str]) -> None:
+    """Verify the whole catalog; warn where packages that compute predictions had other versions.
 
     Raises:
         InputError: it does not verify.
     """
-    problems = verify_catalog(earlier.catalog_uri)
+    problems = verify_catalog(previous.catalog_uri)
     if problems:
-        remedy = f"does not verify, so nothing is taken from it: {'; '.join(problems[:5])}; {_LEAVE_OUT}"
-        raise InputError(_FIELD, earlier.catalog_uri, remedy)
+        remedy = f"does not verify, so nothing is reused: {'; '.join(problems[:5])}; {_REMEDY}"
+        raise InputError(_FIELD, previous.catalog_uri, remedy)
     other = [
-        f"{name} {earlier.versions.get(name)}" for name in _COMPUTES if earlier.versions.get(name) != versions[name]
+        f"{name} {previous.versions.get(name)}" for name in _PACKAGES if previous.versions.get(name) != versions[name]
     ]
     if other:
-        logger.warning("%s was made with %s: answers of today may differ by rounding", _FIELD, ", ".join(other))
+        logger.warning(
+            "%s was made with %s: its predictions may differ by rounding from those of this run",
+            _FIELD, ", ".join(other),
+        )  # fmt: skip
 
 
-def answer_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that an answer depends on, by name: all of `classify` but the size of a chunk, and BLANK's limit.
+def prediction_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that predictions depend on, by name: `classify` without `chunk_rows`, and limits of pixel flags.
 
-    A catalog keeps the flag BLANK, not the share of the pixels, so the limit must be the same. All other flags are made
-    anew. A setting of `classify` that is added one day is among these by itself.
+    A catalog keeps a flag measured on pixels and not the measurement, so its limit must be the same. The other flags
+    are set again from columns.
 
     Args:
-        config: a `CatalogConfig` as nested mappings, or what a `manifest.json` says it was.
+        config: a `CatalogConfig` as nested mappings, or the config in a `manifest.json`.
     """
-    found = _flat({"classify": config.get("classify") or {}})
-    found.pop("classify.chunk_rows", None)
-    return {**found, "review.max_blank_fraction": (config.get("review") or {}).get("max_blank_fraction")}
+    classify = _flatten({"classify": config.get("classify") or {}})
+    classify.pop("classify.chunk_rows", None)
+    review = config.get("review") or {}
+    return classify | {f"review.{name}": review.get(name) for flag in pixel_flags() for name in flag.condition.settings}
 
 
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings as JSON keeps them, with lists for tuples."""
-    plain: dict[str, Any] = json.loads(json.dumps(answer_settings(config)))
-    return plain
+def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The prediction settings with the types of JSON: lists for tuples."""
+    settings: dict[str, Any] = json.loads(json.dumps(prediction_settings(config)))
+    return settings
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
 
 
-def _manifest_of(uri: str) -> CatalogManifest:
+def _read_manifest(uri: str) -> CatalogManifest:
     try:
         return require_manifest(uri, _FIELD)
     except OSError as error:

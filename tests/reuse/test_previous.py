@@ -1,4 +1,4 @@
-"""Which earlier catalogs may be taken from, and what is said of the others."""
+"""Which catalogs can be reused, and how the refusal of the others is explained."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ import pytest
 
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import InputError
-from galaxy_batch.reuse.previous import answer_settings, open_previous, verify_earlier
+from galaxy_batch.reuse.previous import open_previous, prediction_settings, verify_previous
 from galaxy_batch.settings import parse_config
 from tests.support.skies import MODEL_ID, VERSIONS, publish_rows, sky_rows
 
@@ -31,12 +31,12 @@ def rewrite(catalog: Path, **entries: Any) -> None:
 
 @pytest.fixture
 def catalog(tmp_path: Path) -> Path:
-    """A catalog that says of itself what the pipeline's do."""
-    made = publish_rows(tmp_path / "earlier", sky_rows(60, seed=3))
+    """A catalog whose manifest has the config and versions of a pipeline run."""
+    published = publish_rows(tmp_path / "previous", sky_rows(60, seed=3))
     settings = dataclasses.asdict(config("x"))
     settings["review"] |= {"audit_fraction": 0.05}
-    rewrite(made, config=settings, versions=VERSIONS)
-    return made
+    rewrite(published, config=settings, versions=VERSIONS)
+    return published
 
 
 def problem(reuse_from: Path | str, model_id: str = MODEL_ID, ids: pa.DataType = pa.int64(), **settings: Any) -> str:  # noqa: B008
@@ -47,21 +47,21 @@ def problem(reuse_from: Path | str, model_id: str = MODEL_ID, ids: pa.DataType =
 
 
 def test_a_catalog_by_the_same_model_and_settings(catalog: Path, caplog: pytest.LogCaptureFixture) -> None:
-    found = open_previous(config(catalog), MODEL_ID, pa.int64())
-    assert (found.rows, found.classes, len(found.files)) == (
+    previous = open_previous(config(catalog), MODEL_ID, pa.int64())
+    assert (previous.rows, previous.classes, len(previous.files)) == (
         60,
         ("smooth", "featured"),
         len(list(catalog.rglob("*.parquet"))),
     )
     with caplog.at_level(logging.WARNING):
-        verify_earlier(found, VERSIONS)
+        verify_previous(previous, VERSIONS)
         assert not caplog.records
-        verify_earlier(found, {**VERSIONS, "torch": "9.9"})
+        verify_previous(previous, {**VERSIONS, "torch": "9.9"})
     assert "reuse_from was made with torch 2." in caplog.text
 
 
-def test_settings_that_change_no_answer_may_differ(catalog: Path) -> None:
-    found = open_previous(
+def test_settings_that_change_no_prediction_may_differ(catalog: Path) -> None:
+    previous = open_previous(
         config(
             catalog, classify={"precision": "fp32", "chunk_rows": 3}, max_failed_fraction=0.9,
             review={"min_confidence": 0.9, "min_repeats": 7, "audit_fraction": 0.5, "audit_seed": 4},
@@ -69,7 +69,7 @@ def test_settings_that_change_no_answer_may_differ(catalog: Path) -> None:
         ),
         MODEL_ID, pa.int64(),
     )  # fmt: skip
-    assert found.rows == 60
+    assert previous.rows == 60
 
 
 @pytest.mark.parametrize(
@@ -86,30 +86,30 @@ def test_settings_that_change_no_answer_may_differ(catalog: Path) -> None:
         ({"review": {"max_blank_fraction": 0.8}}, "review.max_blank_fraction = 0.9 there, 0.8 here"),
     ],
 )
-def test_settings_that_change_an_answer_are_named(catalog: Path, settings: dict[str, Any], named: str) -> None:
-    said = problem(catalog, **settings)
-    assert named in said
-    assert said.count(" there, ") == 1
-    assert "leave reuse_from out" in said
+def test_settings_that_change_a_prediction_are_named(catalog: Path, settings: dict[str, Any], named: str) -> None:
+    message = problem(catalog, **settings)
+    assert named in message
+    assert message.count(" there, ") == 1
+    assert "leave reuse_from out" in message
 
 
 def test_every_setting_of_classify_but_one_counts() -> None:
-    names = answer_settings(dataclasses.asdict(config("x")))
+    names = prediction_settings(dataclasses.asdict(config("x")))
     fields = {f"classify.{f.name}" for f in dataclasses.fields(config("x").classify)}
     assert fields - {name.rpartition(".")[0] if ".rgb." in name else name for name in names} == {"classify.chunk_rows"}
 
 
 def test_another_model_is_explained(catalog: Path) -> None:
-    said = problem(catalog, model_id="fedcba9876543210")
-    assert f"was made with model {MODEL_ID}, checkpoint_uri is fedcba9876543210" in said
-    assert "leave reuse_from out" in said
+    message = problem(catalog, model_id="fedcba9876543210")
+    assert f"was made with model {MODEL_ID}, but checkpoint_uri is fedcba9876543210" in message
+    assert "leave reuse_from out" in message
 
 
 def test_other_ids_are_explained(catalog: Path) -> None:
-    assert "has ids of type int64, the manifest has string: none match" in problem(catalog, ids=pa.string())
+    assert "has ids of type int64, but the manifest has string" in problem(catalog, ids=pa.string())
 
 
-def test_what_is_no_catalog_is_explained(catalog: Path, tmp_path: Path) -> None:
+def test_a_uri_without_a_catalog_is_explained(catalog: Path, tmp_path: Path) -> None:
     assert "no catalog is published there: no manifest.json" in problem(tmp_path)
     assert "no catalog is published there" in problem("memory://nowhere/at?token=secret")
     assert "secret" not in problem("memory://nowhere/at?token=secret")
@@ -120,7 +120,7 @@ def test_what_is_no_catalog_is_explained(catalog: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["flipped", "gone", "stray", "counts"])
-def test_a_catalog_that_does_not_verify_is_not_taken_from(catalog: Path, damage: str) -> None:
+def test_a_catalog_that_does_not_verify_is_not_reused(catalog: Path, damage: str) -> None:
     file = sorted(catalog.rglob("Npix=*.parquet"))[0]
     if damage == "flipped":
         content = bytearray(file.read_bytes())
@@ -132,6 +132,6 @@ def test_a_catalog_that_does_not_verify_is_not_taken_from(catalog: Path, damage:
         (catalog / "dataset" / "more.parquet").write_bytes(b"")
     else:
         rewrite(catalog, rows=61)
-    earlier = open_previous(config(catalog), MODEL_ID, pa.int64())
-    with pytest.raises(InputError, match=r"reuse_from = .* does not verify, so nothing is taken from it"):
-        verify_earlier(earlier, VERSIONS)
+    previous = open_previous(config(catalog), MODEL_ID, pa.int64())
+    with pytest.raises(InputError, match=r"reuse_from = .* does not verify, so nothing is reused"):
+        verify_previous(previous, VERSIONS)

@@ -1,4 +1,4 @@
-"""A new release that takes over what has not changed is the catalog that a full run makes."""
+"""A release that reuses predictions is equal to the one that a full run makes."""
 
 import dataclasses
 import io
@@ -20,8 +20,8 @@ from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
-from galaxy_batch.reuse.join import gather_answers
-from galaxy_batch.reuse.previous import open_previous, verify_earlier
+from galaxy_batch.reuse.join import join_previous
+from galaxy_batch.reuse.previous import open_previous, verify_previous
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.settings import parse_config
 from galaxy_batch.synthetic.rendering import render
@@ -62,13 +62,13 @@ class Release:
     folder: Path
     manifest: dict[str, Any]
     changed: int
-    mended: int
+    repaired: int
     moved: int
     new: int
 
 
 @pytest.fixture(scope="module")
-def earlier_uri(
+def previous_uri(
     survey: SurveyFiles, saved_model: SavedModel, tmp_path_factory: pytest.TempPathFactory, ray_started: None
 ) -> str:
     """The catalog of the first release."""
@@ -86,9 +86,9 @@ def release(survey: SurveyFiles, tmp_path_factory: pytest.TempPathFactory) -> Re
     placed = objects.index[objects["ra"].notna()]
     good = [i for i in objects["object_id"][placed] if i not in survey.defects]
     changed, moved, lost, gone = (int(i) for i in good[:4])
-    mended = next(i for i, defect in survey.defects.items() if defect == "truncated")
+    repaired = next(i for i, defect in survey.defects.items() if defect == "truncated")
     new = int(objects["object_id"].max()) + 1
-    for object_id, number in ((changed, 900), (mended, 901), (new, 902)):
+    for object_id, number in ((changed, 900), (repaired, 901), (new, 902)):
         (folder / "images" / f"{object_id}.jpg").write_bytes(render(number, seed=11))
     objects.loc[objects["object_id"] == moved, ["ra", "dec"]] = [123.25, -45.5]
     objects.loc[objects["object_id"] == lost, ["ra", "dec"]] = np.nan
@@ -101,7 +101,7 @@ def release(survey: SurveyFiles, tmp_path_factory: pytest.TempPathFactory) -> Re
         "uri": str(folder / "objects.parquet"), "ra_column": "ra", "dec_column": "dec",
         "uri_template": "images/{object_id}.jpg", "keep_columns": ["petro_r"],
     }  # fmt: skip
-    return Release(folder, manifest, changed, mended, moved, new)
+    return Release(folder, manifest, changed, repaired, moved, new)
 
 
 def next_config(
@@ -120,28 +120,28 @@ def full(
     return config, classify_release(plan_release(config))
 
 
-def test_what_is_reused_is_what_would_be_computed(
-    release: Release, survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, earlier_uri: str,
+def test_reused_predictions_equal_computed_ones(
+    release: Release, survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, previous_uri: str,
     full: tuple[CatalogConfig, dict[str, Any]],
 ) -> None:  # fmt: skip
-    config = next_config(release, survey, saved_model, tmp_path, reuse_from=earlier_uri, classify={"chunk_rows": 9})
+    config = next_config(release, survey, saved_model, tmp_path, reuse_from=previous_uri, classify={"chunk_rows": 9})
     plan = plan_release(config)
     summary = classify_release(plan)
-    # Of 40 objects one is gone; of the others one is new, one changed, one mended, and three have no class still.
+    # Of 40 objects one is gone; of the others one is new, one changed, one repaired, and three have no class still.
     assert counts(summary) == (40 - 1 - 2 - 3, 2 + 3, 1, 1, 0)
     assert summary["step_seconds"].keys() == {"reuse", "classify", "publish", "verify", "report"}
     published = require_manifest(summary["catalog_uri"])
     assert published.reuse == summary["reuse"]
-    assert summary["reuse"]["catalog_uri"] == published.config["reuse_from"] == earlier_uri
+    assert summary["reuse"]["catalog_uri"] == published.config["reuse_from"] == previous_uri
     same_in_every_bit(summary["catalog_uri"], full[1]["catalog_uri"])
     assert verify_catalog(summary["catalog_uri"]) == []
     assert not (Path(plan.layout.root) / "earlier").exists() or not list((Path(plan.layout.root) / "earlier").iterdir())
 
-    before = read_catalog(earlier_uri).to_pandas().set_index("object_id")
+    before = read_catalog(previous_uri).to_pandas().set_index("object_id")
     after = read_catalog(summary["catalog_uri"]).to_pandas().set_index("object_id")
     assert set(after["release"]) == {"two"}
     assert before.loc[release.changed, "p_smooth"] != after.loc[release.changed, "p_smooth"]
-    assert (before.loc[release.mended, "status"], after.loc[release.mended, "status"]) == ("unreadable", "ok")
+    assert (before.loc[release.repaired, "status"], after.loc[release.repaired, "status"]) == ("unreadable", "ok")
     assert (after.loc[release.moved, "ra"], after.loc[release.moved, "dec"]) == (123.25, -45.5)
     assert before.loc[release.moved, "_healpix_29"] != after.loc[release.moved, "_healpix_29"]
     assert before.loc[release.moved, "p_smooth"] == after.loc[release.moved, "p_smooth"]
@@ -155,7 +155,7 @@ def test_what_is_reused_is_what_would_be_computed(
 
 
 def test_a_run_may_be_resumed_with_reuse(
-    earlier_uri: str, full: tuple[CatalogConfig, dict[str, Any]], tmp_path: Path
+    previous_uri: str, full: tuple[CatalogConfig, dict[str, Any]], tmp_path: Path
 ) -> None:
     config = dataclasses.replace(full[0], output_uri=str(tmp_path))
     shutil.copytree(full[0].output_uri, tmp_path, dirs_exist_ok=True)
@@ -165,7 +165,7 @@ def test_a_run_may_be_resumed_with_reuse(
     parts = sorted(Path(plan.layout.parts).glob("part-*.parquet"))
     for part in parts[1:4]:
         part.unlink()
-    resumed = plan_release(dataclasses.replace(config, reuse_from=earlier_uri))
+    resumed = plan_release(dataclasses.replace(config, reuse_from=previous_uri))
     assert (resumed.layout.fingerprint, len(resumed.todo)) == (plan.layout.fingerprint, 3)
     summary = classify_release(resumed)
     rows = sum(chunk.rows for chunk in resumed.todo)
@@ -175,48 +175,48 @@ def test_a_run_may_be_resumed_with_reuse(
     same_in_every_bit(summary["catalog_uri"], full[1]["catalog_uri"])
 
 
-def test_what_cannot_be_reused_is_explained_before_ray(
-    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, earlier_uri: str
+def test_a_catalog_that_cannot_be_reused_is_refused_before_ray_starts(
+    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, previous_uri: str
 ) -> None:
     other = save_random_model(tmp_path / "other.safetensors", seed=99)
     with pytest.raises(InputError, match=rf"reuse_from = .*was made with model {saved_model.checkpoint.checkpoint_id}"):
-        plan_release(catalog_config(survey, other, tmp_path / "a", reuse_from=earlier_uri))
+        plan_release(catalog_config(survey, other, tmp_path / "a", reuse_from=previous_uri))
     broken = tmp_path / "broken"
-    shutil.copytree(earlier_uri, broken)
+    shutil.copytree(previous_uri, broken)
     file = sorted(broken.rglob("*.parquet"))[0]
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(InputError, match=r"does not verify, so nothing is taken from it: dataset/.* bytes, not"):
+    with pytest.raises(InputError, match=r"does not verify, so nothing is reused: dataset/.* bytes, not"):
         plan_release(catalog_config(survey, saved_model, tmp_path / "b", reuse_from=str(broken)))
 
 
-def test_an_earlier_catalog_on_s3(
-    s3: S3, release: Release, survey: SurveyFiles, saved_model: SavedModel, earlier_uri: str
+def test_a_previous_catalog_on_s3(
+    s3: S3, release: Release, survey: SurveyFiles, saved_model: SavedModel, previous_uri: str
 ) -> None:
-    for file in (path for path in Path(earlier_uri).rglob("*") if path.is_file()):
-        s3.put(f"earlier/{file.relative_to(earlier_uri)}", file.read_bytes())
+    for file in (path for path in Path(previous_uri).rglob("*") if path.is_file()):
+        s3.put(f"previous/{file.relative_to(previous_uri)}", file.read_bytes())
     s3.put("survey/objects.parquet", (release.folder / "objects.parquet").read_bytes())
     s3.put("model.safetensors", Path(saved_model.uri).read_bytes())
     config = parse_config(
         CatalogConfig,
         {
             "release": "two", "output_uri": f"{s3.uri}/out", "checkpoint_uri": f"{s3.uri}/model.safetensors",
-            "reuse_from": f"{s3.uri}/earlier/", "classify": {"chunk_rows": 7},
+            "reuse_from": f"{s3.uri}/previous/", "classify": {"chunk_rows": 7},
             "manifest": {**release.manifest, "uri": f"{s3.uri}/survey/objects.parquet"},
         },
     )  # fmt: skip
     plan = plan_release(config)
-    assert plan.earlier is not None
-    verify_earlier(plan.earlier, VERSIONS)
-    s3.proxy.fail("earlier/", "503", times=2)
-    answers = gather_answers(
-        plan.earlier, plan.manifest, config.manifest, plan.layout.previous_predictions, run_in_order, run_rows=15
+    assert plan.previous is not None
+    verify_previous(plan.previous, VERSIONS)
+    s3.proxy.fail("previous/", "503", times=2)
+    predictions = join_previous(
+        plan.previous, plan.manifest, config.manifest, plan.layout.previous_predictions, run_in_order, run_rows=15
     )
-    found = pa.concat_tables(answers.of_chunk(chunk.index) for chunk in plan.manifest.chunks)
-    assert (len(found), answers.vanished) == (39, 1)
-    assert found["image_hash"].null_count == 4
+    joined = pa.concat_tables(predictions.of_chunk(chunk.index) for chunk in plan.manifest.chunks)
+    assert (len(joined), predictions.vanished) == (39, 1)
+    assert joined["image_hash"].null_count == 4
     names = [name for name in s3.names() if "/earlier/" in name]
-    assert len(names) == len(answers.first_chunks) + 1
-    assert open_previous(plan.config, saved_model.checkpoint.checkpoint_id, pa.int64()) == plan.earlier
+    assert len(names) == len(predictions.first_chunks) + 1
+    assert open_previous(plan.config, saved_model.checkpoint.checkpoint_id, pa.int64()) == plan.previous
 
 
 def real_survey(sky: Path, folder: Path, ids: Iterable[int], again: Iterable[int]) -> Path:
@@ -254,8 +254,8 @@ def test_a_new_release_of_real_galaxies(sky: Path, saved_model: SavedModel, tmp_
         }  # fmt: skip
         return classify_release(plan_release(parse_config(CatalogConfig, {**values, **settings})))
 
-    earlier = build(first, "one")["catalog_uri"]
-    reusing = build(second, "two", reuse_from=earlier)
+    previous = build(first, "one")["catalog_uri"]
+    reusing = build(second, "two", reuse_from=previous)
     full = build(second, "three")
     assert counts(reusing) == (445, 25, 40, 30, 0)
     same_in_every_bit(reusing["catalog_uri"], full["catalog_uri"])
