@@ -2,8 +2,8 @@
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ _MAX_BUCKETS = 1024
 _ENTRY = np.dtype([("value", np.uint64), ("mark", np.bool_)])
 
 
-class DiskCounter:
+class DiskCounter(AbstractContextManager["DiskCounter"]):
     """Counts of values, each with an optional mark; a temporary folder holds 9 bytes per value.
 
     ::
@@ -33,12 +33,7 @@ class DiskCounter:
         self.buckets = max(1, min(_MAX_BUCKETS, expected // _BUCKET_VALUES + 1))
         self._folder = tempfile.TemporaryDirectory(prefix="counter-")
 
-    def __enter__(self) -> "DiskCounter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._folder.cleanup()
 
     def add(self, values: npt.NDArray[np.uint64], marks: npt.NDArray[np.bool_] | None = None) -> None:
