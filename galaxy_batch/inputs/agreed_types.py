@@ -62,14 +62,16 @@ class AgreedTypes:
 def _common_type(seen: _Seen) -> pa.DataType | None:
     """The type that all files can be converted to without changing a value; None where there is none."""
     kinds = set(seen.files) - {pa.null()}
-    if len(kinds) <= 1:
+    if len(kinds) <= 1 and pa.uint64() not in kinds:
         return next(iter(kinds), pa.null())
     integers = {kind for kind in kinds if pa.types.is_integer(kind)}
     floats = {kind for kind in kinds if pa.types.is_floating(kind)}
     if kinds == integers:
-        if all(map(pa.types.is_signed_integer, kinds)) or all(map(pa.types.is_unsigned_integer, kinds)):
+        if pa.uint64() not in kinds and (
+            all(map(pa.types.is_signed_integer, kinds)) or all(map(pa.types.is_unsigned_integer, kinds))
+        ):
             return max(kinds, key=lambda kind: kind.bit_width)
-        return pa.int64() if seen.high < 2**63 else pa.uint64() if seen.low >= 0 else None
+        return pa.int64() if seen.high < 2**63 else pa.string()  # VOTable has no type for larger ones
     if kinds == integers | floats:
         if not integers:
             return max(kinds, key=lambda kind: kind.bit_width)

@@ -1,7 +1,7 @@
 """Conversion of a manifest's columns to the pipeline's: exact ids, positions in ICRS degrees, URIs or images."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,23 +58,23 @@ def check_kept(config: ManifestConfig) -> None:
     check_kept_names(kept, [*(column.name for column in CATALOG_COLUMNS), *_PATH_KEYS])
     for name in kept:
         if name.startswith(("p_", "_")):
-            check_kept_names([name], [name])
+            check_kept_names({name: kept[name]}, [name])
     if len({name.casefold() for name in kept}) < len(config.keep_columns):
         remedy = 'names a column twice (names that differ only in case count as one); rename one: "NAME as new_name"'
         raise InputError("manifest.keep_columns", list(config.keep_columns), remedy)
 
 
-def check_kept_names(kept: Iterable[str], catalog: Iterable[str]) -> None:
+def check_kept_names(kept: Mapping[str, str], catalog: Iterable[str]) -> None:
     """Check the names of kept columns against those of the catalog; upper and lower case count as equal.
 
     Raises:
         InputError: names the column.
     """
     taken = {name.casefold(): name for name in catalog}
-    for name in kept:
+    for name, source in kept.items():
         if name.casefold() in taken:
             own = taken[name.casefold()]
-            remedy = f'the catalog has a column or path key {own!r}; rename it: "{name} as survey_{name.lower()}"'
+            remedy = f'the catalog has a column or path key {own!r}; rename it: "{source} as survey_{name.lower()}"'
             raise InputError("manifest.keep_columns", name, remedy)
 
 

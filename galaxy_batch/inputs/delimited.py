@@ -22,6 +22,7 @@ __all__ = ["is_ecsv", "read_delimited"]
 _HEAD_BYTES = 1 << 20  # comments and names are expected in these
 _BLOCK_BYTES = 32 << 20  # a row may not be longer
 _DELIMITERS = (",", "\t", ";", "|")
+_OTHER_FORMATS = (b"<", b"[{", b'{"', b"SIMPLE  =", b"PAR1", b"\x1f\x8b", b"BZh", b"PK\x03\x04")
 _BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _LINE_BREAK = re.compile(r"\r\n|\n|\r")
 _COOSYS = re.compile(r"#\s*Coosys\s+[^:]*:\s*(\w+)(?:\s+(\S+))?", re.IGNORECASE)  # of VizieR
@@ -86,11 +87,12 @@ def _layout(head: bytes, uri: str, config: ManifestConfig, delimiter: str) -> _L
     """Find the line of the column names: the one that has all columns that the config names."""
     encoding = _encoding(head)
     text = head.decode(encoding, "replace").removeprefix("\ufeff")
-    if not text.strip() or text.lstrip().startswith("<") or "\0" in text:
-        begins = f"begins with {text.strip()[:24]!r}" if text.strip() else "is empty"
-        raise InputError("manifest.uri", uri, f"{begins}: not a CSV table")
+    if head.startswith(_OTHER_FORMATS) or "\0" in text:
+        raise InputError("manifest.uri", uri, f"begins with {head[:24]!r}: not a CSV table")
     lines = _LINE_BREAK.split(text)
-    first = next((n for n, line in enumerate(lines) if not _is_comment(line)), len(lines) - 1)
+    first = next((n for n, line in enumerate(lines) if not _is_comment(line)), None)
+    if first is None:
+        raise InputError("manifest.uri", uri, "has no line of column names: it is empty, or all of it is comments")
     comments = [n for n in range(first) if lines[n].startswith("#")]
     candidates = [0, first, *comments[-1:]]
     delimiters = [delimiter, *(d for d in _DELIMITERS if d != delimiter)]
@@ -155,7 +157,7 @@ def _read(file: IO[bytes], uri: str, layout: _Layout, wanted: Sequence[str]) -> 
                 raise InputError("manifest.uri", uri, f"cannot be read as CSV: {_named(str(error), read)}") from None
             file.seek(0)
             continue
-        return _tidy(table, layout)
+        return _tidy(table, layout, uri, id_column=wanted[0])
     line = next((row for row in wrong if row.number is not None), wrong[0])
     raise InputError(
         "manifest.uri",
@@ -164,11 +166,20 @@ def _read(file: IO[bytes], uri: str, layout: _Layout, wanted: Sequence[str]) -> 
     )
 
 
-def _tidy(table: pa.Table, layout: _Layout) -> pa.Table:
-    """Without rows that are comments, and without blanks around values where those are padding."""
-    if layout.commented:
-        comments = pc.starts_with(table[0], "#").fill_null(False)
-        table = table.filter(pc.invert(comments)) if pc.any(comments).as_py() else table
+def _tidy(table: pa.Table, layout: _Layout, uri: str, id_column: str) -> pa.Table:
+    """Without rows that are comments, and without blanks around values where those are padding.
+
+    Raises:
+        InputError: some ids begin with `#`, and nothing says whether those rows are comments.
+    """
+    comments = pc.starts_with(table[0], "#").fill_null(False)
+    count = pc.sum(comments).as_py() or 0
+    if layout.commented and count:
+        table = table.filter(pc.invert(comments))
+    elif 0 < count < len(table) and table.column_names[0] == id_column:
+        first = table[0].filter(comments)[0].as_py()
+        remedy = f"{count} rows begin with '#', the first with {first!r}: comments are read only above the column names"
+        raise InputError("manifest.uri", uri, remedy)
     if not layout.padded:
         return table
     columns = [pc.utf8_trim_whitespace(column) for column in table.columns]
@@ -184,12 +195,10 @@ def _typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if _any(texts, _LEADING_ZEROS):
         return column
     if not _any(texts, _INTEGER, otherwise=True):
-        for kind in (pa.int64(), pa.uint64()):
-            try:
-                return texts.cast(kind)
-            except pa.ArrowInvalid:
-                continue
-        return column
+        try:
+            return texts.cast(pa.int64())
+        except pa.ArrowInvalid:
+            return column
     if _any(texts, _BEYOND_FLOAT) or pa.types.is_string(_inferred(column.slice(0, _SAMPLE_ROWS)).type):
         return column
     return _inferred(column)

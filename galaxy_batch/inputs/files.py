@@ -61,6 +61,8 @@ def manifest_folder(uri: str) -> str:
 def path_columns(uri: str) -> dict[str, int | str | None]:
     """Columns in the path of a file, e.g. `Norder=5/Dir=0/Npix=17.parquet` (Hive partitions); integers or text."""
     columns: dict[str, int | str | None] = {}
+    if _WITHOUT_POSITION in uri:
+        columns = dict.fromkeys(("Norder", "Dir", "Npix"))
     for part in uri.removesuffix(".parquet").split("/"):
         name, equals, text = part.partition("=")
         if equals and name:

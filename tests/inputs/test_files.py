@@ -67,3 +67,5 @@ def test_paths_have_columns() -> None:
     assert path_columns("/d/Norder=5/Dir=10000/Npix=17.parquet") == {"Norder": 5, "Dir": 10000, "Npix": 17}
     uri = "s3://b/field=007/name=M%2031/x=__HIVE_DEFAULT_PARTITION__/0.parquet"
     assert path_columns(uri) == {"field": "007", "name": "M 31", "x": None}
+    uri = "/d/catalog/without_position/part-000000.parquet"
+    assert path_columns(uri) == {"Norder": None, "Dir": None, "Npix": None}

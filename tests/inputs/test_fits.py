@@ -3,7 +3,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from astropy.io import fits
 
@@ -69,7 +68,7 @@ def test_kept_columns_stay_exact(tmp_path: Path) -> None:
         table(fits.Column("spec", "K", bzero=2**63, array=big), fits.Column("field", "7A", array=["0000003", "7"])),
     )
     rows = manifest_rows(manifest_config(path, keep_columns=("spec", "field")))
-    assert (rows["spec"].type, rows["spec"].to_pylist()) == (pa.uint64(), big.tolist())
+    assert rows["spec"].to_pylist() == [str(value) for value in big.tolist()]
     assert rows["field"].to_pylist() == ["0000003", "7"]
 
 
