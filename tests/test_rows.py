@@ -1,3 +1,5 @@
+"""Names and types of the columns of a catalog, and the bits of its flags, are fixed."""
+
 import pyarrow as pa
 
 from galaxy_batch.rows import CATALOG_COLUMNS, ReviewFlag, catalog_schema, flag_names
@@ -24,23 +26,23 @@ CONTRACT = [
 ]
 
 
-def test_the_columns_are_the_ones_that_scripts_rely_on() -> None:
+def test_the_columns_are_those_that_scripts_rely_on() -> None:
     schema = catalog_schema(pa.int64(), ["smooth", "featured"], [pa.field("z", pa.float32())])
     assert [(field.name, str(field.type)) for field in schema] == CONTRACT
 
 
-def test_kept_columns_are_what_every_reader_knows() -> None:
+def test_kept_columns_are_plain_types_with_their_metadata() -> None:
     kept = pa.field("band", pa.dictionary(pa.int8(), pa.string()), metadata={"ucd": "instr.bandpass"})
-    found = catalog_schema(pa.int64(), ["a", "b"], [kept]).field("band")
-    assert found.type == pa.string()
-    assert found.metadata == {b"ucd": b"instr.bandpass"}
+    band = catalog_schema(pa.int64(), ["a", "b"], [kept]).field("band")
+    assert band.type == pa.string()
+    assert band.metadata == {b"ucd": b"instr.bandpass"}
 
 
 def test_text_ids_stay_text() -> None:
     assert catalog_schema(pa.string(), ["a", "b"]).field("object_id").type == pa.string()
 
 
-def test_every_column_says_what_it_is() -> None:
+def test_every_column_has_a_description_and_a_ucd() -> None:
     for column in CATALOG_COLUMNS:
         assert column.description
         assert column.ucd

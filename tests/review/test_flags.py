@@ -141,13 +141,13 @@ def test_flags_agree_with_the_rules_written_apart(has_positions: bool, max_unfam
     repeats = Counter(value for value in table["image_hash"].to_pylist() if value is not None)
     hashes = table["image_hash"].drop_null().to_numpy()
     repeated = repeated_hashes(hashes, np.ones(len(hashes), np.int64), limits)
-    found = flag_repeated_images(flag_for_review(table, limits), repeated)["review_flags"].to_numpy()
+    flagged = flag_repeated_images(flag_for_review(table, limits), repeated)["review_flags"].to_numpy()
     expected = np.array([expected_flags(row, limits, repeats) for row in table.to_pylist()])
-    assert np.array_equal(found & ~128, expected)
+    assert np.array_equal(flagged & ~128, expected)
     assert (np.bitwise_or.reduce(expected) | 8 | 64) == 127
     text = pd.Series(np.arange(count)).astype(str).to_numpy().astype(object)
     drawn = pd.util.hash_array(text, hash_key="audit 0000000007").astype(np.float64) < 0.05 * 2.0**64
-    assert np.array_equal((found & 128) != 0, drawn)
+    assert np.array_equal((flagged & 128) != 0, drawn)
 
 
 def test_every_flag_has_a_bit_a_meaning_and_settings_that_exist() -> None:

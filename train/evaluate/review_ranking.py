@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import scipy.stats
 
 from galaxy_batch.model.checkpoint import Checkpoint
+from galaxy_batch.review.flags import ReviewFlag, ReviewLimits
 from train.evaluate.results import PartResult
 
 __all__ = ["REVIEWED_SHARES", "FlagOutcome", "caught_by_review", "flag_outcomes", "rankings"]
@@ -66,13 +68,18 @@ def flag_outcomes(
     checkpoint: Checkpoint, confidence: Array, test: PartResult, correct: npt.NDArray[np.bool_]
 ) -> dict[str, FlagOutcome]:
     """Effect of each flag with the checkpoint's limits; flags without a limit or a measurement are left out."""
-    flags = {"LOW_CONFIDENCE": confidence < checkpoint.min_confidence}
-    for name, values, limit in (
-        ("UNFAMILIAR", test.unfamiliarity, checkpoint.max_unfamiliarity),
-        ("UNSTABLE", test.instability, checkpoint.max_instability),
-    ):
-        if limit is not None and len(values) == len(correct) and not np.isnan(values).any():
-            flags[name] = values > limit
+    columns = {"confidence": confidence, "unfamiliarity": test.unfamiliarity, "instability": test.instability}
+    limits = ReviewLimits(
+        min_confidence=checkpoint.min_confidence,
+        max_unfamiliarity=checkpoint.max_unfamiliarity,
+        max_instability=checkpoint.max_instability,
+    )
+    flags = {}
+    for flag in (flag for flag in ReviewFlag if flag.condition.column in columns):
+        values = columns[flag.condition.column]
+        has_limit = all(getattr(limits, name) is not None for name in flag.condition.settings)
+        if has_limit and len(values) == len(correct) and not np.isnan(values).any():
+            flags[str(flag.name)] = flag.holds(pa.table({flag.condition.column: values}), limits)
     flags["any of them"] = np.any(list(flags.values()), axis=0)
     return {
         name: FlagOutcome(_share(flag), _share(flag[~correct]), _share(~correct[flag])) for name, flag in flags.items()
