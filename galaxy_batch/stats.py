@@ -1,12 +1,19 @@
-"""Intervals of shares and standard errors of their differences, from counts."""
+"""Shares, their intervals, and standard errors of their differences, from counts."""
+
+import math
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-__all__ = ["Interval", "difference_error", "wilson_interval"]
+__all__ = ["Interval", "difference_error", "share", "wilson_interval"]
 
 Interval = tuple[float, float]
+
+
+def share(part: float, whole: float) -> float:
+    """A part of a whole; nan if the whole is 0."""
+    return float(part / whole) if whole else math.nan
 
 
 def wilson_interval(hits: int, total: int) -> Interval:

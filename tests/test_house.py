@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "runtime": {"config", "errors", "model", "rows"},
     "report": {"errors", "sky"},
     "release_page": {
-        "catalog", "config", "cutouts", "errors", "inputs", "report", "rows", "settings", "sky", "storage",
+        "catalog", "config", "cutouts", "errors", "inputs", "report", "rows", "settings", "sky", "stats", "storage",
     },
     "compare": {"catalog", "errors", "report", "rows", "settings", "sky", "stats", "storage"},
     "export": {"catalog", "errors", "rows", "settings", "sky", "storage"},

@@ -128,9 +128,9 @@ def bin_mix(
         name: of the column.
         values: of each old and new row; nan for none.
         bins: number of bins.
-        labels: as for `class_mix`.
-        pairs: as for `class_mix`.
-        classes: as for `class_mix`.
+        labels: these and the following as for `class_mix`.
+        pairs: matched rows.
+        classes: number of classes.
     """
     known = values[0][np.isfinite(values[0])]
     if not len(known):
@@ -152,9 +152,9 @@ def sky_mix(pixels: tuple[Rows, Rows], min_rows: int, labels: tuple[Labels, Labe
     Args:
         pixels: of each old and new row, nested, order 29; −1 for none.
         min_rows: rows with a class that a cell needs in each catalog.
-        labels: as for `class_mix`.
-        pairs: as for `class_mix`.
-        classes: as for `class_mix`.
+        labels: these and the following as for `class_mix`.
+        pairs: matched rows.
+        classes: number of classes.
     """
     order = _order_for(pixels[0][(pixels[0] >= 0) & (labels[0] >= 0)], min_rows)
     shift = 2 * (_HEALPIX_ORDER - order)

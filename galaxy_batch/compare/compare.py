@@ -28,7 +28,7 @@ from galaxy_batch.compare.result import CatalogSummary, Comparison, Flip, Matchi
 from galaxy_batch.errors import without_secrets
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.settings import Range, Uri
-from galaxy_batch.stats import wilson_interval
+from galaxy_batch.stats import share, wilson_interval
 
 __all__ = ["CompareConfig", "compare_catalogs"]
 
@@ -99,7 +99,7 @@ def _compared(
         classes=classes,
         compared=compared,
         flipped=flipped,
-        flip_rate=flipped / compared if compared else math.nan,
+        flip_rate=share(flipped, compared),
         flip_interval=wilson_interval(flipped, compared),
         transitions=transitions,
         flips=_examples(old, new, pairs, classes, config.examples),
@@ -146,8 +146,8 @@ def _rates(name: str, old: npt.NDArray[np.bool_], new: npt.NDArray[np.bool_]) ->
         name,
         before,
         after,
-        old_rate=before / len(old) if len(old) else math.nan,
-        new_rate=after / len(new) if len(new) else math.nan,
+        old_rate=share(before, len(old)),
+        new_rate=share(after, len(new)),
         old_interval=wilson_interval(before, len(old)),
         new_interval=wilson_interval(after, len(new)),
     )
@@ -160,23 +160,21 @@ def _examples(
     before, after = old.label[pairs[0]], new.label[pairs[1]]
     flipped = np.flatnonzero((before >= 0) & (after >= 0) & (before != after))
     rows, partners = pairs[0][flipped], pairs[1][flipped]
-    lesser = np.minimum(old.confidence[rows], new.confidence[partners])
-    best = np.argsort(-lesser, kind="stable")[:wanted]
-    return [_flip(old, new, row, partner, classes) for row, partner in zip(rows[best], partners[best], strict=True)]
-
-
-def _flip(old: CatalogColumns, new: CatalogColumns, row: np.int64, partner: np.int64, classes: tuple[str, ...]) -> Flip:
-    placed = bool(old.pixel[row] >= 0)
-    return Flip(
-        old_id=str(old.ids[int(row)].as_py()),
-        new_id=str(new.ids[int(partner)].as_py()),
-        ra=float(old.ra[row]) if placed else None,
-        dec=float(old.dec[row]) if placed else None,
-        old_class=classes[old.label[row]],
-        old_confidence=float(old.confidence[row]),
-        new_class=classes[new.label[partner]],
-        new_confidence=float(new.confidence[partner]),
-    )
+    lower = np.minimum(old.confidence[rows], new.confidence[partners])
+    best = np.argsort(-lower, kind="stable")[:wanted]
+    return [
+        Flip(
+            old_id=str(old.ids[row].as_py()),
+            new_id=str(new.ids[partner].as_py()),
+            ra=float(old.ra[row]) if old.pixel[row] >= 0 else None,
+            dec=float(old.dec[row]) if old.pixel[row] >= 0 else None,
+            old_class=classes[old.label[row]],
+            old_confidence=float(old.confidence[row]),
+            new_class=classes[new.label[partner]],
+            new_confidence=float(new.confidence[partner]),
+        )
+        for row, partner in zip(rows[best].tolist(), partners[best].tolist(), strict=True)
+    ]
 
 
 def _measured(result: Comparison) -> dict[str, Measured]:
@@ -193,8 +191,8 @@ def _measured(result: Comparison) -> dict[str, Measured]:
         "max_flagged_rate_increase": Measured(result.flagged.increase),
         "max_class_share_change": Measured(float(change[largest]), result.classes[largest] if known else ""),
         "max_bin_share_change": _worst_bin([*result.bin_mixes, result.sky]),
-        "max_only_old_fraction": Measured(matching.only_old / result.old.rows if result.old.rows else math.nan),
-        "max_only_new_fraction": Measured(matching.only_new / result.new.rows if result.new.rows else math.nan),
+        "max_only_old_fraction": Measured(share(matching.only_old, result.old.rows)),
+        "max_only_new_fraction": Measured(share(matching.only_new, result.new.rows)),
         "max_ambiguous_fraction": Measured(matching.ambiguous / result.old.rows if by_position else None),
     }
 

@@ -50,7 +50,7 @@ def find_shift(old: Values, new: Values, pairs: tuple[Values, Values]) -> Shift:
 
     Args:
         old: ``(N,)``; nan is ignored.
-        new: ``(M,)``, likewise.
+        new: ``(M,)``; nan is ignored.
         pairs: old and new values of the matched objects, ``(P,)`` each.
     """
     old, new = old[~np.isnan(old)], new[~np.isnan(new)]
@@ -80,14 +80,11 @@ def population_stability_index(old: npt.ArrayLike, new: npt.ArrayLike) -> float:
 
     Jeffreys' (1946, Proc. R. Soc. A 186, 453) symmetric divergence, as Siddiqi (2006, Credit Risk Scorecards) uses it:
     values below 0.1 are considered small, above 0.25 large. Half a row is added to each bin, so that empty bins have a
-    logarithm.
+    logarithm. nan if old or new has no rows.
 
     Args:
         old: rows in each bin, ``(bins,)``.
-        new: likewise.
-
-    Returns:
-        0 if the shares agree; nan if old or new has no rows.
+        new: rows in each bin, ``(bins,)``.
     """
     p, q = np.asarray(old, np.float64), np.asarray(new, np.float64)
     if not p.sum() or not q.sum():
@@ -102,13 +99,9 @@ def ks_statistic(old: Values, new: Values) -> float:
 
 
 def quantile_edges(values: Values, bins: int) -> npt.NDArray[np.float64]:
-    """Edges of bins with equal numbers of values, ``(bins + 1,)``, the outer ones infinite.
+    """Edges of bins with equal numbers of values (at least one, no nan), ``(bins + 1,)``, the outer ones infinite.
 
     A bin includes its lower edge and not its upper. Repeated values make fewer bins.
-
-    Args:
-        values: ``(N,)``, at least one, without nan.
-        bins: how many.
     """
     inner = np.unique(np.quantile(values, np.arange(1, bins) / bins).astype(np.float64))
     inner = inner[inner > values.min()]  # the bin below would be empty

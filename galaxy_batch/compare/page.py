@@ -1,7 +1,6 @@
 """A comparison of two catalogs as one HTML page, and as `comparison.json`."""
 
 import json
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from galaxy_batch.errors import without_secrets
 from galaxy_batch.report.figures import embed
 from galaxy_batch.report.page import interval, number, percent, points, render
 from galaxy_batch.report.sky_map import region_for
+from galaxy_batch.stats import share
 from galaxy_batch.storage.files import join, write_atomically
 
 __all__ = ["write_comparison"]
@@ -33,8 +33,14 @@ def write_comparison(result: Comparison, output_uri: str) -> tuple[str, str]:
 
 
 def _page(result: Comparison) -> str:
-    both_classified = result.old.with_class and result.new.with_class
     shown = _shown_classes(result.classes)
+    drawings: dict[str, Any] = {"distributions": None, "old_against_new": None}
+    if result.old.with_class and result.new.with_class:
+        label = "Old and new distributions of the confidence"
+        drawings["distributions"] = embed(lambda width_px: distributions(width_px, result.shifts), label)
+    if result.compared:
+        label = "New against old confidence of matched objects"
+        drawings["old_against_new"] = embed(lambda width_px: old_against_new(width_px, result.shifts), label)
     return render(
         "galaxy_batch.compare",
         "comparison.html",
@@ -49,16 +55,7 @@ def _page(result: Comparison) -> str:
             [name, *map(number, (s.old_mean, s.new_mean, s.psi, s.psi_by_chance, s.ks, s.ks_by_chance, s.mean_change))]
             for name, s in result.shifts.items()
         ],
-        distributions=embed(
-            lambda width_px: distributions(width_px, result.shifts), "Old and new distributions of the confidence"
-        )
-        if both_classified
-        else None,
-        old_against_new=embed(
-            lambda width_px: old_against_new(width_px, result.shifts), "New against old confidence of matched objects"
-        )
-        if result.compared
-        else None,
+        **drawings,
         mix=_mix_table(result.mix, result.classes),
         bin_mixes=[_bin_mix(mix, result.classes, shown) for mix in result.bin_mixes],
         sky=_sky(result, shown) if result.sky.groups else None,
@@ -105,7 +102,7 @@ def _matching(result: Comparison) -> dict[str, Any]:
         "matching": matching,
         "objects": [
             ["in both", f"{matching.matched:,}", ""],
-            *([name, f"{rows:,}", percent(_share(rows, of))] for name, rows, of in counts),
+            *([name, f"{rows:,}", percent(share(rows, of))] for name, rows, of in counts),
         ],
         "catalogs": [
             ["catalog", without_secrets(old.uri), without_secrets(new.uri)],
@@ -199,7 +196,3 @@ def _rates(rates: Rates) -> list[str]:
 def _shown_classes(classes: Sequence[str]) -> list[int]:
     """Labels of the classes whose shares are shown: of two only the second, since the first changes by the opposite."""
     return list(range(1 if len(classes) == 2 else 0, len(classes)))
-
-
-def _share(rows: int, of: int) -> float:
-    return rows / of if of else math.nan

@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from galaxy_batch.catalog.manifest import CatalogManifest
-from galaxy_batch.release_page.sampling import GroupSampler
+from galaxy_batch.release_page.sampling import GroupSampler, RowLocation
 from galaxy_batch.rows import ReviewFlag, Status
 from galaxy_batch.sky.healpix import BASE_PIXELS
 from galaxy_batch.storage.files import join, open_parquet
 
-__all__ = ["BINS", "SHOWN_FLAGS", "SKY_ORDER", "ReleaseCounts", "RowLocation", "count_release", "mapped_class", "share"]
+__all__ = ["BINS", "SHOWN_FLAGS", "SKY_ORDER", "ReleaseCounts", "count_release", "mapped_class"]
 
 BINS = 200
 """Equal bins of confidence from 0 to 1."""
@@ -38,16 +38,6 @@ _NOT_ON_CUTOUT = sum(flag for flag in ReviewFlag if not flag.about_cutout)
 _FAILURES = [str(status) for status in Status if status != Status.OK]
 
 Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class RowLocation:
-    """Where a row of a catalog is."""
-
-    file: int
-    """Position in the manifest's `files`."""
-    row_group: int
-    row: int
 
 
 @dataclass
@@ -111,12 +101,12 @@ class ReleaseCounts:
         first = len(self.classes) * BINS + label * len(SHOWN_FLAGS)
         by_flag = [self.sampler.sample([first + number]) for number in range(len(SHOWN_FLAGS))]
         turns = [rows[turn] for turn in range(self.sample_rows) for rows in by_flag if turn < len(rows)]
-        return [RowLocation(*row) for row in turns[: self.sample_rows]]
+        return turns[: self.sample_rows]
 
     def failed_of(self, status: str) -> list[RowLocation]:
         """Sample of the rows with a status that is not ok."""
         first = len(self.classes) * (BINS + len(SHOWN_FLAGS))
-        return [RowLocation(*row) for row in self.sampler.sample([first + _FAILURES.index(status)])]
+        return self.sampler.sample([first + _FAILURES.index(status)])
 
     def _from_tenth(self, label: int, bins: range) -> list[RowLocation]:
         """Sample of as many bins, in this order, as it takes for a tenth of the class."""
@@ -126,7 +116,7 @@ class ReleaseCounts:
                 break
             rows += int(self.clean[label, number])
             groups.append(label * BINS + number)
-        return [RowLocation(*row) for row in self.sampler.sample(groups)]
+        return self.sampler.sample(groups)
 
     def add(self, rows: pa.Table, file: int, row_group: int) -> None:
         """Count a row group. Reads the columns of `count_release`."""
@@ -179,11 +169,6 @@ class ReleaseCounts:
 
 def _by_group(group: Ints, weights: npt.NDArray[np.float64] | None, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     return np.bincount(group, weights, math.prod(shape)).reshape(shape)
-
-
-def share(part: float, whole: float) -> float:
-    """A part of a whole; nan if the whole is 0."""
-    return float(part / whole) if whole else math.nan
 
 
 def mapped_class(classes: tuple[str, ...]) -> str:

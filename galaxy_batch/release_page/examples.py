@@ -6,6 +6,8 @@ A missing cutout is a blank tile with the reason; no error here fails the page.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 import pyarrow as pa
 import simplejpeg
@@ -16,7 +18,7 @@ from galaxy_batch.cutouts.decode import decode, resize
 from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.errors import GalaxyBatchError
 from galaxy_batch.inputs.manifest import find_objects
-from galaxy_batch.release_page.counts import RowLocation
+from galaxy_batch.release_page.sampling import RowLocation
 from galaxy_batch.report.page import Tile
 from galaxy_batch.rows import IMAGE_BYTES, UnusableCutout, flag_names
 from galaxy_batch.settings import parse_config
@@ -59,14 +61,12 @@ def read_examples(
         manifest: of the catalog.
         locations: where the rows are.
     """
-    examples = {}
-    for file in sorted({location.file for location in locations}):
+    examples: dict[RowLocation, Example] = {}
+    for (file, group), rows in groupby(sorted(locations), key=itemgetter(0, 1)):
+        wanted = list(rows)
         with open_parquet(join(catalog_uri, manifest.files[file].path)) as parquet:
-            for group in sorted({location.row_group for location in locations if location.file == file}):
-                wanted = [location for location in locations if (location.file, location.row_group) == (file, group)]
-                rows = parquet.read_row_group(group, _COLUMNS).take([location.row for location in wanted])
-                for location, row in zip(wanted, rows.to_pylist(), strict=True):
-                    examples[location] = Example(**row)
+            table = parquet.read_row_group(group, _COLUMNS).take([location.row for location in wanted])
+        examples |= {location: Example(**row) for location, row in zip(wanted, table.to_pylist(), strict=True)}
     return examples
 
 

@@ -19,13 +19,15 @@ from markupsafe import Markup
 from galaxy_batch.catalog.manifest import CatalogManifest, require_manifest
 from galaxy_batch.config import ManifestConfig, ReportConfig
 from galaxy_batch.errors import without_secrets
-from galaxy_batch.release_page.counts import ReleaseCounts, RowLocation, count_release, mapped_class, share
+from galaxy_batch.release_page.counts import ReleaseCounts, count_release, mapped_class
 from galaxy_batch.release_page.examples import fetch_tiles, read_examples
 from galaxy_batch.release_page.figures import confidence_histograms, review_curve
+from galaxy_batch.release_page.sampling import RowLocation
 from galaxy_batch.release_page.sky import sky_maps
 from galaxy_batch.report.figures import embed
 from galaxy_batch.report.page import count, percent, render
 from galaxy_batch.rows import ReviewFlag, Status
+from galaxy_batch.stats import share
 from galaxy_batch.storage.files import join, read_bytes, write_atomically
 
 __all__ = ["PAGE", "write_release_page"]

@@ -1,13 +1,22 @@
 """Random samples of the rows of many groups, from one pass over the rows."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["GroupSampler"]
+__all__ = ["GroupSampler", "RowLocation"]
 
 Ints = npt.NDArray[np.int64]
+
+
+class RowLocation(NamedTuple):
+    """Where a row of a catalog is; `file` is the position in the manifest's `files`."""
+
+    file: int
+    row_group: int
+    row: int
 
 
 class GroupSampler:
@@ -43,8 +52,8 @@ class GroupSampler:
         full = sizes >= self.size
         self._highest[groups[begins[full]]] = numbers[begins[full] + self.size - 1]
 
-    def sample(self, groups: Sequence[int]) -> list[tuple[int, int, int]]:
-        """File, row group and row of `size` random rows of these groups together, fewer where there are fewer."""
+    def sample(self, groups: Sequence[int]) -> list[RowLocation]:
+        """`size` random rows of these groups together, fewer where there are fewer."""
         among = np.flatnonzero(np.isin(self._group, list(groups)))
         chosen = among[np.argsort(self._random[among], kind="stable")][: self.size]
-        return [(int(f), int(g), int(r)) for f, g, r in self._location[chosen]]
+        return [RowLocation(*row) for row in self._location[chosen].tolist()]

@@ -17,26 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 __all__ = [
-    "BLUE",
-    "CLASS_COLOURS",
-    "GREEN",
-    "GREY",
-    "INK",
-    "ORANGE",
-    "PALE",
-    "PERCENT",
-    "POINTS",
-    "PURPLE",
-    "SKY",
-    "VERMILION",
-    "WIDE_PX",
-    "Draw",
-    "embed",
-    "is_narrow",
-    "new_figure",
-    "panels",
-    "png_bytes",
-]
+    "BLUE", "CLASS_COLOURS", "GREEN", "GREY", "INK", "ORANGE", "PALE", "PERCENT", "POINTS", "PURPLE", "SKY",
+    "VERMILION", "WIDE_PX", "Draw", "embed", "is_narrow", "new_figure", "panels", "png_bytes",
+]  # fmt: skip
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 CLASS_COLOURS = (ORANGE, GREEN, PURPLE, SKY)
@@ -46,22 +29,12 @@ POINTS = FuncFormatter(lambda share, _: f"{100 * share:+g}".replace("-", "−") 
 WIDE_PX, _NARROW_PX = 900, 358  # the text column of a desktop page, and of a phone's
 _SCHEME = {INK: "var(--ink)", GREY: "var(--soft)", PALE: "var(--line)", BLUE.lower(): "var(--accent)"}
 _STYLE: dict[Any, Any] = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": INK,
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.labelcolor": INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.facecolor": "none",
+    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color"), INK),
+    **dict.fromkeys(("axes.facecolor", "figure.facecolor", "svg.fonttype"), "none"),
+    **dict.fromkeys(("axes.spines.right", "axes.spines.top", "legend.frameon", "text.parse_math"), False),
+    **dict.fromkeys(("axes.axisbelow", "axes.grid"), True),
     "font.family": "DejaVu Sans",
     "grid.color": PALE,
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "text.color": INK,
-    "text.parse_math": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
 }
 
 Draw = Callable[[int], Figure]

@@ -75,16 +75,18 @@ def region_for(rows: Counts) -> SkyRegion:
     Args:
         rows: in each cell, ``(12 · 4^order,)``, nested.
     """
-    rough = coarser(rows, max(0, _order(rows) - 4))
-    for cells in (rough, rows):  # few surveys need the second look, at many cells
-        centre, radius_deg = _cap(cells)
-        if radius_deg > _PATCH_DEG + 10:
-            break
-        if radius_deg <= _PATCH_DEG and cells is rows:
-            x, y, z = centre.tolist()
-            return SkyRegion(math.degrees(math.atan2(y, x)) % 360, math.degrees(math.asin(z)), 1.06 * radius_deg)
-    x, y, _ = _unit_vectors(rough)
-    counts = rough[rough > 0]
+    vectors = np.stack(healpix_to_xyz(np.flatnonzero(rows), 2 ** _order(rows), order="nested"))
+    x, y, _ = vectors
+    counts = rows[rows > 0]
+    centre = (vectors * counts).sum(axis=1)
+    length = float(np.linalg.norm(centre))
+    if length:
+        centre = np.clip(centre / length, -1, 1)
+        half_a_cell_deg = 60 / 2 ** _order(rows)
+        radius_deg = math.degrees(math.acos(np.clip((centre @ vectors).min(), -1, 1))) + half_a_cell_deg
+        if radius_deg <= _PATCH_DEG:
+            ra_deg = math.degrees(math.atan2(centre[1], centre[0])) % 360
+            return SkyRegion(ra_deg, math.degrees(math.asin(centre[2])), 1.06 * radius_deg)
     return SkyRegion(0.0 if counts[x > np.abs(y)].sum() > counts[-x > np.abs(y)].sum() else 180.0)
 
 
@@ -171,23 +173,6 @@ def _raster(
     raster = np.zeros((height * width, 4))
     raster[on_sky] = painted
     return raster.reshape(height, width, 4)
-
-
-def _cap(rows: Counts) -> tuple[Array, float]:
-    """Unit vector to the centre of the rows, and the radius in degrees that holds them all."""
-    vectors = _unit_vectors(rows)
-    centre = (vectors * rows[rows > 0]).sum(axis=1)
-    length = float(np.linalg.norm(centre))
-    if not length:
-        return centre, 180.0
-    centre /= length
-    half_a_cell_deg = 60 / 2 ** _order(rows)
-    return np.clip(centre, -1, 1), math.degrees(math.acos(np.clip((centre @ vectors).min(), -1, 1))) + half_a_cell_deg
-
-
-def _unit_vectors(rows: Counts) -> Array:
-    """Unit vectors ``(3, cells)`` to the cells with rows."""
-    return np.stack(healpix_to_xyz(np.flatnonzero(rows), 2 ** _order(rows), order="nested"))
 
 
 def _order(cells: npt.NDArray[Any]) -> int:

@@ -10,25 +10,25 @@ from galaxy_batch.errors import InputError
 from tests.support.skies import publish_rows, read_catalog, sky_rows
 
 
-def test_columns_are_those_of_the_files(tmp_path: Path) -> None:
+def test_columns_are_read_from_all_files(tmp_path: Path) -> None:
     rows = sky_rows(700, seed=2, without_position=0.1).append_column("z", pa.array([None, *range(699)], pa.int16()))
     catalog = publish_rows(tmp_path, rows, 200, 150)
     manifest = require_manifest(str(catalog))
-    side = read_columns("old_uri", str(catalog), manifest, ("irregular", "featured", "smooth"), ("z",))
-    order = np.argsort(side.ids.to_numpy())
+    of_catalog = read_columns("old_uri", str(catalog), manifest, ("irregular", "featured", "smooth"), ("z",))
+    order = np.argsort(of_catalog.ids.to_numpy())
     wanted = read_catalog(catalog)
-    assert len(side) == 700
-    assert side.classes == ("smooth", "featured")
-    assert side.ids.take(order).to_pylist() == wanted["object_id"].to_pylist()
+    assert len(of_catalog) == 700
+    assert of_catalog.classes == ("smooth", "featured")
+    assert of_catalog.ids.take(order).to_pylist() == wanted["object_id"].to_pylist()
     codes = {"featured": 1, "smooth": 2, None: -1}
-    assert side.label[order].tolist() == [codes[name] for name in wanted["predicted_class"].to_pylist()]
-    assert side.flags[order].tolist() == wanted["review_flags"].to_pylist()
-    assert side.pixel[order].tolist() == wanted["_healpix_29"].fill_null(-1).to_pylist()
-    for found, name in (
-        (side.confidence, "confidence"), (side.ra, "ra"), (side.dec, "dec"), (side.columns["z"], "z"),
-        (side.probabilities["smooth"], "p_smooth"), (side.probabilities["featured"], "p_featured"),
+    assert of_catalog.label[order].tolist() == [codes[name] for name in wanted["predicted_class"].to_pylist()]
+    assert of_catalog.flags[order].tolist() == wanted["review_flags"].to_pylist()
+    assert of_catalog.pixel[order].tolist() == wanted["_healpix_29"].fill_null(-1).to_pylist()
+    for values, name in (
+        (of_catalog.confidence, "confidence"), (of_catalog.ra, "ra"), (of_catalog.dec, "dec"), (of_catalog.columns["z"], "z"),
+        (of_catalog.probabilities["smooth"], "p_smooth"), (of_catalog.probabilities["featured"], "p_featured"),
     ):  # fmt: skip
-        assert np.array_equal(found[order], wanted[name].to_numpy().astype(found.dtype), equal_nan=True), name
+        assert np.array_equal(values[order], wanted[name].to_numpy().astype(values.dtype), equal_nan=True), name
 
 
 def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Catalogs with planted differences: every number is known."""
+"""Comparisons of catalogs with planted differences, so that every number is known."""
 
 import json
 from pathlib import Path
@@ -41,8 +41,8 @@ def planted(old_rows: pa.Table) -> pa.Table:
     gone = np.zeros(ROWS, np.bool_)
     gone[chosen[150:]] = True
     changed = failing(flipped(old_rows, marks), gone).slice(30)
-    places = rng.uniform(0, 360, 200), rng.uniform(-60, 60, 200)
-    return pa.concat_tables([changed, with_magnitudes(sky_rows(200, seed=5, positions=places, first=ROWS), 1)])
+    positions = rng.uniform(0, 360, 200), rng.uniform(-60, 60, 200)
+    return pa.concat_tables([changed, with_magnitudes(sky_rows(200, seed=5, positions=positions, first=ROWS), 1)])
 
 
 @pytest.fixture(scope="module")
@@ -62,48 +62,48 @@ def frames(old: Path, new: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFra
 
 
 def test_a_catalog_does_not_differ_from_itself(old: Path) -> None:
-    found = compared(old, old, "min_cell_rows=50", bin_columns=["r"])
-    assert (found.matching.matched, found.matching.only_old, found.matching.only_new) == (ROWS, 0, 0)
-    assert (found.flipped, found.flip_rate, found.flips) == (0, 0, [])
-    assert all((shift.psi, shift.ks, shift.mean_change) == (0, 0, 0) for shift in found.shifts.values())
-    assert not np.nan_to_num(found.mix.difference).any()
-    assert not found.bin_mixes[0].difference.any()
-    assert len(found.sky.groups) >= 48
-    assert not found.crossed
+    result = compared(old, old, "min_cell_rows=50", bin_columns=["r"])
+    assert (result.matching.matched, result.matching.only_old, result.matching.only_new) == (ROWS, 0, 0)
+    assert (result.flipped, result.flip_rate, result.flips) == (0, 0, [])
+    assert all((shift.psi, shift.ks, shift.mean_change) == (0, 0, 0) for shift in result.shifts.values())
+    assert not np.nan_to_num(result.mix.difference).any()
+    assert not result.bin_mixes[0].difference.any()
+    assert len(result.sky.groups) >= 48
+    assert not result.crossed
 
 
-def test_planted_differences_are_found_to_the_last_one(old: Path, new: Path) -> None:
-    found = compared(old, new)
+def test_planted_differences_are_all_detected(old: Path, new: Path) -> None:
+    result = compared(old, new)
     first, second, both = frames(old, new)
-    assert found.matching.matched == len(both) == ROWS - 30
-    assert (found.matching.only_old, found.matching.only_new, found.matching.ambiguous) == (30, 200, 0)
-    assert found.flipped == 150
-    assert found.compared == both[["predicted_class", "predicted_class_new"]].notna().all(axis=1).sum()
-    assert found.flip_rate == 150 / found.compared
-    assert found.flip_interval[0] < found.flip_rate < found.flip_interval[1]
+    assert result.matching.matched == len(both) == ROWS - 30
+    assert (result.matching.only_old, result.matching.only_new, result.matching.ambiguous) == (30, 200, 0)
+    assert result.flipped == 150
+    assert result.compared == both[["predicted_class", "predicted_class_new"]].notna().all(axis=1).sum()
+    assert result.flip_rate == 150 / result.compared
+    assert result.flip_interval[0] < result.flip_rate < result.flip_interval[1]
     names = ["smooth", "featured", "none"]
     wanted = pd.crosstab(both["predicted_class"].fillna("none"), both["predicted_class_new"].fillna("none"))
-    assert found.transitions.tolist() == wanted.reindex(index=names, columns=names, fill_value=0).to_numpy().tolist()
-    assert found.transitions[:2, 2].sum() == 60
-    assert (found.failed.old, found.failed.new) == tuple(s["predicted_class"].isna().sum() for s in (first, second))
-    assert (found.flagged.old, found.flagged.new) == (first["needs_review"].sum(), second["needs_review"].sum())
-    for flag, rates in zip(ReviewFlag, found.flags, strict=True):
+    assert result.transitions.tolist() == wanted.reindex(index=names, columns=names, fill_value=0).to_numpy().tolist()
+    assert result.transitions[:2, 2].sum() == 60
+    assert (result.failed.old, result.failed.new) == tuple(s["predicted_class"].isna().sum() for s in (first, second))
+    assert (result.flagged.old, result.flagged.new) == (first["needs_review"].sum(), second["needs_review"].sum())
+    for flag, rates in zip(ReviewFlag, result.flags, strict=True):
         assert (rates.name, rates.old) == (flag.name, ((first["review_flags"] & int(flag)) != 0).sum())
         assert rates.new == ((second["review_flags"] & int(flag)) != 0).sum()
     for number, name in enumerate(("smooth", "featured")):
         shares = [(s["predicted_class"].dropna() == name).mean() for s in (first, second)]
-        assert found.mix.difference[0, number] == pytest.approx(shares[1] - shares[0], abs=1e-12)
+        assert result.mix.difference[0, number] == pytest.approx(shares[1] - shares[0], abs=1e-12)
 
 
-def test_examples_are_the_surest_flips_with_exact_ids(old: Path, new: Path) -> None:
-    found = compared(old, new, "examples=10")
+def test_examples_are_the_most_confident_class_changes_with_exact_ids(old: Path, new: Path) -> None:
+    result = compared(old, new, "examples=10")
     _, _, both = frames(old, new)
     changed = both[both[["predicted_class", "predicted_class_new"]].notna().all(axis=1)]
     changed = changed[changed["predicted_class"] != changed["predicted_class_new"]]
-    lesser = changed[["confidence", "confidence_new"]].min(axis=1).sort_values(ascending=False)
-    assert [min(flip.old_confidence, flip.new_confidence) for flip in found.flips] == lesser.head(10).tolist()
+    lower = changed[["confidence", "confidence_new"]].min(axis=1).sort_values(ascending=False)
+    assert [min(flip.old_confidence, flip.new_confidence) for flip in result.flips] == lower.head(10).tolist()
     by_id = changed.set_index("object_id")
-    for flip in found.flips:
+    for flip in result.flips:
         row = by_id.loc[int(flip.old_id)]
         assert flip.old_id == flip.new_id
         assert (flip.old_class, flip.new_class) == (row["predicted_class"], row["predicted_class_new"])
@@ -112,11 +112,11 @@ def test_examples_are_the_surest_flips_with_exact_ids(old: Path, new: Path) -> N
     assert compared(old, new, "examples=0").flips == []
 
 
-def test_effect_sizes_are_those_of_the_columns(old: Path, new: Path) -> None:
-    found = compared(old, new)
-    assert list(found.shifts) == ["confidence", "p_smooth", "p_featured"]
+def test_effect_sizes_match_the_columns(old: Path, new: Path) -> None:
+    result = compared(old, new)
+    assert list(result.shifts) == ["confidence", "p_smooth", "p_featured"]
     first, second, both = frames(old, new)
-    for name, shift in found.shifts.items():
+    for name, shift in result.shifts.items():
         assert (shift.old_rows, shift.new_rows) == (first[name].count(), second[name].count())
         assert shift.new_mean == pytest.approx(second[name].mean(), rel=1e-5)
         assert shift.mean_change == pytest.approx((both[f"{name}_new"] - both[name]).abs().mean(), rel=1e-5)
@@ -139,59 +139,59 @@ def test_objects_under_new_ids_are_matched_by_position(
     renamed = publish_rows(tmp_path, rows, 1000, 900)
     with pytest.raises(InputError, match="match by position"):
         compared(old, renamed)
-    found = compared(old, renamed, match="position", radius_arcsec=0.5)
+    result = compared(old, renamed, match="position", radius_arcsec=0.5)
     _, _, both = frames(old, new)
     seen = both[both["ra"].notna()]
-    assert found.matching.matched == len(seen)
-    assert found.matching.nowhere_old == old_rows["ra"].null_count
-    assert found.matching.nowhere_new == (~placed).sum()
-    assert found.matching.median_separation_arcsec == pytest.approx(0.2, rel=1e-3)
+    assert result.matching.matched == len(seen)
+    assert result.matching.nowhere_old == old_rows["ra"].null_count
+    assert result.matching.nowhere_new == (~placed).sum()
+    assert result.matching.median_separation_arcsec == pytest.approx(0.2, rel=1e-3)
     labels = seen[["predicted_class", "predicted_class_new"]].dropna()
-    assert found.flipped == (labels["predicted_class"] != labels["predicted_class_new"]).sum() > 100
+    assert result.flipped == (labels["predicted_class"] != labels["predicted_class_new"]).sum() > 100
     assert not compared(old, renamed, match="position", radius_arcsec=0.1).matching.matched > 10
 
 
-def test_a_change_in_one_bin_is_seen_there(old_rows: pa.Table, old: Path, tmp_path: Path) -> None:
+def test_a_change_in_one_bin_crosses_the_gate_of_that_bin(old_rows: pa.Table, old: Path, tmp_path: Path) -> None:
     """A tenth of all galaxies are faint, and a third of those change from smooth to featured."""
     magnitude = old_rows["r"].to_numpy()
     smooth = old_rows["predicted_class"].to_pandas().eq("smooth").to_numpy()
     which = (magnitude > np.quantile(magnitude, 0.9)) & smooth & (np.arange(ROWS) % 2 == 0)
     changed = publish_rows(tmp_path, flipped(old_rows, which), 1000, 900)
-    found = compared(old, changed, bin_columns=["r"], bins=10, gates={"max_flip_rate": 0.2})
-    (mix,) = found.bin_mixes
+    result = compared(old, changed, bin_columns=["r"], bins=10, gates={"max_flip_rate": 0.2})
+    (mix,) = result.bin_mixes
     assert (mix.difference[:9] == 0).all()
     assert mix.difference[9, 1] == pytest.approx(which.sum() / mix.old_rows[9])
-    (gate,) = [gate for gate in found.crossed if gate.name == "max_bin_share_change"]
+    (gate,) = [gate for gate in result.crossed if gate.name == "max_bin_share_change"]
     assert gate.where == f"r {mix.groups[9]}"
     assert gate.value == pytest.approx(mix.difference[9, 1])
 
 
-def test_a_change_in_one_part_of_the_sky_is_seen_there(old_rows: pa.Table, old: Path, tmp_path: Path) -> None:
+def test_a_change_in_one_sky_cell_crosses_the_gate_of_that_cell(old_rows: pa.Table, old: Path, tmp_path: Path) -> None:
     pixels = old_rows["_healpix_29"].fill_null(-1).to_numpy()
     smooth = old_rows["predicted_class"].to_pandas().eq("smooth").to_numpy()
     changed = publish_rows(tmp_path, flipped(old_rows, smooth & (pixels >> 56 == 17)), 1000, 900)
-    found = compared(old, changed, min_cell_rows=60)
-    assert found.sky.order == 1
-    (place,) = np.flatnonzero(found.sky.difference[:, 1])
-    assert found.sky.groups[place] == "17"
-    assert found.sky.new_share[place].tolist() == [0, 1]
-    assert "sky 17" in [gate.where for gate in found.crossed]
+    result = compared(old, changed, min_cell_rows=60)
+    assert result.sky.order == 1
+    (cell,) = np.flatnonzero(result.sky.difference[:, 1])
+    assert result.sky.groups[cell] == "17"
+    assert result.sky.new_share[cell].tolist() == [0, 1]
+    assert "sky 17" in [gate.where for gate in result.crossed]
 
 
 def test_catalogs_with_nothing_in_common_do_not_pass(old: Path, tmp_path: Path) -> None:
     other = publish_rows(tmp_path, with_magnitudes(sky_rows(500, seed=6, first=ROWS)))
-    found = compared(old, other)
-    assert (found.matching.matched, found.compared) == (0, 0)
-    assert np.isnan(found.flip_rate)
-    assert {"max_flip_rate", "max_only_old_fraction"} <= {gate.name for gate in found.crossed}
-    assert found.shifts["p_smooth"].psi < 0.1
+    result = compared(old, other)
+    assert (result.matching.matched, result.compared) == (0, 0)
+    assert np.isnan(result.flip_rate)
+    assert {"max_flip_rate", "max_only_old_fraction"} <= {gate.name for gate in result.crossed}
+    assert result.shifts["p_smooth"].psi < 0.1
     passed = compared(old, other, "gates.max_only_old_fraction=inf", "gates.max_flip_rate=inf", "gates.max_psi=1",
                       "gates.max_class_share_change=1", "gates.max_flagged_rate_increase=1",
                       "gates.max_failed_rate_increase=1")  # fmt: skip
     assert not passed.crossed
 
 
-def test_everything_found_is_plain_json(old: Path, new: Path) -> None:
+def test_the_result_is_plain_json(old: Path, new: Path) -> None:
     content = json.loads(json.dumps(plain(compared(old, new, bin_columns=["r"])), allow_nan=False))
     assert content["flipped"] == 150
     assert content["bin_mixes"][0]["of"] == "r"
@@ -212,7 +212,7 @@ def test_everything_found_is_plain_json(old: Path, new: Path) -> None:
         ({"gates": {"max_pis": 1.0}}, "did you mean gates.max_psi"),
     ],
 )
-def test_bad_input_is_named(old: Path, settings: dict[str, Any], message: str) -> None:
+def test_bad_settings_are_named(old: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         compared(old, old, **settings)
 

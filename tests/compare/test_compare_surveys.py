@@ -104,10 +104,10 @@ def test_real_galaxies_against_changed_copies_and_other_surveys(
             with Image.open(images / f"{row['dr7objid']}.jpeg") as image:
                 change(image.convert("RGB")).save(folder / f"{row['dr7objid']}.jpeg", quality=quality)
         manifest = {**sdss, "uri_template": f"{folder}/{{dr7objid}}.jpeg"}
-        found = compared(old, classified(tmp_path / "out", name, manifest, saved_model), tmp_path / name / "page")
-        assert (found["matching"]["matched"], found["compared"]) == (GALAXIES, GALAXIES), name
-        assert found["shifts"]["p_featured"]["mean_change"] > 0, name
-        assert found["failed"]["new"] == 0, name
+        result = compared(old, classified(tmp_path / "out", name, manifest, saved_model), tmp_path / name / "page")
+        assert (result["matching"]["matched"], result["compared"]) == (GALAXIES, GALAXIES), name
+        assert result["shifts"]["p_featured"]["mean_change"] > 0, name
+        assert result["failed"]["new"] == 0, name
     by_place = compared(old, classified(tmp_path / "out", "again", sdss, saved_model), tmp_path / "place",
                         "match=position", "radius_arcsec=1")  # fmt: skip
     assert by_place["matching"]["matched"] == sum(row["ra"] != "" for row in objects) == GALAXIES
@@ -115,7 +115,7 @@ def test_real_galaxies_against_changed_copies_and_other_surveys(
         files = [str(sky / "other_surveys" / "images" / row["file"]) for row in csv.DictReader(file)][:GALAXIES]
     strangers = write_manifest(tmp_path / "other.csv", [{"object_id": n, "image": uri} for n, uri in enumerate(files)])
     other = classified(tmp_path / "out", "other", {"uri": str(strangers), "image_column": "image"}, saved_model)
-    found = compared(old, other, tmp_path / "strangers")
-    assert found["matching"]["matched"] == 0
-    assert {"max_flip_rate", "max_only_old_fraction"} <= set(found["gates_crossed"])
-    assert found["shifts"]["p_featured"]["ks"] > 0
+    result = compared(old, other, tmp_path / "strangers")
+    assert result["matching"]["matched"] == 0
+    assert {"max_flip_rate", "max_only_old_fraction"} <= set(result["gates_crossed"])
+    assert result["shifts"]["p_featured"]["ks"] > 0

@@ -33,8 +33,8 @@ def test_ks_by_hand() -> None:
 def test_ks_of_normals_that_lie_apart() -> None:
     """Half a standard deviation apart: 2 Φ(1/4) − 1 = 0.1974."""
     rng = np.random.default_rng(3)
-    found = ks_statistic(rng.normal(0, 1, 200_000), rng.normal(0.5, 1, 100_000))
-    assert found == pytest.approx(0.1974, abs=0.004)
+    statistic = ks_statistic(rng.normal(0, 1, 200_000), rng.normal(0.5, 1, 100_000))
+    assert statistic == pytest.approx(0.1974, abs=0.004)
 
 
 def test_edges_hold_as_many_values_each() -> None:
@@ -51,7 +51,7 @@ def test_edges_of_equal_values_make_no_empty_bins(values: np.ndarray) -> None:
     assert np.bincount(members, minlength=len(edges) - 1).all()
 
 
-def test_a_shift_and_what_chance_would_show() -> None:
+def test_effect_sizes_by_chance() -> None:
     rng = np.random.default_rng(4)
     old = rng.random(2000).astype(np.float32)
     draws = [find_shift(old, rng.random(1000).astype(np.float32), (old[:0], old[:0])) for _ in range(200)]
@@ -59,23 +59,23 @@ def test_a_shift_and_what_chance_would_show() -> None:
     assert np.mean([d.ks > d.ks_by_chance for d in draws]) == pytest.approx(0.05, abs=0.05)
 
 
-def test_changes_that_cancel_are_seen_in_pairs() -> None:
+def test_changes_that_cancel_are_visible_in_pairs() -> None:
     old = np.linspace(0, 1, 1001, dtype=np.float32)
     new = old[::-1].copy()
-    found = find_shift(old, new, (old, new))
-    assert found.psi == pytest.approx(0, abs=1e-4)
-    assert found.ks == pytest.approx(0, abs=2e-3)
-    assert found.mean_change == pytest.approx(0.5, abs=1e-3)
-    assert found.joint_histogram.sum() == found.old_histogram.sum() == 1001
-    assert found.joint_histogram.diagonal().sum() < 5
-    assert found.joint_histogram[::-1].diagonal().sum() > 900
+    shift = find_shift(old, new, (old, new))
+    assert shift.psi == pytest.approx(0, abs=1e-4)
+    assert shift.ks == pytest.approx(0, abs=2e-3)
+    assert shift.mean_change == pytest.approx(0.5, abs=1e-3)
+    assert shift.joint_histogram.sum() == shift.old_histogram.sum() == 1001
+    assert shift.joint_histogram.diagonal().sum() < 5
+    assert shift.joint_histogram[::-1].diagonal().sum() > 900
 
 
-def test_values_that_are_missing_are_left_out() -> None:
+def test_missing_values_are_ignored() -> None:
     nan = np.float32("nan")
     old, new = np.array([0.2, nan, 0.4], np.float32), np.array([nan, 0.3, 0.5], np.float32)
-    found = find_shift(old, new, (old, new))
-    assert (found.old_rows, found.new_rows) == (2, 2)
-    assert found.mean_change == pytest.approx(0.1)
+    shift = find_shift(old, new, (old, new))
+    assert (shift.old_rows, shift.new_rows) == (2, 2)
+    assert shift.mean_change == pytest.approx(0.1)
     nothing = find_shift(old[:0], new, (old[:0], new[:0]))
     assert all(math.isnan(x) for x in (nothing.psi, nothing.ks, nothing.old_mean, nothing.mean_change))

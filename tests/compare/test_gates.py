@@ -21,18 +21,18 @@ def test_a_limit_is_included() -> None:
     assert str(judge(gates, measured(0.5))[0]) == "max_flip_rate: 0.5 (here), the limit is 0.25"
 
 
-def test_what_cannot_be_known_crosses() -> None:
+def test_a_number_that_cannot_be_computed_crosses_its_gate() -> None:
     crossed = [gate for gate in judge(Gates(), measured(math.nan)) if gate.crossed]
     assert {gate.name for gate in crossed} == set(NAMES) - {"max_only_new_fraction"}
     assert "cannot be computed (here); set the limit to inf" in str(crossed[0])
 
 
-def test_what_was_not_asked_for_does_not() -> None:
+def test_a_number_that_was_not_measured_crosses_no_gate() -> None:
     assert not any(gate.crossed for gate in judge(Gates(), measured(None)))
 
 
 @pytest.mark.parametrize("value", [5.0, math.nan])
-def test_inf_switches_off(value: float) -> None:
+def test_inf_disables_a_gate(value: float) -> None:
     gates = parse_config(Gates, {}, [f"{name}=inf" for name in NAMES])
     judged = judge(gates, measured(value))
     assert not any(gate.crossed for gate in judged)

@@ -12,14 +12,14 @@ from tests.support.skies import CLASSES, publish_rows, sky_rows
 
 
 def side(folder: Path, first: int, text_ids: bool = False) -> CatalogColumns:
-    """500 objects, of which those of another `first` have others."""
+    """500 objects, numbered from `first`."""
     rows = sky_rows(1000, seed=4, without_position=0.1, text_ids=text_ids).slice(first, 500)
     catalog = str(publish_rows(folder, rows, 100, 70))
     return read_columns("old_uri", catalog, require_manifest(catalog), CLASSES)
 
 
 @pytest.mark.parametrize("text_ids", [False, True])
-def test_ids_find_their_own(tmp_path: Path, text_ids: bool) -> None:
+def test_equal_ids_are_matched(tmp_path: Path, text_ids: bool) -> None:
     old, new = side(tmp_path / "old", 0, text_ids), side(tmp_path / "new", 300, text_ids)
     (rows, partners), matching = match_by_id(old, new)
     ids = old.ids.take(rows)
@@ -28,8 +28,8 @@ def test_ids_find_their_own(tmp_path: Path, text_ids: bool) -> None:
     assert (matching.matched, matching.only_old, matching.only_new) == (200, 300, 300)
 
 
-def test_positions_find_the_same(tmp_path: Path) -> None:
-    """All but those without one."""
+def test_positions_match_the_same_objects(tmp_path: Path) -> None:
+    """All objects but those without a position."""
     old, new = side(tmp_path / "old", 0), side(tmp_path / "new", 300)
     (rows, partners), matching = match_by_position(old, new, 1)
     assert old.ids.take(rows).equals(new.ids.take(partners))

@@ -40,7 +40,7 @@ def arguments(old: Path, new: Path, output: Path, *more: str) -> Namespace:
     return Namespace(config=str(CONFIG), set=[*settings(old_uri=old, new_uri=new, output_uri=output), *more])
 
 
-def test_a_page_and_json_that_agree(old: Path, new: Path, tmp_path: Path) -> None:
+def test_the_page_and_the_json_agree(old: Path, new: Path, tmp_path: Path) -> None:
     more = ('bin_columns=["r"]', "min_cell_rows=30", "gates.max_flip_rate=0.2")
     summary = compare(arguments(old, new, tmp_path, *more))
     assert summary["gates_crossed"] == []
@@ -67,7 +67,7 @@ def test_a_crossed_gate_fails_after_the_page_is_written(old: Path, new: Path, tm
     assert "Crossed: max_flip_rate." in Path(caught.value.summary["report_uri"]).read_text()
 
 
-def test_nothing_in_common_still_makes_a_page(old: Path, tmp_path: Path) -> None:
+def test_catalogs_with_nothing_in_common_have_a_page(old: Path, tmp_path: Path) -> None:
     other = publish_rows(tmp_path / "other", sky_rows(40, seed=9, first=9000, without_position=1.0))
     with pytest.raises(GateError) as caught:
         compare(arguments(old, other, tmp_path / "out"))
@@ -76,7 +76,7 @@ def test_nothing_in_common_still_makes_a_page(old: Path, tmp_path: Path) -> None
     assert "no matched object has a class in both" in (tmp_path / "out" / "index.html").read_text()
 
 
-def test_rows_that_all_failed_still_make_a_page(old: Path, rows: pa.Table, tmp_path: Path) -> None:
+def test_a_catalog_without_classes_has_a_page(old: Path, rows: pa.Table, tmp_path: Path) -> None:
     dark = publish_rows(tmp_path / "dark", failing(rows, np.ones(3000, np.bool_)))
     with pytest.raises(GateError) as caught:
         compare(arguments(old, dark, tmp_path / "out", 'bin_columns=["r"]'))
@@ -100,6 +100,6 @@ def test_the_job_exits_with_3_and_a_summary_line(
     assert (summary["matched"], summary["gates_crossed"]) == (3000, ["max_flip_rate"])
 
 
-def test_an_output_that_cannot_be_written_is_named_first(old: Path) -> None:
+def test_an_unwritable_output_is_a_config_error(old: Path) -> None:
     with pytest.raises(InputError, match="output_uri"):
         compare(arguments(old, old, Path("/proc/nowhere")))

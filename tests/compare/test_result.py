@@ -7,15 +7,15 @@ from galaxy_batch.compare.gates import Gate
 from galaxy_batch.compare.result import Rates, plain
 
 
-def test_plain_values_are_json_whatever_they_were() -> None:
-    found = {
+def test_plain_values_are_json() -> None:
+    value = {
         "rates": Rates("x", 1, 2, math.nan, 0.5, (0.0, 1.0), (0.1, math.inf)),
         "gates": [Gate("max_psi", math.inf, None, "", False)],
         "counts": np.arange(4).reshape(2, 2),
         "shares": np.array([0.5, np.nan]),
         "single": np.float64("nan"),
     }
-    assert json.loads(json.dumps(plain(found), allow_nan=False)) == {
+    assert json.loads(json.dumps(plain(value), allow_nan=False)) == {
         "rates": {
             "name": "x", "old": 1, "new": 2, "old_rate": None, "new_rate": 0.5, "old_interval": [0.0, 1.0],
             "new_interval": [0.1, None],
@@ -27,5 +27,5 @@ def test_plain_values_are_json_whatever_they_were() -> None:
     }  # fmt: skip
 
 
-def test_an_increase_is_new_less_old() -> None:
+def test_an_increase_is_new_minus_old() -> None:
     assert Rates("x", 1, 2, 0.1, 0.4, (0, 1), (0, 1)).increase == 0.4 - 0.1
