@@ -14,19 +14,19 @@ def test_columns_are_read_from_all_files(tmp_path: Path) -> None:
     rows = sky_rows(700, seed=2, without_position=0.1).append_column("z", pa.array([None, *range(699)], pa.int16()))
     catalog = publish_rows(tmp_path, rows, 200, 150)
     manifest = require_manifest(str(catalog))
-    of_catalog = read_columns("old_uri", str(catalog), manifest, ("irregular", "featured", "smooth"), ("z",))
-    order = np.argsort(of_catalog.ids.to_numpy())
+    read = read_columns("old_uri", str(catalog), manifest, ("irregular", "featured", "smooth"), ("z",))
+    order = np.argsort(read.ids.to_numpy())
     wanted = read_catalog(catalog)
-    assert len(of_catalog) == 700
-    assert of_catalog.classes == ("smooth", "featured")
-    assert of_catalog.ids.take(order).to_pylist() == wanted["object_id"].to_pylist()
+    assert len(read) == 700
+    assert read.classes == ("smooth", "featured")
+    assert read.ids.take(order).to_pylist() == wanted["object_id"].to_pylist()
     codes = {"featured": 1, "smooth": 2, None: -1}
-    assert of_catalog.label[order].tolist() == [codes[name] for name in wanted["predicted_class"].to_pylist()]
-    assert of_catalog.flags[order].tolist() == wanted["review_flags"].to_pylist()
-    assert of_catalog.pixel[order].tolist() == wanted["_healpix_29"].fill_null(-1).to_pylist()
+    assert read.label[order].tolist() == [codes[name] for name in wanted["predicted_class"].to_pylist()]
+    assert read.flags[order].tolist() == wanted["review_flags"].to_pylist()
+    assert read.pixel[order].tolist() == wanted["_healpix_29"].fill_null(-1).to_pylist()
     for values, name in (
-        (of_catalog.confidence, "confidence"), (of_catalog.ra, "ra"), (of_catalog.dec, "dec"), (of_catalog.columns["z"], "z"),
-        (of_catalog.probabilities["smooth"], "p_smooth"), (of_catalog.probabilities["featured"], "p_featured"),
+        (read.confidence, "confidence"), (read.ra, "ra"), (read.dec, "dec"), (read.columns["z"], "z"),
+        (read.probabilities["smooth"], "p_smooth"), (read.probabilities["featured"], "p_featured"),
     ):  # fmt: skip
         assert np.array_equal(values[order], wanted[name].to_numpy().astype(values.dtype), equal_nan=True), name
 
