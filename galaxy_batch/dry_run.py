@@ -21,6 +21,7 @@ import torch
 
 from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.errors import InputError, without_secrets
+from galaxy_batch.failures import failure_problem
 from galaxy_batch.inputs.manifest import Manifest, read_chunk
 from galaxy_batch.model.classifier import Classifier
 from galaxy_batch.plan import ReleasePlan
@@ -142,23 +143,24 @@ def _classify(plan: ReleasePlan, rows: pa.Table, workers: Workers) -> tuple[pa.T
 
 def _check_sample(plan: ReleasePlan, rows: pa.Table, classified: pa.Table) -> None:
     """Raise an InputError if the whole run would end with a GateError at this rate of failures."""
-    statuses = Counter(classified["status"].to_pylist())
-    failed, limit = len(classified) - statuses[Status.OK], plan.config.max_failed_fraction
-    unreachable = not plan.config.keep_unreachable and statuses[Status.UNREACHABLE] > 0
-    if not unreachable and failed <= limit * len(classified):
+    problem = failure_problem(
+        Counter(classified["status"].to_pylist()),
+        plan.config.max_failed_fraction,
+        plan.config.keep_unreachable,
+        "sampled cutouts have no class",
+    )
+    if problem is None:
         return
     config = plan.config.manifest
     field = next(name for name in ("uri_template", "image_column", "band_templates") if getattr(config, name))
-    counts = ", ".join(f"{count} {status}" for status, count in statuses.most_common() if status != Status.OK)
-    reason = "and keep_unreachable = false" if unreachable else f"more than max_failed_fraction = {limit}"
     first = pc.index(pc.not_equal(classified["status"], Status.OK), True).as_py()
     uri = rows[IMAGE_URI][first].as_py() if IMAGE_URI in rows.column_names else "the manifest"
     raise InputError(
         f"manifest.{field}",
         getattr(config, field),
-        f"{failed} of {len(classified)} sampled cutouts have no class ({counts}), {reason}; the first is object "
-        f"{classified['object_id'][first]} at {uri}: {classified['error'][first]}. Check that the cutouts exist and "
-        "can be read from here; raise dry_run.sample for a larger sample, or allow more failures",
+        f"{problem}; the first is object {classified['object_id'][first]} at {uri}: {classified['error'][first]}. "
+        "Check that the cutouts exist and can be read from here; raise dry_run.sample for a larger sample, or allow "
+        "more failures",
     )
 
 

@@ -1,4 +1,4 @@
-"""The plan of a run: what goes in, where it goes, what is left to do; all that can be checked before Ray starts."""
+"""The plan of a run: input, output, chunks left to do. Checks all that can be checked before Ray starts."""
 
 import contextlib
 import dataclasses
@@ -34,39 +34,25 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ReleasePlan:
-    """A checked run: what goes in, where it goes, and what is left to do."""
+    """A run whose input and output are checked, and the chunks that are left to do."""
 
     config: CatalogConfig
     checkpoint: Checkpoint
     manifest: Manifest
     layout: Layout
     todo: tuple[Chunk, ...]
-    """Chunks without a part, or with one whose rows were not all reached."""
+    """Chunks without a part, or with `unreachable` rows in it."""
     published: CatalogManifest | None
     """The manifest of a catalog that was made from exactly this; then there is nothing to do."""
     previous: PreviousCatalog | None = None
-    """The catalog of `reuse_from`; None when none is named, or nothing is to do."""
-
-    @property
-    def min_confidence(self) -> float:
-        """The review threshold: the config's, else the checkpoint's."""
-        chosen = self.config.review.min_confidence
-        return self.checkpoint.min_confidence if chosen is None else chosen
-
-    @property
-    def limits(self) -> dict[str, Any]:
-        """Limits of LOW_CONFIDENCE, UNFAMILIAR and UNSTABLE: the config's own, else the checkpoint's, else None."""
-        review, checkpoint = self.config.review, self.checkpoint
-        return {
-            "min_confidence": self.min_confidence,
-            "max_unfamiliarity": _first(review.max_unfamiliarity, checkpoint.max_unfamiliarity),
-            "max_instability": _first(review.max_instability, checkpoint.max_instability),
-        }
+    """The catalog of `reuse_from`; None without one, or when nothing is to do."""
 
     @property
     def review_limits(self) -> ReviewLimits:
-        """What rows are flagged by."""
-        review = {**dataclasses.asdict(self.config.review), **self.limits}
+        """The settings by which rows are flagged: the config's, where it has none the checkpoint's."""
+        review = dataclasses.asdict(self.config.review)
+        for name in ("min_confidence", "max_unfamiliarity", "max_instability"):
+            review[name] = getattr(self.checkpoint, name) if review[name] is None else review[name]
         return ReviewLimits(**review, has_positions=self.config.manifest.ra_column is not None)
 
     @property
@@ -76,18 +62,12 @@ class ReleasePlan:
 
     @property
     def shown_config(self) -> dict[str, Any]:
-        """The config as it may be written down: locations without credentials."""
-
-        def shown(value: Any) -> Any:
-            if isinstance(value, dict):
-                return {key: shown(inner) for key, inner in value.items()}
-            return without_secrets(value) if isinstance(value, str) else value
-
-        result: dict[str, Any] = shown(dataclasses.asdict(self.config))
-        return result
+        """The config as it is written down: URIs without credentials."""
+        shown: dict[str, Any] = _without_secrets(dataclasses.asdict(self.config))
+        return shown
 
     def model_arguments(self, workers: Workers) -> dict[str, Any]:
-        """What the Classifier is made with."""
+        """Arguments of the Classifier."""
         return {
             "checkpoint_uri": self.config.checkpoint_uri,
             "config": self.config.classify,
@@ -99,38 +79,24 @@ class ReleasePlan:
 
 
 def plan_release(config: CatalogConfig) -> ReleasePlan:
-    """Check the checkpoint, the manifest and the output, and see what an earlier run has finished. Needs no Ray.
+    """Check the checkpoint, the manifest and the output, and find out which chunks are left to do. Needs no Ray.
 
     Raises:
-        InputError: something that was given cannot be used.
+        InputError: something in the config cannot be used.
     """
     checkpoint, model = load_checkpoint(config.checkpoint_uri)
-    _check_flags(config, checkpoint, known=model.familiarity is not None)
-    with _refused("manifest.uri", config.manifest.uri, "read"):
+    _check_flags(config, checkpoint, has_statistics=model.familiarity is not None)
+    with _store_errors("manifest.uri", config.manifest.uri, "read"):
         manifest = open_manifest(config.manifest, config.classify.chunk_rows)
     check_kept_names(kept_columns(config.manifest), catalog_schema(manifest.id_type, checkpoint.spec.classes).names)
-    if config.classify.precision == "auto":
-        precision: Precision = "bf16" if checkpoint.bf16_agrees else "fp32"
-        config = dataclasses.replace(config, classify=dataclasses.replace(config.classify, precision=precision))
-    mark, older_mark = (
-        fingerprint(manifest.content_id, checkpoint.checkpoint_id, settings)
-        for settings in (_settings(config), _older_settings(config))
-    )
+    config = _with_precision(config, checkpoint)
+    made_from = manifest.content_id, checkpoint.checkpoint_id
+    mark = fingerprint(*made_from, _settings(config))
     layout = Layout(config.output_uri, config.release, checkpoint.checkpoint_id, mark)
-    with _refused("output_uri", config.output_uri, "read"):
-        published = read_manifest(layout.catalog, "output_uri")
-    if published is not None and published.fingerprint not in (mark, older_mark):
-        if not config.overwrite:
-            raise InputError(
-                "output_uri",
-                layout.catalog,
-                "a catalog made from another manifest or other settings is published here; set overwrite = true to "
-                "replace it, or choose another release name or output_uri",
-            )
-        published = None
+    published = _published(config, layout, fingerprint(*made_from, _older_settings(config)))
     if published is None:
         check_writable(layout.root, config.output_uri)
-    with _refused("output_uri", config.output_uri, "listed"):
+    with _store_errors("output_uri", config.output_uri, "listed"):
         done = finished_parts(layout.parts, config.keep_unreachable)
     todo = tuple(chunk for chunk in manifest.chunks if chunk.index not in done)
     plan = ReleasePlan(config, checkpoint, manifest, layout, todo, published)
@@ -140,30 +106,54 @@ def plan_release(config: CatalogConfig) -> ReleasePlan:
 
 
 def versions() -> dict[str, str]:
-    """Of what computes and writes a catalog, by package."""
+    """Versions of Python and of the packages that compute and write a catalog."""
     packages = ("galaxy-batch", "ray", "torch", "timm", "pillow", "pyarrow")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
-def _check_flags(config: CatalogConfig, checkpoint: Checkpoint, known: bool) -> None:
-    """Say which flags this checkpoint cannot set; a limit for one of them would never be looked at."""
+def _with_precision(config: CatalogConfig, checkpoint: Checkpoint) -> CatalogConfig:
+    """The config with `classify.precision` decided."""
+    if config.classify.precision != "auto":
+        return config
+    precision: Precision = "bf16" if checkpoint.bf16_agrees else "fp32"
+    return dataclasses.replace(config, classify=dataclasses.replace(config.classify, precision=precision))
+
+
+def _published(config: CatalogConfig, layout: Layout, older_fingerprint: str) -> CatalogManifest | None:
+    """The catalog that a run with this config has published; None where there is none, or it is to be replaced."""
+    with _store_errors("output_uri", config.output_uri, "read"):
+        catalog = read_manifest(layout.catalog, "output_uri")
+    if catalog is None or catalog.fingerprint in (layout.fingerprint, older_fingerprint):
+        return catalog
+    if not config.overwrite:
+        raise InputError(
+            "output_uri",
+            layout.catalog,
+            "a catalog made from another manifest or other settings is published here; set overwrite = true to "
+            "replace it, or choose another release name or output_uri",
+        )
+    return None
+
+
+def _check_flags(config: CatalogConfig, checkpoint: Checkpoint, has_statistics: bool) -> None:
+    """Log which flags this checkpoint cannot set, and refuse limits for these."""
     views = max(checkpoint.spec.views, config.classify.stability_views)
-    if not known:
+    if not has_statistics:
         if config.review.max_unfamiliarity is not None:
-            remedy = "the checkpoint has no statistics of its training galaxies; train it anew, or leave this out"
+            remedy = "the checkpoint has no statistics of its training galaxies; train it again, or leave this out"
             raise InputError("review.max_unfamiliarity", config.review.max_unfamiliarity, remedy)
         logger.warning("no row will be UNFAMILIAR: the checkpoint has no statistics of its training galaxies")
     if views > 1 and checkpoint.max_instability is None and config.review.max_instability is None:
         logger.warning("no row will be UNSTABLE: neither the checkpoint nor review.max_instability gives a limit")
     if views == 1:
         if config.review.max_instability is not None:
-            remedy = "this checkpoint looks at one view; ask for more with classify.stability_views, or leave this out"
+            remedy = "the checkpoint uses one view; set classify.stability_views to use more, or leave this out"
             raise InputError("review.max_instability", config.review.max_instability, remedy)
-        logger.info("no row will be UNSTABLE: one view is looked at, see classify.stability_views")
+        logger.info("no row will be UNSTABLE: one view per cutout, see classify.stability_views")
 
 
 def _verified_previous(plan: ReleasePlan) -> PreviousCatalog:
-    """The catalog of `reuse_from`: verified here, unless the run that this one resumes has read it."""
+    """The catalog of `reuse_from`: verified here, unless a run that this one resumes has read it already."""
     previous = open_previous(plan.config, plan.checkpoint.checkpoint_id, plan.manifest.id_type)
     gathered = read_predictions(plan.layout.previous_predictions)
     if gathered is None or gathered.content_id != previous.content_id:
@@ -172,10 +162,10 @@ def _verified_previous(plan: ReleasePlan) -> PreviousCatalog:
 
 
 def _settings(config: CatalogConfig) -> dict[str, Any]:
-    """The settings that change a value.
+    """The settings that change a value in the catalog.
 
-    `reuse_from` is none of them: what is taken over is what would be computed. So a run may be resumed with it or
-    without, and the catalog of both is the same.
+    `reuse_from` is not one of them: reused predictions are those that would be computed, so that a run may be resumed
+    with or without it.
     """
     without_positions = {"positions": False} if config.manifest.ra_column is None else {}
     return {**_older_settings(config), **without_positions}
@@ -186,14 +176,16 @@ def _older_settings(config: CatalogConfig) -> dict[str, Any]:
     return {"classify": dataclasses.asdict(config.classify), "review": dataclasses.asdict(config.review)}
 
 
-def _first(*limits: float | None) -> float | None:
-    return next((limit for limit in limits if limit is not None), None)
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_secrets(inner) for key, inner in value.items()}
+    return without_secrets(value) if isinstance(value, str) else value
 
 
 @contextlib.contextmanager
-def _refused(field: str, uri: str, wanted: str) -> Iterator[None]:
+def _store_errors(field: str, uri: str, action: str) -> Iterator[None]:
     """Turn a store's refusal to read or list into an `InputError`."""
     try:
         yield
     except (OSError, NotImplementedError) as error:
-        raise InputError(field, uri, f"cannot be {wanted}: {error}") from None
+        raise InputError(field, uri, f"cannot be {action}: {error}") from None

@@ -1,4 +1,4 @@
-"""The walk of a row, on the synthetic survey with every defect in it."""
+"""The whole pipeline, on the simulated survey with every kind of defect."""
 
 import dataclasses
 import json
@@ -35,7 +35,7 @@ def read(summary: dict[str, Any]) -> pd.DataFrame:
     return read_catalog(summary["catalog_uri"]).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
 
 
-def test_every_row_comes_out_once_with_its_defect_named(
+def test_every_row_is_published_once_and_its_defect_is_flagged(
     survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
 ) -> None:
     plan = plan_release(catalog_config(survey, saved_model, tmp_path))
@@ -68,7 +68,7 @@ def test_every_row_comes_out_once_with_its_defect_named(
     assert verify_catalog(summary["catalog_uri"]) == []
 
 
-def test_a_finished_run_does_nothing_again(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
+def test_a_finished_run_is_not_repeated(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
     config = catalog_config(survey, saved_model, tmp_path)
     first = classify_release(plan_release(config))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
@@ -88,7 +88,7 @@ def test_a_finished_run_does_nothing_again(survey: SurveyFiles, saved_model: Sav
     plan = plan_release(config)
     left = Path(plan.layout.sorted_runs) / "rows-000000.arrow"
     left.parent.mkdir(parents=True)
-    left.write_bytes(b"of a run that died when it had just published")
+    left.write_bytes(b"left by a run that stopped after publishing")
     assert classify_release(plan)["already_published"]
     assert not left.parent.exists()
 
@@ -115,7 +115,7 @@ def test_a_stopped_run_continues(survey: SurveyFiles, saved_model: SavedModel, t
     assert verify_catalog(again["catalog_uri"]) == []
 
 
-def test_the_page_of_the_release_stands_beside_the_catalog(
+def test_the_release_page_is_written_beside_the_catalog(
     survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = catalog_config(survey, saved_model, tmp_path)
@@ -125,7 +125,7 @@ def test_the_page_of_the_release_stands_beside_the_catalog(
 
     with monkeypatch.context() as patched:
         patched.setattr("galaxy_batch.pipeline.write_release_page", no_page)
-        assert classify_release(plan_release(config))["report_uri"] is None  # and the catalog is published all the same
+        assert classify_release(plan_release(config))["report_uri"] is None  # and the catalog is published
     silent = dataclasses.replace(config, report=ReportConfig(enabled=False))
     assert classify_release(plan_release(silent))["report_uri"] is None
     summary = classify_release(plan_release(config))
@@ -136,11 +136,11 @@ def test_the_page_of_the_release_stands_beside_the_catalog(
     assert page.read_text().count("<img ") > 8
     assert verify_catalog(summary["catalog_uri"]) == []
     unpublish(plan_release(config).layout.catalog)
-    assert classify_release(plan_release(silent))["computed_rows"] == 0  # published anew, from the same parts
-    assert not page.exists()  # it was of the catalog that is no more
+    assert classify_release(plan_release(silent))["computed_rows"] == 0  # published again, from the same parts
+    assert not page.exists()  # it described the catalog that was removed
 
 
-def test_too_many_failures_publish_nothing_and_keep_what_was_written(
+def test_too_many_failures_publish_nothing_and_keep_the_parts(
     survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
 ) -> None:
     strict = catalog_config(survey, saved_model, tmp_path, max_failed_fraction=0.09)
@@ -157,7 +157,7 @@ def test_too_many_failures_publish_nothing_and_keep_what_was_written(
     assert relaxed["rows"] == 40
 
 
-def test_cutouts_that_were_not_reached_are_asked_for_again(
+def test_unreachable_cutouts_are_fetched_again_by_the_next_run(
     survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
 ) -> None:
     folder = tmp_path / "survey"
@@ -166,9 +166,9 @@ def test_cutouts_that_were_not_reached_are_asked_for_again(
     file = moved.images / f"{pd.read_csv(survey.manifest)['object_id'][10]}.jpg"  # of the second chunk
     content = file.read_bytes()
     file.unlink()
-    file.symlink_to("/proc/self/mem")  # a file that gives an input/output error, as a disk does that is lost
+    file.symlink_to("/proc/self/mem")  # reading it is an input/output error, as on a failing disk
     config = catalog_config(moved, saved_model, tmp_path / "out")
-    with pytest.raises(GateError, match="1 of 40 cutouts are unreachable") as caught:
+    with pytest.raises(GateError, match=r"5 of 40 .*1 unreachable.*, and keep_unreachable = false") as caught:
         classify_release(plan_release(config))
     assert (caught.value.summary["catalog_uri"], caught.value.summary["failed"]) == (None, 5)
     kept = plan_release(dataclasses.replace(config, keep_unreachable=True))
@@ -186,7 +186,7 @@ def test_cutouts_that_were_not_reached_are_asked_for_again(
     assert verify_catalog(again["catalog_uri"]) == []
 
 
-def test_other_settings_never_replace_a_catalog_unasked(
+def test_other_settings_replace_a_catalog_only_with_overwrite(
     survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
 ) -> None:
     classify_release(plan_release(catalog_config(survey, saved_model, tmp_path)))
@@ -206,7 +206,8 @@ def test_unfamiliar_and_unstable_rows_are_flagged(survey: SurveyFiles, saved_mod
     knowing = save_checkpoint(uri, dataclasses.replace(checkpoint, max_unfamiliarity=1e9, max_instability=0.0), model)
     settings: dict[str, Any] = {"classify": {"chunk_rows": 7, "stability_views": 2}, "review": {"max_unfamiliarity": 2}}
     plan = plan_release(catalog_config(survey, SavedModel(uri, knowing), tmp_path, **settings))
-    assert plan.limits == {"min_confidence": 0.6, "max_unfamiliarity": 2.0, "max_instability": 0.0}
+    limits = plan.review_limits
+    assert (limits.min_confidence, limits.max_unfamiliarity, limits.max_instability) == (0.6, 2.0, 0.0)
     summary = classify_release(plan)
     catalog = read(summary)
     unfamiliar = (catalog["review_flags"] & int(ReviewFlag.UNFAMILIAR)).astype(bool)

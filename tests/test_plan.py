@@ -14,10 +14,11 @@ def test_flags_that_a_checkpoint_cannot_set_are_named(
 ) -> None:
     caplog.set_level("INFO")
     plan = plan_release(catalog_config(survey, saved_model, tmp_path))
-    assert plan.limits == {"min_confidence": 0.6, "max_unfamiliarity": None, "max_instability": None}
+    limits = plan.review_limits
+    assert (limits.min_confidence, limits.max_unfamiliarity, limits.max_instability) == (0.6, None, None)
     assert "no row will be UNFAMILIAR" in caplog.text
-    assert "no row will be UNSTABLE: one view is looked at" in caplog.text
-    for name, remedy in (("max_unfamiliarity", "train it anew"), ("max_instability", "stability_views")):
+    assert "no row will be UNSTABLE: one view per cutout" in caplog.text
+    for name, remedy in (("max_unfamiliarity", "train it again"), ("max_instability", "stability_views")):
         with pytest.raises(InputError, match=remedy):
             plan_release(catalog_config(survey, saved_model, tmp_path, review={name: 0.4}))
     caplog.clear()

@@ -2,19 +2,18 @@
 
 ::
 
-    hats.properties                                what it is, how it is cut, where it comes from
-    partition_info.csv                             the pixels that have a file, and their rows
-    skymap.fits                                    rows in each pixel of order 6
+    hats.properties                                title, columns, partitioning, provenance
+    partition_info.csv                             the pixels that have a file, and their number of rows
+    skymap.fits                                    number of rows in each pixel of order 6
     dataset/_common_metadata                       the schema, with the VOTable header
-    dataset/_metadata                              the footers of all files: what a reader needs to skip files
+    dataset/_metadata                              the footers of all files, so that readers can skip files
     dataset/Norder=<k>/Dir=<d>/Npix=<p>.parquet    the rows of pixel p of order k, d = 10000 ⌊p / 10000⌋
 
-What the Note leaves to choice and is left out here: the margin cache, because it holds rows a second time, a catalog
-of its own that `hats-import` makes from this one for the radius that a crossmatch needs (LSDB wants it of the right
-catalog of a crossmatch, not of the left); the thumbnail, because a query with LIMIT gives one; `properties`, the old
-name of `hats.properties`; and the downsampled skymaps, which readers can sum from the one.
+Optional files of the Note that are not written: the margin cache, a second catalog that `hats-import` makes from this
+one for the radius of a crossmatch (LSDB needs it for the right catalog only); the thumbnail, which a query with LIMIT
+replaces; `properties`, the old name of `hats.properties`; and the downsampled skymaps, which are sums of the one here.
 
-pyarrow and astropy write all of it: the libraries that usually do so bring Dask, numba and 700 MB.
+Written with pyarrow and astropy, because the `hats` library requires Dask, numba and 700 MB.
 """
 
 import csv
@@ -62,7 +61,7 @@ METADATA = f"{DATASET}/_metadata"
 COMMON_METADATA = f"{DATASET}/_common_metadata"
 METADATA_FILES = (PROPERTIES, PARTITIONS, SKYMAP, METADATA, COMMON_METADATA)
 SKYMAP_ORDER = 6
-"""Pixels 0.9 degrees wide: 0.4 MB, whatever the catalog's size."""
+"""Pixels 0.9 degrees wide; the file has 0.4 MB for catalogs of any size."""
 
 _PATH = re.compile(rf"{DATASET}/Norder=(\d+)/Dir=(\d+)/Npix=(\d+)\.parquet")
 _PARTITION_COLUMNS = ("Norder", "Npix", "num_rows")
@@ -70,16 +69,16 @@ _ROWS_COLUMN = "COUNT"
 
 
 def tile_path(order: int, pixel: int) -> str:
-    """Where the file of a pixel is, below the catalog's folder."""
+    """The path of the file of a pixel, below the catalog's folder."""
     return f"{DATASET}/Norder={order}/Dir={pixel // 10_000 * 10_000}/Npix={pixel}.parquet"
 
 
 def pixel_of(path: str) -> tuple[int, int] | None:
-    """Order and pixel that a path stands for; None where it is not exactly a path of `tile_path`."""
-    found = _PATH.fullmatch(path)
-    if not found:
+    """Order and pixel of a path that `tile_path` has made; None for any other path."""
+    match = _PATH.fullmatch(path)
+    if not match:
         return None
-    order, pixel = int(found[1]), int(found[3])
+    order, pixel = int(match[1]), int(match[3])
     on_sky = order <= 29 and pixel < BASE_PIXELS << 2 * order
     return (order, pixel) if on_sky and tile_path(order, pixel) == path else None
 
@@ -94,7 +93,7 @@ def properties(entries: Mapping[str, object]) -> bytes:
 
 
 def describe(release: str, tiles: Sequence[Tile], max_rows: int, kilobytes: int) -> dict[str, object]:
-    """The entries of `hats.properties` that the Note asks for, and those that are known."""
+    """The required entries of `hats.properties`, and the optional ones that are known."""
     return {
         "obs_collection": release,
         "obs_title": f"Galaxy morphologies of release {release}",
@@ -123,7 +122,7 @@ def read_properties(content: bytes) -> dict[str, str]:
     """The entries of `hats.properties`.
 
     Raises:
-        ValueError: a line is neither an entry nor a comment, or it is not UTF-8.
+        ValueError: a line is neither an entry nor a comment, or the content is not UTF-8.
     """
     entries = {}
     for line in content.decode().splitlines():
@@ -136,7 +135,7 @@ def read_properties(content: bytes) -> dict[str, str]:
 
 
 def partition_info(tiles: Iterable[Tile]) -> bytes:
-    """The content of `partition_info.csv`: a line for each tile, in the order of the sky."""
+    """The content of `partition_info.csv`: one line per tile, in the order of the tiles."""
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(_PARTITION_COLUMNS)
@@ -148,7 +147,7 @@ def read_partition_info(content: bytes) -> list[Tile]:
     """The tiles of `partition_info.csv`.
 
     Raises:
-        ValueError: it is not such a table.
+        ValueError: the content is not such a table.
     """
     header, *lines = csv.reader(io.StringIO(content.decode())) if content else [[]]
     if tuple(header) != _PARTITION_COLUMNS:
@@ -162,11 +161,11 @@ def read_partition_info(content: bytes) -> list[Tile]:
 
 
 def dataset_metadata(schema: pa.Schema, footers: Sequence[tuple[str, bytes]]) -> bytes:
-    """The content of `_metadata`: all row groups of all files, each with its file's path.
+    """The content of `_metadata`: the row groups of all files, each with the path of its file.
 
     Args:
-        schema: the dataset's, with its metadata.
-        footers: path below the catalog's folder, and the file's own metadata, in the order of the sky.
+        schema: of the dataset, with the VOTable header.
+        footers: path below the catalog's folder and Parquet metadata of each file, in the order of their pixels.
     """
     merged = pq.read_metadata(io.BytesIO(common_metadata(schema)))
     for path, footer in footers:
@@ -179,14 +178,14 @@ def dataset_metadata(schema: pa.Schema, footers: Sequence[tuple[str, bytes]]) ->
 
 
 def common_metadata(schema: pa.Schema) -> bytes:
-    """The content of `_common_metadata`: the schema alone, as a Parquet file without rows."""
+    """The content of `_common_metadata`: the schema, as a Parquet file without rows."""
     sink = io.BytesIO()
     pq.write_metadata(schema, sink)
     return sink.getvalue()
 
 
 def skymap(rows: npt.NDArray[np.int64]) -> bytes:
-    """A FITS file with the rows of each pixel, ``(12 · 4^order,)``, nested: one BINTABLE, a row a pixel."""
+    """A FITS file with the number of rows in each nested pixel, ``(12 · 4^order,)``: a BINTABLE, one row per pixel."""
     order = (len(rows) // BASE_PIXELS).bit_length() // 2
     table = fits.BinTableHDU.from_columns([fits.Column(name=_ROWS_COLUMN, format="K", array=rows)])
     table.header.update(
@@ -199,10 +198,10 @@ def skymap(rows: npt.NDArray[np.int64]) -> bytes:
 
 
 def read_skymap(content: bytes) -> npt.NDArray[np.int64]:
-    """Rows of each pixel, from the content of `skymap.fits`.
+    """The number of rows in each pixel, from the content of `skymap.fits`.
 
     Raises:
-        ValueError: it is not a FITS file with such a table.
+        ValueError: the content is not a FITS file with such a table.
     """
     try:
         with fits.open(io.BytesIO(content)) as file:

@@ -1,7 +1,7 @@
-"""Parts: the finished rows of one chunk in one Parquet file. A part that exists is complete.
+"""Parts: the classified rows of one chunk in one Parquet file. A part that exists is complete.
 
-Complete, but perhaps not as good as it can be: where a store did not answer for some of the rows, the name of the part
-says so, and another run asks for that chunk again.
+Where a store did not respond for some of the rows, the name of the part says so, and another run computes that chunk
+again.
 """
 
 import io
@@ -25,23 +25,23 @@ _NAME = re.compile(r"part-(\d+)(-unreachable)?\.parquet")
 
 
 def part_uri(folder_uri: str, chunk: int, unreachable: bool = False) -> str:
-    """Where the part of a chunk is, or will be; one with `unreachable` rows in it has a name of its own."""
+    """The URI of the part of a chunk; a part with `unreachable` rows has another name."""
     return join(folder_uri, f"part-{chunk:06d}{'-unreachable' if unreachable else ''}.parquet")
 
 
 def finished_parts(folder_uri: str, keep_unreachable: bool = False) -> set[int]:
-    """Numbers of the chunks whose parts exist: all there is to know in order to resume.
+    """Numbers of the chunks whose parts exist: the only state that a resumed run needs.
 
     Args:
         folder_uri: the folder of this fingerprint.
         keep_unreachable: whether a part with `unreachable` rows counts.
     """
-    found = filter(None, map(_NAME.fullmatch, list_names(folder_uri)))
-    return {int(name[1]) for name in found if keep_unreachable or not name[2]}
+    names = filter(None, map(_NAME.fullmatch, list_names(folder_uri)))
+    return {int(name[1]) for name in names if keep_unreachable or not name[2]}
 
 
 def write_part(rows: pa.Table, folder_uri: str, schema: pa.Schema, release: str, model_id: str) -> pa.Table:
-    """Write one chunk's rows in one atomic step; a retry writes the same file again.
+    """Write the rows of one chunk in one atomic step; a retry writes the same file.
 
     Args:
         rows: all rows of one chunk.
@@ -50,9 +50,9 @@ def write_part(rows: pa.Table, folder_uri: str, schema: pa.Schema, release: str,
         release: name of the survey release.
         model_id: content id of the checkpoint.
 
-    Reads all catalog columns, `_chunk`, `_origin` where there is one, whose values are counted in the part's metadata.
-    Adds `release`, `model_id`.
-    Gives one row that says what was written: `chunk`, `rows`, `failed`, `flagged`.
+    Reads all catalog columns, `_chunk`, and `_origin` where it exists, whose values are counted in the part's metadata.
+    Adds `release`, `model_id` in the part.
+    Drops all columns: returns one row with the `chunk`, and its `rows`, `failed`, `flagged`.
     """
     (chunk,) = pc.unique(rows[CHUNK]).to_pylist()
     for name, value in (("release", release), ("model_id", model_id)):
@@ -74,9 +74,10 @@ def write_part(rows: pa.Table, folder_uri: str, schema: pa.Schema, release: str,
 
 
 def read_part(chunk: pa.Table, folder_uri: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a finished part; all columns, or those named. One without `unreachable` rows is the better one.
+    """Read a part, all columns or those named; of two parts of a chunk, the one without `unreachable` rows.
 
-    Reads one row with the chunk's `index`. Adds the catalog columns, `_chunk`.
+    Reads `index`, the chunk's number, in a table of one row.
+    Adds the catalog columns, `_chunk`.
     """
     index = chunk["index"][0].as_py()
     try:
@@ -88,7 +89,7 @@ def read_part(chunk: pa.Table, folder_uri: str, columns: Sequence[str] | None = 
 
 
 def origins_of(part: pa.Table) -> Mapping[str, int]:
-    """How many rows of a part, as `read_part` gives it, have each origin; empty where no earlier catalog was there."""
+    """Rows by origin, of a part that `read_part` has read; empty where no previous catalog was used."""
     origins: dict[str, int] = json.loads((part.schema.metadata or {}).get(_ORIGINS, b"{}"))
     return origins
 

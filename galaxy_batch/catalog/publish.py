@@ -183,7 +183,7 @@ def _warn_of_large_tiles(tiles: Iterable[Tile], max_rows: int) -> None:
 
 
 def _check_rows(totals: PartTotals, tiles: Mapping[str, Tile], written: Sequence[WrittenFile]) -> None:
-    """A row in is a row out: in each file, in all together, and by their ids."""
+    """Every row is in one file: the files have the counted rows, and together the ids of the parts."""
     expected = {path: tile.rows for path, tile in tiles.items()}
     rows = {file.file.path: file.file.rows for file in written}
     wrong = sorted(path for path in expected.keys() | rows.keys() if expected.get(path) != rows.get(path))

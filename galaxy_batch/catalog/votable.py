@@ -1,12 +1,11 @@
-"""Files that describe themselves: a VOTable header in each Parquet file, as in the IVOA Note "Parquet in the VO" 1.0.
+"""VOTable headers in Parquet files, as in the IVOA Note "Parquet in the VO" 1.0, and VOTable files.
 
-The header (VOTable 1.4, Ochsenbein et al. 2019) has a FIELD for each column, with its type, unit, UCD and meaning, and
-no data. TOPCAT and `astropy.table.Table.read(…, format="parquet.votable")` read it.
+A header (VOTable 1.4, Ochsenbein et al. 2019) has no data, and a FIELD for each column with its type, unit, UCD and
+description. TOPCAT and `astropy.table.Table.read(…, format="parquet.votable")` read it.
 
-astropy 8 wants to know two things about text. It takes nulls only where the file has a key of astropy's own for the
-length of the texts; 0 lets it find out. And it can lay the header over the data only where FIELDs have a bound, as in
-`arraysize="12*"`. So each file's header has the bounds of its own texts. astropy then makes the text "None" of a null,
-and floats of integers where a column has nulls; object ids have none.
+astropy 8 has two requirements for text columns. Nulls need a metadata key of its own with the length of the texts; 0
+lets astropy measure it. And FIELDs need a maximum length, as in `arraysize="12*"`, so each file's header has the
+lengths of its own texts. astropy then reads a null text as "None", and integers with nulls as floats; ids have none.
 """
 
 import io
@@ -45,31 +44,31 @@ _NUMBERS = {
 def described(
     schema: pa.Schema, title: str, about: Mapping[str, str], lengths: Mapping[str, int] | None = None
 ) -> pa.Schema:
-    """The schema with the VOTable header in its metadata, which pyarrow writes into a Parquet file; see below."""
+    """The schema with the VOTable header in its metadata, as it is written into Parquet files; see `votable_header`."""
     metadata = {VERSION_KEY: _VERSION, CONTENT_KEY: votable_header(schema, title, about, lengths or {})}
     metadata |= {_TEXT_LENGTH_KEY.format(field.name).encode(): b"0" for field in schema if _is_text(field.type)}
     return schema.with_metadata(metadata)
 
 
 def votable_header(schema: pa.Schema, title: str, about: Mapping[str, str], lengths: Mapping[str, int]) -> bytes:
-    """A VOTable without data, in UTF-8, the same for the same arguments.
+    """A VOTable without data, in UTF-8; equal arguments give equal bytes.
 
     Args:
         schema: columns, with `unit`, `ucd` and `description` in the metadata of their fields, as `rows` has them.
         title: description of the table.
-        about: facts of the table as a whole, one INFO each.
-        lengths: characters that no text of a column exceeds; any number of them where a column is not named.
+        about: facts about the whole table, one INFO each.
+        lengths: maximum number of characters of text columns; unbounded for columns that are not given.
     """
     return _document(schema, title, about, lengths, rows=None)
 
 
 def votable_file(rows: pa.Table, title: str, about: Mapping[str, str]) -> bytes:
-    """A VOTable with data, BINARY2, in which a null is a null whatever its type; integers are exact.
+    """A VOTable with data in BINARY2, which keeps nulls of every type and exact integers.
 
     Args:
         rows: columns of booleans, numbers and text, with `unit`, `ucd` and `description` in their fields' metadata.
         title: description of the table.
-        about: facts of the table as a whole, one INFO each.
+        about: facts about the whole table, one INFO each.
     """
     return _document(rows.schema, title, about, text_lengths(rows), rows)
 
@@ -88,7 +87,7 @@ def _document(
     table.description = title
     sink = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", VOWarning)  # a kept column's unit is what the survey says it is
+        warnings.simplefilter("ignore", VOWarning)  # the unit of a kept column is the survey's, valid or not
         for number, column in enumerate(schema):
             table.fields.append(_field(document, number, column, lengths.get(column.name)))
         if rows is not None:
@@ -100,22 +99,22 @@ def _document(
                 table.array.mask[name] = pc.is_null(values).to_numpy()
         document.to_xml(sink)
     content = _plain(sink.getvalue())
-    if rows is not None and not len(rows):  # astropy then writes no DATA, and TOPCAT sees no table
+    if rows is not None and not len(rows):  # astropy then writes no DATA, and TOPCAT finds no table
         content = content.replace(b"</TABLE>", b"<DATA><TABLEDATA></TABLEDATA></DATA></TABLE>")
     return content
 
 
 def text_lengths(rows: pa.Table) -> dict[str, int]:
-    """Characters of the longest text in each text column, at least 4."""
+    """Number of characters of the longest text in each text column, at least 4."""
     names = [field.name for field in rows.schema if _is_text(field.type)]
     return {name: max(4, pc.max(pc.utf8_length(rows[name])).as_py() or 0) for name in names}
 
 
 def fields_of(header: bytes) -> list[dict[str, str]]:
-    """Of each FIELD of a header, its `name`, `datatype`, and, where given, `arraysize`, `unit`, `ucd`, `description`.
+    """For each FIELD of a header its `name`, `datatype`, and where given `arraysize`, `unit`, `ucd`, `description`.
 
     Raises:
-        ValueError: it is not a VOTable.
+        ValueError: the header is not a VOTable.
     """
     try:
         root = ElementTree.fromstring(header)  # noqa: S314 - expat loads nothing from outside, and bounds expansion
@@ -125,12 +124,12 @@ def fields_of(header: bytes) -> list[dict[str, str]]:
     table = next(root.iter(f"{space}}}TABLE"), None)
     if name != "VOTABLE" or table is None:
         raise ValueError(f"not a VOTable with a table, but {name}")
-    found = []
+    fields = []
     for field in table.iter(f"{space}}}FIELD"):
         description = (field.findtext(f"{space}}}DESCRIPTION") or "").strip()
         known = {key: value for key, value in field.attrib.items() if key not in ("ID", "ref")}
-        found.append(known | ({"description": description} if description else {}))
-    return found
+        fields.append(known | ({"description": description} if description else {}))
+    return fields
 
 
 def _field(document: VOTableFile, number: int, column: pa.Field, length: int | None) -> Field:
@@ -149,7 +148,7 @@ def _field(document: VOTableFile, number: int, column: pa.Field, length: int | N
 
 
 def _type(kind: pa.DataType) -> dict[str, str]:
-    """What VOTable has for an Arrow type; text for what it has nothing for, as the Note wants it."""
+    """The VOTable type of an Arrow type; text for types without an equivalent, as the Note says."""
     if kind in _NUMBERS:
         return {"datatype": _NUMBERS[kind]}
     if pa.types.is_list(kind) and kind.value_type in _NUMBERS:
@@ -164,11 +163,11 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _plain(document: bytes) -> bytes:
-    """Without line breaks in descriptions, and without the comment that names astropy's version and so changes."""
+    """The document without line breaks in descriptions and without the comment that names astropy's version."""
     document = re.sub(rb"<!--.*?-->\s*", b"", document, count=1, flags=re.DOTALL)
     return re.sub(
         rb"<DESCRIPTION>(.*?)</DESCRIPTION>",
-        lambda found: b"<DESCRIPTION>" + b" ".join(found[1].split()) + b"</DESCRIPTION>",
+        lambda match: b"<DESCRIPTION>" + b" ".join(match[1].split()) + b"</DESCRIPTION>",
         document,
         flags=re.DOTALL,
     )

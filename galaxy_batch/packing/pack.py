@@ -20,6 +20,7 @@ from typing import Any
 import ray
 
 from galaxy_batch.errors import GateError
+from galaxy_batch.failures import failure_problem
 from galaxy_batch.packing.plan import FORMAT, MANIFEST, PLAN, PackPlan, failed_summary, packing_summary, shard_settings
 from galaxy_batch.packing.shards import SHARDS, check_shard, pack_shard, shard_name
 from galaxy_batch.rows import Status
@@ -134,13 +135,11 @@ def _check_shards(plan: PackPlan, entries: list[dict[str, Any]], counts: dict[st
 
 
 def _check_failures(plan: PackPlan, counts: dict[str, Any], started: float) -> None:
-    limit = plan.config.max_failed_fraction
-    if counts["failed"] <= limit * counts["rows"]:
+    problem = failure_problem(counts["status_counts"], plan.config.max_failed_fraction, subject="rows have no image")
+    if problem is None:
         return
-    reasons = ", ".join(f"{count} {status}" for status, count in counts["status_counts"].items() if status != Status.OK)
     raise GateError(
-        f"{counts['failed']} of {counts['rows']} rows have no image ({reasons}), more than max_failed_fraction = "
-        f"{limit}; {MANIFEST} was not written. The shards are kept: run again with a higher limit to accept them, or "
+        f"{problem}; {MANIFEST} was not written. The shards are kept: run again with a higher limit to accept them, or "
         "remove output_uri to pack again",
         failed_summary(plan.config, counts, len(plan.shards), started),
     )

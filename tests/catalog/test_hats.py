@@ -116,10 +116,10 @@ def test_half_a_skymap_is_none(size: int) -> None:
 
 
 def test_properties_say_how_the_sky_was_cut() -> None:
-    found = hats.describe("dr7", [Tile(0, 3, 5), Tile(2, 190, 7)], 10, 99)
-    assert found["hats_nrows"] == 12
-    assert found["hats_order"] == 2
-    assert float(str(found["moc_sky_fraction"])) == pytest.approx((1 + 1 / 16) / 12)
+    properties = hats.describe("dr7", [Tile(0, 3, 5), Tile(2, 190, 7)], 10, 99)
+    assert properties["hats_nrows"] == 12
+    assert properties["hats_order"] == 2
+    assert float(str(properties["moc_sky_fraction"])) == pytest.approx((1 + 1 / 16) / 12)
     assert hats.describe("dr7", [], 10, 0)["hats_order"] == 0
 
 
@@ -179,11 +179,11 @@ def test_hats_finds_the_catalog_valid(
     with caplog.at_level(logging.WARNING):
         assert is_valid_catalog(catalog, strict=True)
     assert not caplog.records
-    found = read_hats(catalog)
-    assert found.catalog_info.total_rows == len(on_sky)
-    assert found.catalog_info.catalog_name == "made-up"
-    assert skymap.read_skymap(found, 2).sum() == len(on_sky)
-    orders = {pixel.order for pixel in found.get_healpix_pixels()}
+    opened = read_hats(catalog)
+    assert opened.catalog_info.total_rows == len(on_sky)
+    assert opened.catalog_info.catalog_name == "made-up"
+    assert skymap.read_skymap(opened, 2).sum() == len(on_sky)
+    orders = {pixel.order for pixel in opened.get_healpix_pixels()}
     assert {0, 1} & orders
     assert max(orders) >= 5
 
@@ -203,11 +203,11 @@ def test_lsdb_reads_every_row_as_it_is(opened: Any, on_sky: pa.Table) -> None:
     assert frame["object_id"].tolist() == on_sky["object_id"].to_pylist()
     assert frame.index.tolist() == on_sky["_healpix_29"].to_pylist()
     for name in ("predicted_class", "status", "confidence", "review_flags", "image_hash"):
-        found = frame[name].astype(object).where(frame[name].notna(), None).tolist()
+        read = frame[name].astype(object).where(frame[name].notna(), None).tolist()
         wanted = on_sky[name].to_pylist()
         if name == "review_flags":  # REPEATED_IMAGE was added
-            found, wanted = [flags & ~32 for flags in found], [flags & ~32 for flags in wanted]
-        assert found == wanted, name
+            read, wanted = [flags & ~32 for flags in read], [flags & ~32 for flags in wanted]
+        assert read == wanted, name
 
 
 def separations(on_sky: pa.Table, ra: float, dec: float) -> npt.NDArray[np.float64]:
@@ -224,8 +224,8 @@ def test_cone_searches_find_what_a_search_of_all_rows_finds(
 ) -> None:
     wanted = separations(on_sky, ra, dec) <= radius_arcsec
     assert wanted.sum() > 3
-    found = opened.cone_search(ra=ra, dec=dec, radius_arcsec=radius_arcsec).compute()
-    assert sorted(found["object_id"]) == on_sky.filter(pa.array(wanted))["object_id"].to_pylist()
+    in_cone = opened.cone_search(ra=ra, dec=dec, radius_arcsec=radius_arcsec).compute()
+    assert sorted(in_cone["object_id"]) == on_sky.filter(pa.array(wanted))["object_id"].to_pylist()
 
 
 def test_a_crossmatch_finds_what_a_search_of_all_pairs_finds(opened: Any, on_sky: pa.Table) -> None:
@@ -237,14 +237,14 @@ def test_a_crossmatch_finds_what_a_search_of_all_pairs_finds(opened: Any, on_sky
     ra = (some["ra"].to_numpy() + rng.normal(0, 1 / 3600, len(some))) % 360
     other = pd.DataFrame({"other_id": np.arange(len(some)), "ra": ra, "dec": dec})
     right = lsdb.from_dataframe(other, catalog_name="other", margin_threshold=10, ra_column="ra", dec_column="dec")
-    found = opened.crossmatch(right, radius_arcsec=3, n_neighbors=1, suffix_method="all_columns").compute()
+    matches = opened.crossmatch(right, radius_arcsec=3, n_neighbors=1, suffix_method="all_columns").compute()
     left = SkyCoord(on_sky["ra"].to_numpy() * u.deg, on_sky["dec"].to_numpy() * u.deg)
     nearest, separation, _ = left.match_to_catalog_sky(SkyCoord(ra * u.deg, dec * u.deg))
     matched = separation.arcsec < 3
     assert matched.sum() > len(some) / 2
     wanted = set(zip(on_sky.filter(pa.array(matched))["object_id"].to_pylist(), nearest[matched].tolist(), strict=True))
-    assert {(row["object_id_made-up"], row["other_id_other"]) for _, row in found.iterrows()} == wanted
-    assert len(found) == len(wanted)
+    assert {(row["object_id_made-up"], row["other_id_other"]) for _, row in matches.iterrows()} == wanted
+    assert len(matches) == len(wanted)
 
 
 def test_a_catalog_without_any_position_is_still_one(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""From parts to a catalog: every row once, in its place, whatever the parts look like and whatever dies."""
+"""From parts to a catalog: every row once, in the file of its pixel, however the parts are cut."""
 
 from collections import Counter
 from pathlib import Path
@@ -38,10 +38,10 @@ def rows() -> pa.Table:
 def test_every_row_is_in_one_file_as_it_was(rows: pa.Table, tmp_path: Path) -> None:
     catalog = publish_rows(tmp_path, rows, part_rows=170, max_rows=200, run_rows=700)
     assert verify_catalog(str(catalog)) == []
-    found, wanted = read_catalog(catalog), rows.sort_by("object_id")
+    published, wanted = read_catalog(catalog), rows.sort_by("object_id")
     for name in wanted.column_names:
         if name not in ("review_flags", "needs_review"):
-            assert found[name].equals(wanted[name]), name
+            assert published[name].equals(wanted[name]), name
     assert not Path(layout_in(tmp_path).sorted_runs).exists()
     assert len(list(catalog.glob("without_position/*"))) == 4
     sizes = [pq.read_metadata(file).num_rows for file in catalog.rglob("*.parquet")]
@@ -54,29 +54,31 @@ def test_repeated_images_are_counted_over_all_parts(rows: pa.Table, tmp_path: Pa
     hashes[5] = hashes[1500] = hashes[-2] = -(2**63)  # just enough
     hashes[6] = hashes[1501] = hashes[-3] = 2**63 - 1
     changed = rows.set_column(rows.column_names.index("image_hash"), "image_hash", pa.array(hashes, pa.int64()))
-    found = read_catalog(publish_rows(tmp_path, changed, 170, 200, 700))
+    published = read_catalog(publish_rows(tmp_path, changed, 170, 200, 700))
     times = Counter(value for value in hashes if value is not None)
-    for row in found.select(["image_hash", "review_flags", "needs_review"]).to_pylist():
+    for row in published.select(["image_hash", "review_flags", "needs_review"]).to_pylist():
         repeated = times[row["image_hash"]] >= REVIEW.min_repeats
         assert bool(row["review_flags"] & ReviewFlag.REPEATED_IMAGE) == repeated
         assert row["needs_review"] == (row["review_flags"] != 0)
     assert {-(2**63), 2**63 - 1, 42} <= {value for value, count in times.items() if count >= 3}
 
 
-def test_many_shares_of_hashes_are_as_one(rows: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hashes_counted_in_many_ranges_are_counted_as_in_one(
+    rows: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = catalog_contents(publish_rows(tmp_path / "one", rows))
     monkeypatch.setattr(publication, "_HASHES_AT_ONCE", 100)
     assert catalog_contents(publish_rows(tmp_path / "many", rows)) == one
 
 
-def test_the_catalog_does_not_depend_on_how_the_parts_were_cut_or_ordered(rows: pa.Table, tmp_path: Path) -> None:
+def test_the_catalog_does_not_depend_on_the_size_or_order_of_the_parts(rows: pa.Table, tmp_path: Path) -> None:
     wanted = catalog_contents(publish_rows(tmp_path / "a", rows, 1000, 300, 5000))
     order = np.random.default_rng(1).permutation(len(rows))
     assert catalog_contents(publish_rows(tmp_path / "b", rows.take(pa.array(order)), 130, 300, 400)) == wanted
     assert len(wanted) > 15
 
 
-def test_objects_at_one_place_share_a_file_however_many(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_any_number_of_objects_at_one_position_share_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ra, dec = np.full(500, 10.0), np.full(500, 20.0)
     catalog = publish_rows(tmp_path, sky_rows(500, positions=(ra, dec)), 60, 100, 120)
     assert verify_catalog(str(catalog)) == []
@@ -99,7 +101,7 @@ def test_a_survey_with_all_positions_or_none(share: float, tmp_path: Path) -> No
     assert bool(list(catalog.glob("dataset/Norder*"))) == (not share)
 
 
-def test_kept_columns_of_any_type_come_through(tmp_path: Path) -> None:
+def test_kept_columns_of_any_type_are_published(tmp_path: Path) -> None:
     rows = sky_rows(300, seed=3, without_position=0.1)
     n = range(len(rows))
     kept = {
@@ -115,9 +117,9 @@ def test_kept_columns_of_any_type_come_through(tmp_path: Path) -> None:
         rows = rows.append_column(name, values)
     catalog = publish_rows(tmp_path, rows, 70, 40, 110)
     assert verify_catalog(str(catalog)) == []
-    found, wanted = read_catalog(catalog), rows.sort_by("object_id")
+    published, wanted = read_catalog(catalog), rows.sort_by("object_id")
     for name in kept:
-        assert found[name].to_pylist() == wanted[name].to_pylist(), name
+        assert published[name].to_pylist() == wanted[name].to_pylist(), name
 
 
 def test_a_single_row_is_a_catalog(tmp_path: Path) -> None:
@@ -166,13 +168,13 @@ def test_ray_does_the_same_as_one_process(rows: pa.Table, tmp_path: Path) -> Non
     assert verify_catalog(str(many)) == []
 
 
-def test_a_store_that_stumbles_gets_the_same_catalog(s3: S3, rows: pa.Table, tmp_path: Path) -> None:
+def test_a_store_with_transient_failures_gets_the_same_catalog(s3: S3, rows: pa.Table, tmp_path: Path) -> None:
     layout, sizes = write_unsorted_parts(s3.uri, rows)
-    for answer in ("503", "reset", "truncated"):
-        s3.proxy.fail("/part-000002", answer)
-        s3.proxy.fail("/rows-000001", answer)
-        s3.proxy.fail("/hashes-000000", answer)
-        s3.proxy.fail("catalog/dataset", answer, method="PUT")
+    for failure in ("503", "reset", "truncated"):
+        s3.proxy.fail("/part-000002", failure)
+        s3.proxy.fail("/rows-000001", failure)
+        s3.proxy.fail("/hashes-000000", failure)
+        s3.proxy.fail("catalog/dataset", failure, method="PUT")
     publish_sorted(layout, sort_parts(layout, sizes, run_in_order, 1000), rows)
     assert verify_catalog(layout.catalog) == []
     s3.direct.get(layout.catalog.removeprefix("s3://"), str(tmp_path / "catalog"), recursive=True)

@@ -1,4 +1,4 @@
-"""Damage of many kinds, each found and named, also by what lies behind the checksums."""
+"""Verification names damage of every kind, also where all checksums and counts agree with it."""
 
 import hashlib
 import io
@@ -53,8 +53,8 @@ def nowhere(catalog: Path) -> Path:
 
 
 def manifest_of(catalog: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((catalog / "manifest.json").read_text())
-    return found
+    entries: dict[str, Any] = json.loads((catalog / "manifest.json").read_text())
+    return entries
 
 
 def edit(catalog: Path, **changes: Any) -> None:
@@ -68,14 +68,14 @@ def alter(catalog: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def rewrite(catalog: Path, change: Callable[[pa.Table], pa.Table], file: Path | None = None) -> None:
-    """Change the rows of a file, and everything else with them, as somebody would who knows all that is checked."""
+    """Change the rows of a file, and then all checksums, counts and HATS files to agree with them."""
     file = file or first(catalog)
     pq.write_table(change(pq.read_table(file, partitioning=None)), file)
     mend(catalog)
 
 
 def mend(catalog: Path) -> None:
-    """Make all that is written about the files agree with them: sizes, checksums, counts, and the files of HATS."""
+    """Make sizes, checksums, counts and the HATS files agree with the files of rows."""
     manifest = manifest_of(catalog)
     tables, footers, tiles = {}, {}, {}
     for file in [*files(catalog), *sorted(catalog.glob("without_position/*"))]:
@@ -95,7 +95,7 @@ def mend(catalog: Path) -> None:
             hats.SKYMAP: hats.skymap(np.bincount(sky, minlength=12 << 12)),
             hats.METADATA: hats.dataset_metadata(common, [(path, footers[path].getvalue()) for path in tiles]),
         }
-    except (KeyError, pa.ArrowException, RuntimeError):  # another schema: nothing fits any more
+    except (KeyError, pa.ArrowException, RuntimeError):  # another schema: these files cannot be made
         contents = {}
     size = sum((catalog / path).stat().st_size for path in tables)
     entries = hats.read_properties((catalog / hats.PROPERTIES).read_bytes())
@@ -255,7 +255,7 @@ def metadata_of_other_files(catalog: Path) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
-    # what a checksum finds
+    # changes that show in sizes, checksums and names
     "truncated file": (lambda c: first(c).write_bytes(first(c).read_bytes()[:500]), "has 500 bytes, not"),
     "flipped byte": (flip_byte, "its content has changed"),
     "missing file": (lambda c: first(c).unlink(), ".parquet: is missing"),
@@ -298,7 +298,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda c: alter(c, lambda m: m["config"]["review"].update(min_repeats=100)),
         "REPEATED_IMAGE at odds with the image hashes",
     ),
-    # rows, with everything mended that can be mended
+    # rows, with checksums and counts that agree
     "doubled rows": (
         lambda c: rewrite(c, lambda t: pa.concat_tables([t, t.slice(0, 2)]).sort_by("_healpix_29")),
         "2 ids are in more than one row",
@@ -428,7 +428,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         ),
         "REPEATED_IMAGE at odds with the image hashes",
     ),
-    # files, with their checksums mended
+    # files, with checksums that agree
     "file dropped": (drop_file, "rows is 600, the files have"),
     "data garbled": (lambda c: garble(c, 4), ".parquet: "),
     "footer garbled": (
@@ -480,15 +480,15 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_damage_is_found_and_named(catalog: Path, kind: str) -> None:
+def test_damage_is_named(catalog: Path, kind: str) -> None:
     damage, message = DAMAGE[kind]
     damage(catalog)
     problems = verify_catalog(str(catalog))
     assert any(message in problem for problem in problems), problems
 
 
-def test_what_is_mended_is_not_found_by_checksums(catalog: Path) -> None:
-    """The tests above would prove little if a stale checksum or count were what is found."""
+def test_changed_rows_show_only_by_the_rule_they_break(catalog: Path) -> None:
+    """`mend` leaves no stale checksum or count, which would hide whether a rule is checked."""
     mend(catalog)
     assert verify_catalog(str(catalog)) == []
     rewrite(catalog, lambda t: put_one(t, "object_id", 5))
@@ -499,14 +499,14 @@ def test_what_is_mended_is_not_found_by_checksums(catalog: Path) -> None:
     assert message in problem
 
 
-def test_a_changed_id_is_found_where_its_checksum_is_kept(catalog: Path) -> None:
+def test_a_changed_id_differs_from_the_checksum_of_ids(catalog: Path) -> None:
     kept = manifest_of(catalog)["ids_checksum"]
     rewrite(catalog, lambda t: put_one(t, "object_id", 5))
     edit(catalog, ids_checksum=kept)
     assert verify_catalog(str(catalog)) == ["manifest.json: ids_checksum is not that of the files' ids"]
 
 
-def test_text_ids_and_their_doubles(tmp_path: Path) -> None:
+def test_text_ids_are_compared_too(tmp_path: Path) -> None:
     catalog = publish_rows(tmp_path, sky_rows(300, seed=2, without_position=0.1, text_ids=True), 100, 60, 120)
     assert verify_catalog(str(catalog)) == []
     rewrite(catalog, lambda t: pa.concat_tables([t, t.slice(0, 1)]).sort_by("_healpix_29"))
@@ -518,7 +518,7 @@ def test_a_header_of_bounded_texts_is_the_same_as_one_without_bounds() -> None:
     assert described(schema, "", {}, {"a": 7}).metadata[CONTENT_KEY] != described(schema, "", {}).metadata[CONTENT_KEY]
 
 
-def test_a_scheme_that_there_is_not_is_the_callers_mistake() -> None:
+def test_an_unknown_scheme_is_an_input_error() -> None:
     with pytest.raises(InputError, match="no driver for this scheme"):
         verify_catalog("nosuchscheme://x")
 
@@ -531,7 +531,7 @@ def test_a_catalog_in_memory_can_be_verified(published: Path) -> None:
     assert verify_catalog("memory://verified") == []
 
 
-def test_the_job_says_what_is_wrong_and_exits_with_3(catalog: Path, call_job: CallJob) -> None:
+def test_the_job_prints_the_problems_and_exits_with_3(catalog: Path, call_job: CallJob) -> None:
     good = call_job("verify_catalog", str(catalog))
     assert good.code == 0, good.log
     assert json.loads(good.stdout.splitlines()[-1]) == {"catalog_uri": str(catalog), "problems": []}
@@ -543,7 +543,7 @@ def test_the_job_says_what_is_wrong_and_exits_with_3(catalog: Path, call_job: Ca
     assert "Traceback" not in bad.log
 
 
-def test_the_job_takes_a_catalog_and_nothing_else(tmp_path: Path, call_job: CallJob) -> None:
+def test_the_job_takes_one_catalog_and_no_settings(tmp_path: Path, call_job: CallJob) -> None:
     assert call_job("verify_catalog").code == 2
     assert call_job("verify_catalog", "nosuchscheme://x").code == 2
     assert call_job("verify_catalog", str(tmp_path), "--set", "a=b").code == 2

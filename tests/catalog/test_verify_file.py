@@ -24,7 +24,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, pa.Table]:
     return str(file.relative_to(catalog)), pq.read_table(file, partitioning=None)
 
 
-def looked_at(path: str, table: pa.Table, group_rows: int = ROWS) -> FileReport:
+def report_on(path: str, table: pa.Table, group_rows: int = ROWS) -> FileReport:
     sink = io.BytesIO()
     pq.write_table(table, sink, row_group_size=group_rows)
     schema = {column.name: str(column.type) for column in schema_of(table)}
@@ -34,45 +34,45 @@ def looked_at(path: str, table: pa.Table, group_rows: int = ROWS) -> FileReport:
 @pytest.mark.parametrize("group_rows", [1, 7, ROWS])
 def test_row_groups_add_up(table: tuple[str, pa.Table], group_rows: int) -> None:
     path, rows = table
-    found = looked_at(path, rows.slice(0, 100), group_rows)
-    assert found.problems == []
-    assert (found.rows, found.counts.failed) == (100, rows["predicted_class"].slice(0, 100).null_count)
-    assert sum(map(len, found.ids)) == 100
-    assert sum(found.counts.status_counts.values()) == 100
-    assert len(found.sky) == 100
-    assert sum(len(hashes) for hashes, _ in found.images) == 100 - rows["image_hash"].slice(0, 100).null_count
+    report = report_on(path, rows.slice(0, 100), group_rows)
+    assert report.problems == []
+    assert (report.rows, report.counts.failed) == (100, rows["predicted_class"].slice(0, 100).null_count)
+    assert sum(map(len, report.ids)) == 100
+    assert sum(report.counts.status_counts.values()) == 100
+    assert len(report.sky) == 100
+    assert sum(len(hashes) for hashes, _ in report.images) == 100 - rows["image_hash"].slice(0, 100).null_count
 
 
 @pytest.mark.parametrize("group_rows", [1, 7, 50, ROWS])
-def test_the_order_is_looked_at_across_row_groups(table: tuple[str, pa.Table], group_rows: int) -> None:
+def test_the_order_is_checked_across_row_groups(table: tuple[str, pa.Table], group_rows: int) -> None:
     path, rows = table
     order = np.arange(100)
     order[[49, 50]] = 50, 49
-    found = looked_at(path, rows.take(pa.array(order)), group_rows)
-    (problem,) = found.problems
+    report = report_on(path, rows.take(pa.array(order)), group_rows)
+    (problem,) = report.problems
     assert problem.startswith("1 rows with a position out of the order of _healpix_29, object_id (the first: ")
     assert problem.endswith(f"{rows['object_id'][49]})")
 
 
-def test_rows_at_one_place_are_ordered_by_id(table: tuple[str, pa.Table]) -> None:
+def test_rows_at_one_position_are_ordered_by_id(table: tuple[str, pa.Table]) -> None:
     path, rows = table
     place = rows.slice(0, 1)
     ids = pa.array([5, 9, 7])
     same = pa.concat_tables([place] * 3).set_column(0, rows.schema.field(0), ids)
-    assert any("1 rows with a position out of the order" in problem for problem in looked_at(path, same).problems)
+    assert any("1 rows with a position out of the order" in problem for problem in report_on(path, same).problems)
 
 
-def test_a_file_knows_its_pixel_from_its_path(table: tuple[str, pa.Table]) -> None:
+def test_the_path_of_a_file_says_its_pixel(table: tuple[str, pa.Table]) -> None:
     path, rows = table
-    elsewhere = looked_at(tile_path(0, 11), rows)
+    elsewhere = report_on(tile_path(0, 11), rows)
     assert any(f"{ROWS} rows with a position outside the file's pixel" in problem for problem in elsewhere.problems)
-    beside = looked_at("without_position/part-000000.parquet", rows)
+    beside = report_on("without_position/part-000000.parquet", rows)
     assert any(f"{ROWS} rows with a position outside" in problem for problem in beside.problems)
-    assert looked_at(path, rows).problems == []
+    assert report_on(path, rows).problems == []
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" * 100, bytes(5000)])
-def test_what_is_no_parquet_is_said(content: bytes) -> None:
+def test_bytes_that_are_not_parquet_are_a_problem(content: bytes) -> None:
     (problem,) = verify_file(content, tile_path(0, 0), {}, CONTRACT).problems
     assert problem.startswith("cannot be read as Parquet")
 
@@ -111,7 +111,7 @@ def test_headers_are_compared_with_the_columns(table: tuple[str, pa.Table]) -> N
     assert list(header_problems(schema.with_metadata(None))) == ["has no VOTable header"]
 
 
-def test_files_of_published_catalogs_are_many_row_groups_long(table: tuple[str, pa.Table], tmp_path: Path) -> None:
+def test_a_large_file_has_several_row_groups(table: tuple[str, pa.Table], tmp_path: Path) -> None:
     from galaxy_batch.catalog.files import CatalogFileHeader, write_catalog_file
 
     path, rows = table

@@ -145,7 +145,7 @@ def test_cutouts_that_a_store_did_not_give_are_asked_for_again_by_the_next_run(e
         proxy.fail(f"images/{galaxy}.jpg", "503", ALWAYS)
     ended = experiment.run()
     assert ended.code == 3, ended.stderr
-    assert f"2 of {len(experiment.ids)} cutouts are unreachable" in ended.stderr
+    assert "2 unreachable), and keep_unreachable = false" in ended.stderr
     assert ended.summary is not None
     assert ended.summary["status_counts"]["unreachable"] == 2
     assert ended.summary["catalog_uri"] is None
