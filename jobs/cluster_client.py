@@ -15,27 +15,33 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ray._private.runtime_env.packaging import _get_excludes, get_excludes_from_ignore_files
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.exceptions import AuthenticationError, RayError
 from ray.job_submission import JobDetails, JobSubmissionClient
 from requests import RequestException
 
 from galaxy_batch.errors import GalaxyBatchError, InputError
 from galaxy_batch.storage.files import without_secrets
+from jobs.upload import NOT_UPLOADED, check_upload_size, too_large
 
-__all__ = ["LostConnectionError", "Submission", "connect", "is_uploaded", "submit_job"]
+__all__ = ["LostConnectionError", "Submission", "UnknownJobError", "connect", "submit_job"]
 
 logger = logging.getLogger("jobs")
 
 _ADDRESS = "RAY_API_SERVER_ADDRESS"
+_AUTH_MODE = "RAY_AUTH_MODE"
 _REQUEST_TIMEOUT_S = 30.0  # Ray's own client has no time limit
 _LOG_TIMEOUT_S = 60.0  # without a new line for this long, the log is requested again: the connection may be dead
 _MAX_WAIT_S = 30.0  # between two attempts to reconnect
-_NOT_UPLOADED = ["/.git/", "/.venv/", "/tests/", "/cluster/"]  # in addition to .gitignore and .rayignore
+_UNKNOWN_S = 15.0  # a job that the cluster does not know for this long has not arrived, or is forgotten
 
 
 class LostConnectionError(GalaxyBatchError):
     """The cluster does not respond; the job may still run."""
+
+
+class UnknownJobError(GalaxyBatchError):
+    """The cluster responds, and does not know the job."""
 
 
 class _Client(JobSubmissionClient):  # type: ignore[misc]
@@ -59,29 +65,47 @@ def connect(address: str | None) -> JobSubmissionClient:
         raise InputError("ray", "installed without its job server", "install ray[default] of the same version")
     os.environ[_ADDRESS] = url  # Ray prefers the environment to the argument
     try:
-        return _Client(url)
+        return _authenticated_client(url)
     except AuthenticationError:
-        remedy = "the cluster requires a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
-        raise InputError("--address", without_secrets(url), remedy) from None
+        raise InputError("--address", without_secrets(url), _token_remedy()) from None
     except _connection_errors() as error:
         raise InputError("--address", without_secrets(url), f"no Ray cluster responds: {error}") from None
     except KeyError:
         raise InputError("--address", without_secrets(url), "the server there is not a Ray cluster") from None
 
 
-def is_uploaded(file: Path, folder: Path) -> bool:
-    """Whether Ray uploads a file of the working directory `folder` to the cluster.
+def _authenticated_client(url: str) -> JobSubmissionClient:
+    """Ray's client; it sends this machine's token only to a cluster that requires one."""
+    try:
+        return _Client(url)
+    except AuthenticationError:
+        # `ray start` uses the token of its machine without being asked; Ray's client does not.
+        if _AUTH_MODE in os.environ or not _has_token():
+            raise
+        os.environ[_AUTH_MODE] = "token"
+        Config.initialize("")  # Ray has read the variable before
+        return _Client(url)
 
-    Ray excludes what a `.gitignore` or `.rayignore` in `folder` or below names, even if git tracks it.
-    """
-    honours_git = os.environ.get("RAY_RUNTIME_ENV_IGNORE_GITIGNORE") != "1"
-    rules = [_get_excludes(folder, _NOT_UPLOADED)]
-    for path in (folder, *reversed(file.relative_to(folder).parents[:-1]), file.relative_to(folder)):
-        place = folder / path
-        rules += get_excludes_from_ignore_files(place, include_gitignore=honours_git)
-        if any(rule(place) for rule in rules):
-            return False
-    return True
+
+def _has_token() -> bool:
+    try:
+        return bool(AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True))
+    except (AuthenticationError, RuntimeError):  # such as RAY_AUTH_TOKEN_PATH without a file
+        return False
+
+
+def _token_remedy() -> str:
+    """What is missing for a cluster that has rejected a request."""
+    if os.environ.get(_AUTH_MODE, "token") != "token":
+        return f"the cluster requires a token, but {_AUTH_MODE} is {os.environ[_AUTH_MODE]}: unset it"
+    source = next(
+        (name for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH") if os.environ.get(name)), "~/.ray/auth_token"
+    )
+    if _has_token():
+        return f"the cluster has another token than {source}: `ray get-auth-token` on its head prints the right one"
+    if source == "RAY_AUTH_TOKEN_PATH":
+        return f"the cluster requires a token, and the file that {source} names cannot be read"
+    return "the cluster requires a token: set RAY_AUTH_TOKEN to what `ray get-auth-token` prints on its head"
 
 
 def submit_job(client: JobSubmissionClient, entrypoint: str, metadata: Mapping[str, str]) -> str:
@@ -90,7 +114,7 @@ def submit_job(client: JobSubmissionClient, entrypoint: str, metadata: Mapping[s
     If an unfinished job with the same metadata exists, its id is returned and nothing is submitted.
 
     Raises:
-        InputError: the cluster rejects the job.
+        InputError: this folder is too large to upload, or the cluster rejects the job.
         LostConnectionError: the cluster does not respond; nothing was submitted.
     """
     try:
@@ -101,8 +125,10 @@ def submit_job(client: JobSubmissionClient, entrypoint: str, metadata: Mapping[s
         if job.submission_id and not job.status.is_terminal() and metadata.items() <= (job.metadata or {}).items():
             logger.info("job %s does the same: following it", job.submission_id)
             return str(job.submission_id)
+    folder = Path.cwd()
+    check_upload_size(folder)
     submission_id = f"galaxy-batch-{uuid.uuid4().hex[:12]}"  # known here even if the response is lost
-    runtime_env = {"working_dir": ".", "excludes": _NOT_UPLOADED}
+    runtime_env = {"working_dir": ".", "excludes": NOT_UPLOADED}
     try:
         client.submit_job(
             entrypoint=entrypoint, submission_id=submission_id, runtime_env=runtime_env, metadata=dict(metadata)
@@ -110,6 +136,8 @@ def submit_job(client: JobSubmissionClient, entrypoint: str, metadata: Mapping[s
     except RequestException as error:
         logger.warning("no response to the submission of %s, which may have arrived: %s", submission_id, error)
     except RuntimeError as error:
+        if "status code 413" in str(error):
+            raise too_large(folder, "the cluster, or a proxy before it, accepts less") from None
         raise InputError("job", entrypoint, f"rejected by the cluster: {error}") from None
     return submission_id
 
@@ -137,6 +165,7 @@ class Submission:
 
         Raises:
             LostConnectionError: no response for `patience_s`.
+            UnknownJobError: the cluster does not know the job.
         """
         return asyncio.run(self._follow())
 
@@ -168,18 +197,24 @@ class Submission:
     async def _final_details(self) -> JobDetails:
         """Poll the job's state until the job has ended."""
         last_response, wait_s, state = time.monotonic(), self._poll_s, None
+        unknown_since: float | None = None
         while True:
             try:
                 job = await asyncio.to_thread(self.client.get_job_info, self.id)
             except _connection_errors() as error:
-                silent_s = time.monotonic() - last_response
-                if silent_s > self._patience_s:
-                    message = f"no response about job {self.id} for {silent_s:.0f} s: {error}"
+                now = time.monotonic()
+                unknown_since = (unknown_since or now) if f"Job {self.id} does not exist" in str(error) else None
+                if unknown_since is not None and now - unknown_since > min(_UNKNOWN_S, self._patience_s):
+                    cause = "it was restarted" if state else "the submission did not arrive"
+                    message = f"the cluster does not know job {self.id}: {cause}. Run this again to submit it"
+                    raise UnknownJobError(message) from None
+                if now - last_response > self._patience_s:
+                    message = f"no response about job {self.id} for {now - last_response:.0f} s: {error}"
                     raise LostConnectionError(message) from error
                 logger.warning("no response about job %s, trying again: %s", self.id, error)
                 wait_s = min(2 * wait_s, max(_MAX_WAIT_S, self._poll_s))
             else:
-                last_response, wait_s = time.monotonic(), self._poll_s
+                last_response, wait_s, unknown_since = time.monotonic(), self._poll_s, None
                 if job.status != state:
                     logger.info("job %s: %s", self.id, job.status)
                     state = job.status

@@ -17,6 +17,7 @@ from ray.util.annotations import RayDeprecationWarning
 from galaxy_batch.config import RuntimeConfig
 from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.runtime.progress import CLEAR_LINE
+from jobs.ray_start import local_ray, ray_at
 
 __all__ = ["ray_session", "run_job"]
 
@@ -80,15 +81,10 @@ def run_job(
 @contextlib.contextmanager
 def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
     """Connect to the cluster at `RAY_ADDRESS`, which `ray job submit` sets, or start a local Ray for this job only."""
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=logging.WARNING)
-    else:
-        ray.init(num_cpus=runtime.num_cpus, include_dashboard=False, logging_level=logging.WARNING)
-    ray.data.DataContext.get_current().enable_progress_bars = False  # runtime.progress logs galaxies instead
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    # `ray_remote_args` is deprecated, but is the only way to limit the restarts of an actor in Ray 2.60.
-    warnings.filterwarnings("ignore", message=".*ray_remote_args", category=RayDeprecationWarning)
-    try:
+    address = os.environ.get("RAY_ADDRESS")
+    with ray_at(address) if address else local_ray(runtime.num_cpus):
+        ray.data.DataContext.get_current().enable_progress_bars = False  # runtime.progress logs galaxies instead
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
+        # `ray_remote_args` is deprecated, but is the only way to limit the restarts of an actor in Ray 2.60.
+        warnings.filterwarnings("ignore", message=".*ray_remote_args", category=RayDeprecationWarning)
         yield
-    finally:
-        ray.shutdown()

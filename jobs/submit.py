@@ -37,8 +37,9 @@ from galaxy_batch.errors import GalaxyBatchError, InputError
 from galaxy_batch.plan import ReleasePlan, plan_release
 from galaxy_batch.settings import load_config
 from galaxy_batch.storage.files import without_secrets
-from jobs.cluster_client import LostConnectionError, Submission, connect, is_uploaded, submit_job
+from jobs.cluster_client import LostConnectionError, Submission, UnknownJobError, connect, submit_job
 from jobs.command import run_job
+from jobs.upload import is_uploaded
 
 FAILED, BAD_INPUT, GATE_FAILED, STOPPED, LOST, NO_CATALOG, LEFT_RUNNING = 1, 2, 3, 4, 5, 6, 130
 
@@ -87,6 +88,8 @@ def submit(arguments: argparse.Namespace, client: JobSubmissionClient | None = N
             summary |= _verified_counts(plan, summary)
     except LostConnectionError as error:
         raise UnverifiedError(LOST, f"{error}. {_next_steps(client, summary)}", summary) from error
+    except UnknownJobError as error:
+        raise UnverifiedError(FAILED, str(error), summary) from None
     except KeyboardInterrupt:
         raise UnverifiedError(LEFT_RUNNING, f"interrupted. {_next_steps(client, summary)}", summary) from None
     finally:

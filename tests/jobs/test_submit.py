@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 import urllib.request
-import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.util import find_spec
@@ -31,7 +30,6 @@ import pytest
 import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ray._private.runtime_env.packaging import create_package
 from ray.job_submission import JobDetails, JobStatus
 
 from galaxy_batch.catalog.verify import verify_catalog
@@ -43,7 +41,7 @@ from galaxy_batch.settings import load_config
 from galaxy_batch.synthetic.survey import SurveyFiles
 from jobs import cluster_client as submission
 from jobs import submit as command
-from jobs.cluster_client import LostConnectionError, Submission, connect, is_uploaded, submit_job
+from jobs.cluster_client import LostConnectionError, Submission, UnknownJobError, connect, submit_job
 from jobs.submit import UnverifiedError, submit
 from tests.support.configs import CATALOG_TOML
 from tests.support.models import SavedModel
@@ -170,6 +168,20 @@ def test_a_cluster_that_does_not_respond_is_lost_after_the_limit() -> None:
         follow(FakeServer([details(RUNNING), ConnectionError("no route")]), patience_s=0.05)
 
 
+@pytest.mark.parametrize(
+    ("responses", "cause"), [([], "the submission did not arrive"), ([details(RUNNING)], "it was restarted")]
+)
+def test_a_job_that_the_cluster_does_not_know_is_not_waited_for(responses: list[JobDetails], cause: str) -> None:
+    unknown = RuntimeError("Request failed with status code 404: Job job-1 does not exist.")
+    with pytest.raises(UnknownJobError, match=f"the cluster does not know job job-1: {cause}"):
+        follow(FakeServer([*responses, unknown]), patience_s=0.05)
+
+
+def test_a_job_that_arrives_late_is_followed() -> None:
+    unknown = RuntimeError("Request failed with status code 404: Job job-1 does not exist.")
+    assert follow(FakeServer([unknown, unknown, details(SUCCEEDED)])).status == SUCCEEDED
+
+
 def test_a_missing_log_does_not_hide_the_exit_code(caplog: pytest.LogCaptureFixture) -> None:
     class NoLog(FakeServer):
         def get_job_logs(self, job_id: str) -> str:
@@ -209,6 +221,17 @@ def test_a_lost_response_keeps_the_submission_id_and_a_rejection_is_an_input_err
         submit_job(FakeServer([], on_submit=rejected), "python", {})
 
 
+def test_a_folder_too_large_for_a_proxy_is_an_input_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rejected() -> None:
+        raise RuntimeError("Request failed with status code 413: Request Entity Too Large")
+
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "1.jpg").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"a proxy before it, accepts less\. Largest file: /images/1.jpg"):
+        submit_job(FakeServer([], on_submit=rejected), "python", {})
+
+
 @pytest.mark.parametrize("address", [None, "127.0.0.1:8265", "ray://127.0.0.1:10001", "auto"])
 def test_an_address_must_be_a_url(address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
@@ -218,10 +241,13 @@ def test_an_address_must_be_a_url(address: str | None, monkeypatch: pytest.Monke
 
 
 @contextlib.contextmanager
-def http_server(status: int, body: bytes) -> Iterator[str]:
+def http_server(status: int, body: bytes, token: str | None = None) -> Iterator[str]:
+    """A server with one response; if it has a token, only to requests with this token."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(status)
+            sent = self.headers.get("Authorization")
+            self.send_response(status if token is None or sent == f"Bearer {token}" else 403 if sent else 401)
             self.end_headers()
             self.wfile.write(body)
 
@@ -240,8 +266,6 @@ def http_server(status: int, body: bytes) -> Iterator[str]:
         (200, b"<html>", "no Ray cluster responds"),
         (500, b"{}", "no Ray cluster responds"),
         (200, b"{}", "is not a Ray cluster"),
-        (401, b"Missing authentication token", "requires a token: set RAY_AUTH_MODE=token"),
-        (403, b"Invalid authentication token", "requires a token: set RAY_AUTH_MODE=token"),
     ],
 )
 def test_another_server_is_an_input_error(
@@ -251,6 +275,39 @@ def test_another_server_is_an_input_error(
     with http_server(status, body) as url, pytest.raises(InputError, match=remedy) as caught:
         connect(url)
     assert caught.value.value == url  # the address of the argument, not of the environment
+
+
+TOKEN_CASES = {
+    "none": ({}, "requires a token: set RAY_AUTH_TOKEN to what `ray get-auth-token` prints on its head$"),
+    "wrong": ({"RAY_AUTH_TOKEN": "b" * 64}, "has another token than RAY_AUTH_TOKEN: `ray get-auth-token` on its head"),
+    "disabled": ({"RAY_AUTH_MODE": "disabled"}, "requires a token, but RAY_AUTH_MODE is disabled: unset it$"),
+    "no file": ({"RAY_AUTH_TOKEN_PATH": "/nowhere"}, "the file that RAY_AUTH_TOKEN_PATH names cannot be read$"),
+    "right": ({"RAY_AUTH_TOKEN": "a" * 64}, None),
+    "of this machine": ({"HOME": "{home}"}, None),
+    "mode without token": ({"RAY_AUTH_MODE": "token"}, "requires a token: set RAY_AUTH_TOKEN to what"),
+}
+
+
+@pytest.mark.parametrize("case", TOKEN_CASES)
+def test_the_token_of_this_machine_is_used_and_what_is_missing_is_named(case: str, tmp_path: Path) -> None:
+    variables, remedy = TOKEN_CASES[case]
+    variables = {name: value.format(home=tmp_path / "home") for name, value in variables.items()}
+    (tmp_path / "home" / ".ray").mkdir(parents=True)
+    (tmp_path / "home" / ".ray" / "auth_token").write_text("a" * 64)
+    script = "import sys\nfrom jobs.cluster_client import connect\ntry:\n    connect(sys.argv[1])\n"
+    script += "except Exception as error:\n    print(error)\n"
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    with http_server(200, b'{"ray_version": "2.60.0", "version": "4"}', "a" * 64) as url:
+        process = subprocess.run(
+            [sys.executable, "-c", script, url],
+            env={**inherited, "HOME": str(tmp_path), **variables},
+            cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+    assert process.stderr == ""
+    if remedy is None:
+        assert process.stdout == ""
+    else:
+        assert re.search(remedy, process.stdout.strip()), process.stdout
 
 
 def test_a_closed_port_is_an_input_error_and_the_environment_gives_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,31 +323,6 @@ def test_a_missing_job_server_is_an_input_error(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(submission, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"install ray\[default\]"):
         connect("http://127.0.0.1:8265")
-
-
-@pytest.mark.parametrize("honours_git", [True, False])
-def test_is_uploaded_agrees_with_ray(honours_git: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "0" if honours_git else "1")
-    folder = tmp_path / "checkout"
-    files = [
-        "a.toml", "secret.toml", "jobs/configs/b.toml", "jobs/configs/mine.toml", "runs/c.toml", "kept/tests/d.toml",
-        "tests/e.toml", "cluster/f.toml", ".git/g.toml", "big/h.toml", "odd name/é.toml",
-    ]  # fmt: skip
-    for name in files:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("x")
-    (folder / ".gitignore").write_text("secret.toml\n/runs/\n")
-    (folder / "jobs" / ".gitignore").write_text("mine.toml\n")
-    (folder / ".rayignore").write_text("big\n")
-    package = tmp_path / "package.zip"
-    excludes = submission._NOT_UPLOADED
-    create_package(str(folder), package, include_gitignore=honours_git, excludes=excludes)
-    uploaded = set(zipfile.ZipFile(package).namelist())
-    for name in files:
-        assert is_uploaded(folder / name, folder) == (name in uploaded), name
-    assert ("secret.toml" in uploaded) != honours_git
-    assert {"a.toml", "jobs/configs/b.toml", "kept/tests/d.toml"} <= uploaded
-    assert not {"tests/e.toml", ".git/g.toml", "big/h.toml"} & uploaded
 
 
 # --- the command ---
