@@ -1,9 +1,10 @@
-"""The training run: votes -> labels -> split -> fit -> calibration -> held-out numbers -> checkpoint and report."""
+"""A training run: votes -> labels -> split -> fit -> calibration -> test metrics -> checkpoint and report."""
 
 import dataclasses
 import logging
 import os
 import time
+from collections import Counter
 from importlib.metadata import version
 from typing import Any
 
@@ -22,27 +23,29 @@ from train.data.galaxies import Part, Rows, load_part, new_model, read_galaxies
 from train.data.labels import Labels
 from train.data.splits import Split, split_galaxies
 from train.evaluate.calibration import class_probabilities, fit_temperature
-from train.evaluate.evaluation import evaluate
+from train.evaluate.evaluation import Evaluation, evaluate
 from train.evaluate.familiarity import measure_familiarity
 from train.evaluate.results import PartResult, TrainingRun
+from train.evaluate.training_warnings import training_warnings
 from train.fit.distributed import fit_on_workers
 from train.fit.fit import Epoch, fit, predict, predict_logits
+from train.fit.frozen_features import has_bf16
 from train.report.report import write_report
 
 __all__ = ["train_model"]
 
 logger = logging.getLogger(__name__)
 
-_DRAWN = 2048  # training galaxies that are described and may be shown, when others than this process trained
-_STABILITY_VIEWS = 8  # a model of one view has its limit of instability from so many, if it is ever asked
-_FAMILIAR, _STABLE = 0.99, 0.95  # shares of the calibration galaxies that are not flagged UNFAMILIAR, UNSTABLE
+_MAX_LOADED = 2048  # training galaxies that this process loads when others trained
+_STABILITY_VIEWS = 8  # for the limit of instability, where the model itself has one view
+_FAMILIAR, _STABLE = 0.99, 0.95  # shares of the calibration galaxies below the limits of UNFAMILIAR and UNSTABLE
 
 
 def train_model(config: TrainConfig) -> dict[str, Any]:
-    """Train, calibrate and evaluate; write the checkpoint and its report; give the job's summary.
+    """Train, calibrate and evaluate; write the checkpoint, then the report; returns the job's summary.
 
     Raises:
-        InputError: the label table, the weights or the output cannot be used, or a class has too few galaxies.
+        InputError: label table, weights or output are unusable, or a class has too few galaxies.
     """
     started = time.monotonic()
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
@@ -55,64 +58,56 @@ def train_model(config: TrainConfig) -> dict[str, Any]:
         name: load_part(config, galaxies, labels, rows, learns=False)
         for name, rows in (("calibration", split.calibration), ("test", split.test))
     }
-    learned = _learn(config, galaxies, labels, split.train, model, held_out["calibration"], device)
-    model.familiarity = measure_familiarity(model, learned.shown.examples.pixels, device, config.fit.seed)
-    results = {
-        "train": _result(galaxies, labels, learned.shown, learned.rows),
-        **{name: _result(galaxies, labels, part, part.rows, model, device) for name, part in held_out.items()},
-    }
-    calibration, test = results["calibration"], results["test"]
-    temperature = fit_temperature(calibration.logits, calibration.labels)
-    watched = evaluate(calibration.logits, calibration.labels, temperature, config.review_accuracy)
-    tested = evaluate(test.logits, test.labels, temperature, config.review_accuracy)
-    max_unfamiliarity, max_instability = _limits(model, held_out["calibration"], calibration, device)
-    checkpoint = save_checkpoint(
-        join(config.output_uri, "model.safetensors"),
-        Checkpoint(
-            spec=model.spec,
-            temperature=temperature,
-            min_confidence=watched.review_threshold,
-            label_rule=dataclasses.asdict(config.labels),
-            accuracy=tested.accuracy,
-            ece=tested.ece,
-            max_unfamiliarity=max_unfamiliarity,
-            max_instability=max_instability,
-            bf16_agreement=_bf16_agreement(model, held_out["test"], test.logits, temperature, device),
-            training=_provenance(config, labels, results),
-        ),
-        model,
+    trained = _fit(config, galaxies, labels, split.train, model, held_out["calibration"], device)
+    logger.info("describing training galaxies, for the unfamiliarity of cutouts")
+    model.familiarity = measure_familiarity(model, trained.part.examples.pixels, device, config.fit.seed)
+    parts = {"train": _train_result(galaxies, labels, trained)}
+    for name, part in held_out.items():
+        logger.info("classifying %d %s galaxies", len(part.rows), name)
+        parts[name] = _held_out_result(galaxies, labels, part, model, device)
+    checkpoint, evaluation = _calibrate(config, labels, model, parts, device)
+    checkpoint = _save(config, checkpoint, model, parts["test"], device)
+    run = TrainingRun(
+        config=config,
+        checkpoint=checkpoint,
+        model=model,
+        labels=labels,
+        unusable=sum((Counter(part.unusable) for part in held_out.values()), Counter(trained.unusable)),
+        parts=parts,
+        epochs=tuple(trained.epochs),
+        evaluation=evaluation,
+        seconds=round(time.monotonic() - started, 3),
     )
-    unusable: dict[str, int] = {}
-    for counts in (learned.unusable, *(part.unusable for part in held_out.values())):
-        for status, count in counts.items():
-            unusable[status] = unusable.get(status, 0) + count
-    seconds = round(time.monotonic() - started, 3)
-    run = TrainingRun(config, checkpoint, model, labels, unusable, results, tuple(learned.epochs), tested, seconds)
+    warnings = training_warnings(run)
+    for warning in warnings:
+        logger.warning("%s", warning)
+    logger.info("writing the report")
     report_uri = write_report(run, join(config.output_uri, "report"))
     return {
-        "checkpoint_uri": without_secrets(join(config.output_uri, "model.safetensors")),
+        "checkpoint_uri": without_secrets(_checkpoint_uri(config)),
         "checkpoint_id": checkpoint.checkpoint_id,
-        "accuracy": tested.accuracy,
-        "ece": tested.ece,
+        "accuracy": evaluation.accuracy,
+        "ece": evaluation.ece,
         "report_uri": without_secrets(report_uri),
         "galaxies": dict(labels.counts()),
+        "warnings": warnings,
         "seconds": round(time.monotonic() - started, 3),
     }
 
 
 @dataclasses.dataclass(frozen=True)
-class _Learned:
-    """What became of the training galaxies."""
+class _Trained:
+    """Epochs and galaxies of a finished fit."""
 
     epochs: list[Epoch]
-    shown: Part
-    """All of them, or a sample where other processes trained."""
+    part: Part
+    """The training galaxies, or a sample of them if other processes trained."""
     rows: Rows
-    """Of the galaxy table: all of them."""
+    """Rows of all training galaxies in the galaxy table."""
     unusable: dict[str, int]
 
 
-def _learn(
+def _fit(
     config: TrainConfig,
     galaxies: pa.Table,
     labels: Labels,
@@ -120,70 +115,118 @@ def _learn(
     model: MorphologyModel,
     calibration: Part,
     device: torch.device,
-) -> _Learned:
-    """Train the model in place, here or on many workers."""
+) -> _Trained:
+    """Train the model in place, in this process or on many workers."""
     if config.workers == 1:
         part = load_part(config, galaxies, labels, rows, learns=True)
         epochs = fit(model, part.examples, calibration.examples, config.fit, device)
-        return _Learned(epochs, part, part.rows, part.unusable)
+        return _Trained(epochs, part, part.rows, part.unusable)
     shared = fit_on_workers(config, model, galaxies, labels)
-    drawn = np.random.default_rng(config.fit.seed).permutation(shared.rows)[:_DRAWN]
-    shown = load_part(config, galaxies, labels, np.sort(drawn), learns=True)
-    return _Learned(shared.epochs, shown, shared.rows, shared.unusable)
+    sample = np.random.default_rng(config.fit.seed).permutation(shared.rows)[:_MAX_LOADED]
+    part = load_part(config, galaxies, labels, np.sort(sample), learns=True)
+    return _Trained(shared.epochs, part, shared.rows, shared.unusable)
 
 
-def _result(
-    galaxies: pa.Table,
-    labels: Labels,
-    part: Part,
-    rows: Rows,
-    model: MorphologyModel | None = None,
-    device: torch.device | None = None,
+def _train_result(galaxies: pa.Table, labels: Labels, trained: _Trained) -> PartResult:
+    """The training galaxies, without predictions."""
+    no_output = ModelOutput(np.empty((0, len(labels.classes))), np.empty(0), np.empty(0))
+    result = _part_result(galaxies, labels, trained.part, no_output)
+    is_sample = len(trained.rows) > len(trained.part.rows)
+    return dataclasses.replace(result, drawn_from=labels.label[trained.rows] if is_sample else None)
+
+
+def _held_out_result(
+    galaxies: pa.Table, labels: Labels, part: Part, model: MorphologyModel, device: torch.device
 ) -> PartResult:
-    """The galaxies of a part, of which `rows` are all; with logits where there is a model."""
-    pixels = part.examples.pixels
-    output = ModelOutput(np.empty((0, len(labels.classes))), np.empty(0), np.empty(0))
-    if model is not None and device is not None:
-        output = predict(model, pixels, device).map(lambda tensor: tensor.double().numpy())
+    """Calibration or test galaxies, with predictions."""
+    output = predict(model, part.examples.pixels, device).map(lambda tensor: tensor.double().numpy())
+    return _part_result(galaxies, labels, part, output)
+
+
+def _part_result(
+    galaxies: pa.Table, labels: Labels, part: Part, output: ModelOutput[npt.NDArray[np.float64]]
+) -> PartResult:
     return PartResult(
         ids=tuple(map(str, galaxies["object_id"].take(pa.array(part.rows)).to_pylist())),
-        pixels=pixels,
+        pixels=part.examples.pixels,
         labels=labels.label[part.rows],
         votes=labels.votes[part.rows],
         logits=output.class_logits,
         unfamiliarity=output.unfamiliarity,
         instability=output.instability,
-        drawn_from=None if len(rows) == len(part.rows) else labels.label[rows],
     )
 
 
-def _limits(
-    model: MorphologyModel, part: Part, calibration: PartResult, device: torch.device
-) -> tuple[float | None, float | None]:
-    """Limits of unfamiliarity and instability that few calibration galaxies exceed; None where nothing is known."""
+def _calibrate(
+    config: TrainConfig,
+    labels: Labels,
+    model: MorphologyModel,
+    parts: dict[str, PartResult],
+    device: torch.device,
+) -> tuple[Checkpoint, Evaluation]:
+    """Temperature and review limits from the calibration galaxies, accuracy from the test galaxies."""
+    calibration, test = parts["calibration"], parts["test"]
+    temperature = fit_temperature(calibration.logits, calibration.labels)
+    on_calibration = evaluate(calibration.logits, calibration.labels, temperature, config.review_accuracy)
+    on_test = evaluate(test.logits, test.labels, temperature, config.review_accuracy)
+    max_unfamiliarity, max_instability = _limits(model, calibration, device)
+    checkpoint = Checkpoint(
+        spec=model.spec,
+        temperature=temperature,
+        min_confidence=on_calibration.review_threshold,
+        label_rule=dataclasses.asdict(config.labels),
+        accuracy=on_test.accuracy,
+        ece=on_test.ece,
+        max_unfamiliarity=max_unfamiliarity,
+        max_instability=max_instability,
+        training=_provenance(config, labels, parts),
+    )
+    return checkpoint, on_test
+
+
+def _limits(model: MorphologyModel, calibration: PartResult, device: torch.device) -> tuple[float | None, float | None]:
+    """Limits of unfamiliarity and instability, as quantiles of the calibration galaxies; None where not measured."""
     instability = calibration.instability
     if model.spec.views == 1:
+        logger.info("measuring the instability of %d calibration galaxies", len(calibration.pixels))
         model.stability_views = _STABILITY_VIEWS
-        instability = predict(model, part.examples.pixels, device).instability.double().numpy()
+        instability = predict(model, calibration.pixels, device).instability.double().numpy()
         model.stability_views = 1
-    return _exceeded_by_few(calibration.unfamiliarity, _FAMILIAR), _exceeded_by_few(instability, _STABLE)
+    return _quantile(calibration.unfamiliarity, _FAMILIAR), _quantile(instability, _STABLE)
 
 
-def _exceeded_by_few(values: npt.NDArray[np.float64], share: float) -> float | None:
+def _quantile(values: npt.NDArray[np.float64], share: float) -> float | None:
     return None if np.isnan(values).any() else float(np.quantile(values, share))
 
 
-def _bf16_agreement(
+def _save(
+    config: TrainConfig,
+    checkpoint: Checkpoint,
     model: MorphologyModel,
-    part: Part,
-    logits: npt.NDArray[np.float64],
-    temperature: float,
+    test: PartResult,
     device: torch.device,
-) -> dict[str, float]:
-    """What bf16 changes; see `Checkpoint.bf16_agreement`."""
+) -> Checkpoint:
+    """Write the checkpoint; where the processor has bf16, write it again with the agreement of bf16 and fp32.
+
+    Without that measurement catalogs are computed in fp32, so the first file is complete too.
+    """
+    uri = _checkpoint_uri(config)
+    checkpoint = save_checkpoint(uri, checkpoint, model)
+    logger.info("checkpoint %s: %s", checkpoint.checkpoint_id, without_secrets(uri))
+    if not has_bf16(device):
+        logger.info("no agreement of bf16 with fp32 measured: this processor emulates bf16")
+        return checkpoint
+    logger.info("measuring the agreement of bf16 with fp32 on %d test galaxies", len(test.pixels))
     with torch.autocast(device.type, torch.bfloat16):
-        rounded = predict_logits(model, part.examples.pixels, device).double().numpy()
-    return agreement(class_probabilities(rounded, temperature), class_probabilities(logits, temperature))
+        bf16_logits = predict_logits(model, test.pixels, device).double().numpy()
+    bf16, fp32 = (class_probabilities(logits, checkpoint.temperature) for logits in (bf16_logits, test.logits))
+    checkpoint = save_checkpoint(uri, dataclasses.replace(checkpoint, bf16_agreement=agreement(bf16, fp32)), model)
+    logger.info("checkpoint %s, with the agreement of bf16", checkpoint.checkpoint_id)
+    return checkpoint
+
+
+def _checkpoint_uri(config: TrainConfig) -> str:
+    return join(config.output_uri, "model.safetensors")
 
 
 def _check_split(split: Split, labels: Labels) -> None:
@@ -196,14 +239,14 @@ def _check_split(split: Split, labels: Labels) -> None:
                 )
 
 
-def _provenance(config: TrainConfig, labels: Labels, results: dict[str, PartResult]) -> dict[str, Any]:
-    """How the model came to be; no times, hosts or folders, so that the same training gives the same checkpoint."""
+def _provenance(config: TrainConfig, labels: Labels, parts: dict[str, PartResult]) -> dict[str, Any]:
+    """Settings, counts and versions; no times, hosts or folders, so that equal runs give equal checkpoints."""
     return {
         "network": {**dataclasses.asdict(config.network), "weights": config.network.weights.rpartition("/")[2]},
         "fit": dataclasses.asdict(config.fit),
         "split": dataclasses.asdict(config.split),
         "galaxies": dict(labels.counts()),
-        "galaxies_per_split": {part: len(result.all_labels) for part, result in results.items()},
+        "galaxies_per_split": {part: len(result.all_labels) for part, result in parts.items()},
         "workers": config.workers,
         "versions": {name: version(name) for name in ("galaxy-batch", "torch", "timm")},
     }

@@ -1,12 +1,16 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from galaxy_batch.errors import InputError
 from galaxy_batch.model.checkpoint import load_checkpoint
 from galaxy_batch.synthetic.survey import SurveyFiles, write_survey
 from tests.support.training import train_config
+from train import run
+from train.fit.fit import predict_logits
 from train.run import train_model
 
 
@@ -58,3 +62,40 @@ def test_equal_settings_give_equal_checkpoints(voted: SurveyFiles, tmp_path: Pat
 def test_errors_name_the_setting(voted: SurveyFiles, tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         train_model(train_config(voted, tmp_path, override))
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bf16_is_measured_where_the_processor_has_it_after_the_checkpoint_is_saved(
+    voted: SurveyFiles,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    native: bool,
+) -> None:
+    saved_before: list[bool] = []
+
+    def measure(*arguments: Any) -> torch.Tensor:
+        checkpoint, _ = load_checkpoint(str(tmp_path / "model.safetensors"))
+        saved_before.append(not checkpoint.bf16_agreement)
+        return predict_logits(*arguments)
+
+    monkeypatch.setattr(run, "has_bf16", lambda _: native)
+    monkeypatch.setattr(run, "predict_logits", measure)
+    with caplog.at_level("INFO"):
+        summary = train_model(train_config(voted, tmp_path))
+    checkpoint, _ = load_checkpoint(summary["checkpoint_uri"])
+    assert saved_before == [True] * native
+    assert bool(checkpoint.bf16_agreement) is native
+    assert checkpoint.checkpoint_id == summary["checkpoint_id"]
+    assert ("this processor emulates bf16" in caplog.text) is not native
+    for step in ("describing training galaxies", "calibration galaxies", "test galaxies", "checkpoint ", "report"):
+        assert step in caplog.text.partition("blocks 1/1")[2]
+
+
+def test_warnings_are_logged_and_in_the_summary(
+    voted: SurveyFiles, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    summary = train_model(train_config(voted, tmp_path))
+    assert any("test galaxies: use the intervals" in warning for warning in summary["warnings"])
+    logged = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert set(summary["warnings"]) <= set(logged)

@@ -1,6 +1,7 @@
 """Calibration of the confidence: temperature, calibration error, review threshold."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -8,9 +9,11 @@ import scipy.optimize
 import scipy.special
 
 __all__ = [
+    "CalibrationVerdict",
     "ReliabilityBin",
     "accuracy_by_confidence",
     "calibration_error_by_chance",
+    "calibration_verdict",
     "class_probabilities",
     "expected_calibration_error",
     "fit_temperature",
@@ -20,7 +23,10 @@ __all__ = [
 
 Array = npt.NDArray[np.float64]
 
+CalibrationVerdict = Literal["calibrated", "approximate", "unknown", "miscalibrated"]
+
 _TEMPERATURES = (0.05, 20.0)
+_MAX_ECE = 0.1  # of confidences that are described as probabilities
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,24 @@ def calibration_error_by_chance(confidence: Array, draws: int = 200, seed: int =
         expected_calibration_error(confidence, generator.random(len(confidence)) < confidence) for _ in range(draws)
     ]
     return float(np.mean(errors))
+
+
+def calibration_verdict(ece: float, by_chance: float) -> CalibrationVerdict:
+    """What a calibration error says about the confidences.
+
+    Args:
+        ece: measured calibration error.
+        by_chance: `calibration_error_by_chance` of the same confidences.
+
+    Returns:
+        `miscalibrated` above 0.1 and above chance; otherwise `unknown` where chance alone gives half of that (few
+        galaxies), `calibrated` if not above chance, `approximate` else.
+    """
+    if ece > max(_MAX_ECE, by_chance):
+        return "miscalibrated"
+    if by_chance > _MAX_ECE / 2:
+        return "unknown"
+    return "calibrated" if ece <= by_chance else "approximate"
 
 
 def reliability_bins(confidence: Array, correct: npt.NDArray[np.bool_], bins: int = 10) -> list[ReliabilityBin]:

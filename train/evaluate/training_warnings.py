@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
+from train.evaluate.calibration import calibration_error_by_chance, calibration_verdict, class_probabilities
 from train.evaluate.evaluation import Evaluation
 from train.evaluate.results import TrainingRun
 from train.fit.fit import Epoch
 
-__all__ = ["MAX_ECE", "training_warnings"]
+__all__ = ["training_warnings"]
 
-MAX_ECE = 0.1
-"""Calibration error above which confidences are not described as probabilities."""
 _MIN_GALAXIES = 100  # of calibration and test; the limit of UNFAMILIAR is their 99 % quantile
 
 
@@ -19,7 +18,7 @@ def training_warnings(run: TrainingRun) -> list[str]:
     warnings = [
         _phase_warning(run.epochs, calibration),
         _majority_warning(run.evaluation, run.labels.classes),
-        _calibration_warning(run.evaluation),
+        _calibration_warning(run),
     ]
     if calibration < _MIN_GALAXIES:
         warnings.append(f"Only {calibration} calibration galaxies set the temperature and the review limits.")
@@ -55,7 +54,9 @@ def _majority_warning(evaluation: Evaluation, classes: tuple[str, ...]) -> str:
     )
 
 
-def _calibration_warning(evaluation: Evaluation) -> str:
-    if evaluation.ece <= MAX_ECE:
+def _calibration_warning(run: TrainingRun) -> str:
+    confidence = class_probabilities(run.parts["test"].logits, run.checkpoint.temperature).max(axis=1)
+    ece = run.evaluation.ece
+    if calibration_verdict(ece, calibration_error_by_chance(confidence)) != "miscalibrated":
         return ""
-    return f"Confidence is not a probability here: its calibration error is {evaluation.ece:.3f}."
+    return f"Confidence is not a probability here: its calibration error is {ece:.3f}."

@@ -8,7 +8,7 @@ from galaxy_batch.model.network import symmetry
 from train.config import FitConfig, Phase
 from train.fit.layers import Layers
 
-__all__ = ["FrozenFeatures"]
+__all__ = ["FrozenFeatures", "has_bf16"]
 
 _FORWARD_BATCH = 64
 _MAX_BYTES = 4 << 30  # of memory; beyond it, activations are recomputed in each epoch
@@ -79,5 +79,12 @@ class FrozenFeatures:
 
     def _autocast(self) -> torch.autocast:
         """bf16 where the processor has it; the kept activations are 16-bit in any case."""
-        capable = self.device.type == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=bool(capable))
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=has_bf16(self.device))
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device computes in bf16; other CPUs emulate it, ten times slower than fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -6,11 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from galaxy_batch.report.page import count, interval, number, percent
-from train.evaluate.calibration import reliability_bins
+from train.evaluate.calibration import calibration_verdict, reliability_bins
 from train.evaluate.evaluation import median
 from train.evaluate.metrics import HeldOutMetrics
 from train.evaluate.results import TrainingRun
-from train.evaluate.training_warnings import MAX_ECE
 from train.report.figures import ReportFigures, outcome_histograms, reliability_diagram
 from train.report.tiles import cutout_tile
 
@@ -58,8 +57,7 @@ def calibration_values(run: TrainingRun, held_out: HeldOutMetrics, figures: Repo
     }
     return {
         "overconfident": temperature > 1,
-        "calibrated": evaluation.ece <= held_out.ece_by_chance,
-        "miscalibrated": evaluation.ece > MAX_ECE,
+        "verdict": calibration_verdict(evaluation.ece, held_out.ece_by_chance),
         "calibration_rows": [
             ["before", "1", number(held_out.ece_before), "–", number(held_out.brier_before)],
             [

@@ -4,6 +4,7 @@ import pytest
 from train.evaluate.calibration import (
     accuracy_by_confidence,
     calibration_error_by_chance,
+    calibration_verdict,
     class_probabilities,
     expected_calibration_error,
     fit_temperature,
@@ -85,3 +86,18 @@ def test_calibration_error_by_chance_shrinks_with_the_number_of_galaxies() -> No
     assert expected_calibration_error(confidence, correct) == pytest.approx(chance, abs=0.025)
     assert calibration_error_by_chance(np.tile(confidence, 20)) < chance / 3
     assert np.isnan(calibration_error_by_chance(confidence[:0]))
+
+
+@pytest.mark.parametrize(
+    ("ece", "by_chance", "verdict"),
+    [
+        (0.22, 0.13, "miscalibrated"),
+        (0.22, 0.03, "miscalibrated"),
+        (0.12, 0.13, "unknown"),
+        (0.04, 0.06, "unknown"),
+        (0.02, 0.03, "calibrated"),
+        (0.05, 0.03, "approximate"),
+    ],
+)
+def test_calibration_verdict(ece: float, by_chance: float, verdict: str) -> None:
+    assert calibration_verdict(ece, by_chance) == verdict

@@ -168,7 +168,7 @@ def test_an_interrupted_job_resumes_when_run_again(
 def test_training_run_on_two_workers(
     ray_started: None, voted: SurveyFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training_run, "_DRAWN", 20)
+    monkeypatch.setattr(training_run, "_MAX_LOADED", 20)
     summary = train_model(train_config(voted, tmp_path, "workers=2"))
     checkpoint, model = load_checkpoint(summary["checkpoint_uri"])
     assert model(torch.zeros(3, 3, 32, 32, dtype=torch.uint8)).shape == (3, 2)
