@@ -111,7 +111,7 @@ def _complete(lines: Sequence[str], number: int, names: Sequence[str], delimiter
     below = [n for n in range(number + 1, len(lines)) if lines[n].strip()][:2]
     dashes = next((n for n in below if _is_rule(lines[n], delimiter)), None)
     units = _split(lines[below[0]], delimiter) if dashes is not None and dashes != below[0] else []
-    frames = {frame_name(*found.groups()) for line in lines[:number] if (found := _COOSYS.match(line))}
+    frames = {frame_name(*match.groups()) for line in lines[:number] if (match := _COOSYS.match(line))}
     return _Layout(
         names=tuple(names),
         delimiter=delimiter,
@@ -262,4 +262,4 @@ def _split(line: str, delimiter: str) -> list[str]:
 
 def _named(message: str, read: Sequence[str]) -> str:
     """Pyarrow's message with the names of columns, which it counts."""
-    return re.sub(r"column #(\d+)", lambda found: f"column {read[int(found[1])]!r}", message.splitlines()[0])
+    return re.sub(r"column #(\d+)", lambda match: f"column {read[int(match[1])]!r}", message.splitlines()[0])

@@ -1,4 +1,4 @@
-"""Tables in VOTable files (Ochsenbein et al. 2019), also as answers of a TAP service."""
+"""Tables in VOTable files (Ochsenbein et al. 2019), also as a TAP service sends them."""
 
 import logging
 from collections.abc import Sequence

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,24 +152,6 @@ def test_errors_name_field_value_and_cause(tmp_path: Path, changes: Any, setting
         open_manifest(manifest_config(tmp_path / "t.parquet", **settings), 4)
 
 
-def test_repeated_ids_are_refused_and_hash_collisions_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write(name: str, ids: list[str]) -> None:
-        pq.write_table(pa.table({**objects(), "objid": ids}), tmp_path / name)
-
-    write("1.parquet", list("abcdefghij"))
-    write("2.parquet", list("klmnopqrst"))
-    config = manifest_config(tmp_path / "*.parquet")
-    monkeypatch.setattr("galaxy_batch.inputs.manifest.id_hashes", lambda ids: np.full(len(ids), 7, np.uint64))
-    assert open_manifest(config, 4).rows == 20
-    monkeypatch.undo()
-    write("2.parquet", list("kdmnopbrst"))
-    with pytest.raises(
-        InputError,
-        match=r"2 ids .*: b \(1\.parquet row 2, 2\.parquet row 7\), d \(1\.parquet row 4, 2\.parquet row 2\)",
-    ):
-        open_manifest(config, 4)
-
-
 @pytest.mark.parametrize("values", [[1, 2], [{"path": "a.jpg"}, {"path": "b.jpg"}]], ids=["numbers", "no bytes"])
 def test_an_image_column_without_images_is_refused(tmp_path: Path, values: list[Any]) -> None:
     pq.write_table(pa.table({"objid": [1, 2], "image": values}), tmp_path / "t.parquet")
@@ -231,14 +212,6 @@ def test_kept_columns_of_other_types_are_refused_before_anything_starts(tmp_path
     config = write_files(tmp_path, z=([0.5, 0.25, 0.1], ["a", "b", "c"]))
     with pytest.raises(InputError, match=r"manifest\.keep_columns = 'z': double in .*0\.parquet and string in .*1"):
         open_manifest(config, 2)
-
-
-def test_ids_of_two_types_are_refused_naming_the_files(tmp_path: Path) -> None:
-    config = write_files(tmp_path, objid=([1, 2, 3], ["4", "5", "6"]))
-    with pytest.raises(InputError, match=r"manifest\.id_column = 'objid': int64 in .*0\.parquet and string in .*1"):
-        open_manifest(config, 2)
-    rows = manifest_rows(replace(config, integer_ids=True), 2)
-    assert rows["object_id"].to_pylist() == [1, 2, 3, 4, 5, 6]
 
 
 def test_errors_of_one_file_name_it(tmp_path: Path) -> None:
@@ -349,29 +322,3 @@ def test_kept_columns_may_get_another_name(manifest: Path) -> None:
     assert rows["release_mag"].to_pylist() == pytest.approx(objects()["mag"].tolist())
     assert rows["survey_ra"].to_pylist() == rows["ra"].to_pylist()
     assert [field.name for field in open_manifest(config, 3).kept] == ["release_mag", "survey_ra"]
-
-
-def test_swapped_positions_are_noticed(manifest: Path) -> None:
-    with pytest.raises(
-        InputError, match=r"manifest\.ra_column = 'dec': .*\('ra'\) beyond 90 .*\('dec'\) .*seem to be swapped"
-    ):
-        open_manifest(manifest_config(manifest, ra_column="dec", dec_column="ra"), 3)
-
-
-def test_a_few_bad_declinations_are_rows_without_position(tmp_path: Path) -> None:
-    dec = np.linspace(-80, 80, 1000)
-    dec[7] = 99.0
-    pq.write_table(
-        pa.table({"objid": np.arange(1000), "ra": np.linspace(0, 89, 1000), "dec": dec}), tmp_path / "t.parquet"
-    )
-    assert open_manifest(manifest_config(tmp_path / "t.parquet"), 100).with_position == 999
-
-
-def test_repeated_ids_of_a_hats_catalog_name_file_and_row(tmp_path: Path) -> None:
-    for pixel, ids in ((4, [1, 2, 3]), (5, [4, 2, 5])):
-        folder = tmp_path / "dataset/Norder=0/Dir=0"
-        folder.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.table({"objid": ids, "ra": [1.5] * 3, "dec": [0.5] * 3}), folder / f"Npix={pixel}.parquet")
-    files = r"2 \(dataset/Norder=0/Dir=0/Npix=4\.parquet row 2, dataset/Norder=0/Dir=0/Npix=5\.parquet row 2\)"
-    with pytest.raises(InputError, match=f"1 ids are in more than one row: {files}"):
-        open_manifest(manifest_config(tmp_path), 2)
