@@ -17,6 +17,7 @@ from ray.util.annotations import RayDeprecationWarning
 from galaxy_batch.config import RuntimeConfig
 from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.runtime.progress import CLEAR_LINE
+from jobs.quiet import quiet_ray
 from jobs.ray_start import local_ray, ray_at
 
 __all__ = ["ray_session", "run_job"]
@@ -82,7 +83,7 @@ def run_job(
 def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
     """Connect to the cluster at `RAY_ADDRESS`, which `ray job submit` sets, or start a local Ray for this job only."""
     address = os.environ.get("RAY_ADDRESS")
-    with ray_at(address) if address else local_ray(runtime.num_cpus):
+    with quiet_ray(), ray_at(address) if address else local_ray(runtime.num_cpus):
         ray.data.DataContext.get_current().enable_progress_bars = False  # runtime.progress logs galaxies instead
         logging.getLogger("ray.data").setLevel(logging.WARNING)
         # `ray_remote_args` is deprecated, but is the only way to limit the restarts of an actor in Ray 2.60.

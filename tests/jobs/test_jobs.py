@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 import time
@@ -33,10 +34,18 @@ def test_build_catalog_on_one_cpu_and_again(config: Path) -> None:
     assert (summary["rows"], summary["failed"]) == (40, 4)
     assert len(read_catalog(summary["catalog_uri"])) == 40
     assert "40 of 40 galaxies (100%)" in first.stderr
+    assert lines_of_others(first.stderr) == []
     again = run_job("build_catalog", str(config))
     assert again.returncode == 0, again.stderr
     assert "nothing to do" in again.stderr
+    assert lines_of_others(again.stderr) == []
     assert summary_of(again)["already_published"]
+
+
+def lines_of_others(stderr: str) -> list[str]:
+    """Lines of the log that are not in the format of the jobs, such as those of Ray."""
+    own = re.compile(r"\d\d:\d\d:\d\d (INFO|WARNING|ERROR) \S")
+    return [line for line in stderr.splitlines() if not own.match(line)]
 
 
 def test_too_many_failures_exit_with_3_and_a_summary(config: Path) -> None:
