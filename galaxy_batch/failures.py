@@ -1,11 +1,13 @@
-"""How many cutouts may fail: the gate of a catalog run, of its dry run, and of packing."""
+"""Cutouts without a class: how many may fail, in a catalog run, its dry run and packing, and an example of them."""
 
 from collections import Counter
 from collections.abc import Mapping
 
-from galaxy_batch.rows import Status
+import pyarrow as pa
 
-__all__ = ["failure_problem"]
+from galaxy_batch.rows import IMAGE_URI, Status
+
+__all__ = ["failure_example", "failure_problem", "main_failure"]
 
 
 def failure_problem(
@@ -28,3 +30,28 @@ def failure_problem(
         return None
     counts = ", ".join(f"{count} {status}" for status, count in statuses.most_common() if status != Status.OK)
     return f"{failed} of {rows} {subject} ({counts}), {reason}"
+
+
+def main_failure(status_counts: Mapping[str, int], keep_unreachable: bool) -> Status:
+    """The status to give an example of: `unreachable` where that alone fails the run, else the most frequent one."""
+    failed = Counter({Status(status): count for status, count in status_counts.items() if status != Status.OK})
+    if not keep_unreachable and failed[Status.UNREACHABLE]:
+        return Status.UNREACHABLE
+    return failed.most_common(1)[0][0]
+
+
+def failure_example(rows: pa.Table, classified: pa.Table, status: Status) -> str | None:
+    """The first row with this status, for example "object 12 at images/12.jpg: no such file"; None if there is none.
+
+    Args:
+        rows: of the manifest, as `read_chunk` reads them.
+        classified: the same rows with `object_id`, `status`, `error`.
+        status: wanted.
+    """
+    statuses = classified["status"].to_pylist()
+    if status not in statuses:
+        return None
+    first = statuses.index(status)
+    uri = rows[IMAGE_URI][first].as_py() if IMAGE_URI in rows.column_names else None
+    where = ", ".join(map(str, uri)) if isinstance(uri, list) else uri or "the manifest"
+    return f"object {classified['object_id'][first]} at {where}: {classified['error'][first]}"

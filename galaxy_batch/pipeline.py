@@ -25,8 +25,9 @@ from galaxy_batch.catalog.sort_parts import PartTotals, sort_parts
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.errors import GateError
-from galaxy_batch.failures import failure_problem
+from galaxy_batch.failures import failure_problem, main_failure
 from galaxy_batch.inputs.manifest import Chunk, read_chunk
+from galaxy_batch.missing import failed_cutout, look_for_missing
 from galaxy_batch.plan import ReleasePlan
 from galaxy_batch.release_page.page import PAGE, write_release_page
 from galaxy_batch.reuse.join import join_previous
@@ -62,6 +63,7 @@ def classify_release(plan: ReleasePlan) -> dict[str, Any]:
                     plan.previous, plan.manifest, plan.config.manifest, plan.layout.previous_predictions, run_tasks
                 )
         with run.step("classify"):
+            run.plan = plan = look_for_missing(plan, run_tasks)
             run.steady_rate = _write_parts(plan, previous)
         with run.step("publish"):
             totals = sort_parts(plan.layout, [chunk.rows for chunk in plan.manifest.chunks], run_tasks)
@@ -142,10 +144,11 @@ def _check_failures(plan: ReleasePlan, totals: PartTotals, run: RunRecord) -> No
         return
     remove_tree(plan.layout.sorted_runs)
     summary = run.summarize(totals.counts, _reuse_counts(plan, totals))
+    example = failed_cutout(plan, main_failure(totals.counts.status_counts, config.keep_unreachable))
     raise GateError(
-        f"{problem}; nothing was published. Run again to fetch unreachable cutouts again, or with keep_unreachable = "
-        "true or a higher max_failed_fraction to publish these rows without a class, or remove parts_uri to compute "
-        "all rows again",
+        f"{problem}; for example {example}. Nothing was published. Run again to fetch unreachable and missing cutouts "
+        "again, or with keep_unreachable = true or a higher max_failed_fraction to publish these rows without a class, "
+        "or remove parts_uri to compute all rows again",
         {**summary, "catalog_uri": None},
     )
 

@@ -23,7 +23,7 @@ from galaxy_batch.model.engines.engine import Precision
 from galaxy_batch.reuse.predictions import read_predictions
 from galaxy_batch.reuse.previous import PreviousCatalog, open_previous, verify_previous
 from galaxy_batch.review.flags import ReviewLimits
-from galaxy_batch.rows import catalog_schema
+from galaxy_batch.rows import Status, catalog_schema
 from galaxy_batch.runtime.workers import Workers
 from galaxy_batch.storage.files import check_writable, without_secrets
 
@@ -42,6 +42,8 @@ class ReleasePlan:
     layout: Layout
     todo: tuple[Chunk, ...]
     """Chunks without a part, or with `unreachable` rows in it."""
+    retry: tuple[Chunk, ...]
+    """Chunks with `missing` rows in their part: computed again if such a cutout exists by now, see `missing`."""
     published: CatalogManifest | None
     """The manifest of a catalog that was made from exactly this; then there is nothing to do."""
     previous: PreviousCatalog | None = None
@@ -99,8 +101,9 @@ def plan_release(config: CatalogConfig) -> ReleasePlan:
     with _store_errors("output_uri", config.output_uri, "listed"):
         done = finished_parts(layout.parts, config.keep_unreachable)
     todo = tuple(chunk for chunk in manifest.chunks if chunk.index not in done)
-    plan = ReleasePlan(config, checkpoint, manifest, layout, todo, published)
-    if config.reuse_from is None or published is not None or not todo:
+    retry = tuple(chunk for chunk in manifest.chunks if done.get(chunk.index) == Status.MISSING)
+    plan = ReleasePlan(config, checkpoint, manifest, layout, todo, retry, published)
+    if config.reuse_from is None or published is not None or not (todo or retry):
         return plan
     return dataclasses.replace(plan, previous=_verified_previous(plan))
 

@@ -11,7 +11,10 @@ from galaxy_batch.errors import InputError
 from galaxy_batch.rows import IMAGE_BYTES, IMAGE_URI, Status
 from galaxy_batch.storage.files import NotAFileError, read_heads
 
-__all__ = ["fetch_cutouts", "hash_image"]
+__all__ = ["NO_IMAGE", "fetch_cutouts", "hash_image"]
+
+NO_IMAGE = "no image in the manifest"
+"""Error of a `missing` row whose manifest holds the images."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def hash_image(content: bytes) -> int:
 
 def _sized(content: bytes | None, max_bytes: int) -> _Download:
     if content is None:
-        return _Download(None, Status.MISSING, "no image in the manifest")
+        return _Download(None, Status.MISSING, NO_IMAGE)
     if len(content) > max_bytes:
         return _Download(None, Status.TOO_LARGE, f"more than {max_bytes} bytes")
     return _Download(content, Status.OK, None)
