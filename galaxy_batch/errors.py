@@ -6,6 +6,8 @@
     └── GalaxyBatchError          shown without a traceback
         ├── InputError            exit 2: invalid config, command, manifest or checkpoint
         └── GateError             exit 3: the job finished, but its result exceeds a limit
+    KeyboardInterrupt
+    └── RunInterrupted            exit 130: SIGINT or SIGTERM; the run has logged how far it came
 
 A bad *image* raises neither: its row gets a status. Any other exception is a bug or a machine failure and keeps its
 traceback (exit 1). Messages contain URIs without credentials.
@@ -15,7 +17,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["GalaxyBatchError", "GateError", "InputError", "without_secrets"]
+__all__ = ["GalaxyBatchError", "GateError", "InputError", "RunInterrupted", "without_secrets"]
 
 _CHAIN = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*://)")  # fsspec chains: zip://a.jpg::https://host/x.zip
 _URI_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
@@ -49,6 +51,10 @@ class GateError(GalaxyBatchError):
 
     def __str__(self) -> str:
         return self.message
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """A run was interrupted, and has logged how far it came."""
 
 
 def without_secrets(uri: str) -> str:

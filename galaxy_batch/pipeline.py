@@ -40,9 +40,9 @@ from galaxy_batch.runtime.metrics import RunMetrics
 from galaxy_batch.runtime.progress import Progress
 from galaxy_batch.runtime.tasks import run_tasks
 from galaxy_batch.runtime.workers import ClusterGrowth, Workers, workers_for
-from galaxy_batch.storage.files import join, list_names, remove_tree, without_secrets
+from galaxy_batch.storage.files import join, list_names, remove_temporary_folder, remove_tree, without_secrets
 
-__all__ = ["classify_release"]
+__all__ = ["classify_release", "remove_sorted_runs"]
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +79,14 @@ def classify_release(plan: ReleasePlan) -> dict[str, Any]:
             report_uri = _write_page(plan, summary)
         run.summary = {**summary, "report_uri": report_uri}
     return run.summary
+
+
+def remove_sorted_runs(plan: ReleasePlan) -> None:
+    """Remove what a publication that failed or was interrupted has left: the next run sorts the parts again."""
+    try:
+        remove_temporary_folder(plan.layout.sorted_runs)
+    except OSError as error:
+        logger.warning("files of this run cannot be removed: %s", without_secrets(str(error)))
 
 
 def _classified_parts(
@@ -142,7 +150,7 @@ def _check_failures(plan: ReleasePlan, totals: PartTotals, run: RunRecord) -> No
     problem = failure_problem(totals.counts.status_counts, config.max_failed_fraction, config.keep_unreachable)
     if problem is None:
         return
-    remove_tree(plan.layout.sorted_runs)
+    remove_sorted_runs(plan)
     summary = run.summarize(totals.counts, _reuse_counts(plan, totals))
     example = failed_cutout(plan, main_failure(totals.counts.status_counts, config.keep_unreachable))
     raise GateError(
@@ -159,7 +167,7 @@ def _publish(plan: ReleasePlan, totals: PartTotals, run: RunRecord) -> CatalogMa
     provenance = catalog_provenance(plan, run.run_id, header.columns, _reuse_counts(plan, totals))
     remove_tree(plan.layout.report)
     catalog = publish(plan.layout, totals, header, provenance, plan.config.review, run_tasks)
-    remove_tree(plan.layout.previous_predictions)
+    remove_temporary_folder(plan.layout.previous_predictions)
     return catalog
 
 
@@ -191,8 +199,8 @@ def _already_published(plan: ReleasePlan, catalog: CatalogManifest) -> dict[str,
     started = time.monotonic()
     logger.info("already published, nothing to do: %s", without_secrets(plan.layout.catalog))
     try:
-        remove_tree(plan.layout.sorted_runs)
-        remove_tree(plan.layout.previous_predictions)
+        remove_temporary_folder(plan.layout.sorted_runs)
+        remove_temporary_folder(plan.layout.previous_predictions)
     except OSError as error:
         logger.warning("files of a previous run cannot be removed: %s", without_secrets(str(error)))
     summary = run_summary(plan, catalog, catalog.reuse, started)

@@ -9,9 +9,10 @@ from typing import Any, Self
 
 from galaxy_batch.catalog.counts import CatalogCounts
 from galaxy_batch.catalog.manifest import CatalogProvenance
-from galaxy_batch.errors import GateError
+from galaxy_batch.catalog.parts import finished_parts
+from galaxy_batch.errors import GateError, RunInterrupted
 from galaxy_batch.plan import ReleasePlan, versions
-from galaxy_batch.runtime.progress import Stopwatch
+from galaxy_batch.runtime.progress import Stopwatch, log_interruption
 from galaxy_batch.storage.files import without_secrets, write_json
 
 __all__ = ["RunRecord", "catalog_provenance", "run_summary"]
@@ -49,6 +50,12 @@ class RunRecord:
         elif isinstance(error, Exception):
             summary = error.summary if isinstance(error, GateError) else {}
             self._write(state="failed", error=type(error).__name__, summary=summary)
+        elif isinstance(error, KeyboardInterrupt):
+            parts = finished_parts(self.plan.layout.parts, keep_unreachable=True)
+            chunks = self.plan.manifest.chunks
+            log_interruption(sum(chunk.rows for chunk in chunks if chunk.index in parts), self.plan.manifest.rows)
+            self._write(state="interrupted")
+            raise RunInterrupted from None
 
     def _write(self, **outcome: Any) -> None:
         record = {

@@ -13,7 +13,7 @@ from typing import Any
 
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.dry_run import dry_run_release
-from galaxy_batch.pipeline import classify_release
+from galaxy_batch.pipeline import classify_release, remove_sorted_runs
 from galaxy_batch.plan import plan_release
 from galaxy_batch.settings import load_config
 from jobs.command import ray_session, run_job
@@ -26,8 +26,12 @@ def build_catalog(arguments: argparse.Namespace) -> dict[str, Any]:
         return dry_run_release(plan, on_cluster=bool(os.environ.get("RAY_ADDRESS")))
     if plan.published is not None:
         return classify_release(plan)
-    with ray_session(plan.config.runtime):
-        return classify_release(plan)
+    try:
+        with ray_session(plan.config.runtime):
+            return classify_release(plan)
+    except BaseException:
+        remove_sorted_runs(plan)  # only now does no task write there any more
+        raise
 
 
 if __name__ == "__main__":

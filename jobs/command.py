@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +16,7 @@ import ray
 from ray.util.annotations import RayDeprecationWarning
 
 from galaxy_batch.config import RuntimeConfig
-from galaxy_batch.errors import GateError, InputError
+from galaxy_batch.errors import GateError, InputError, RunInterrupted
 from galaxy_batch.runtime.progress import CLEAR_LINE
 from jobs.quiet import quiet_ray
 from jobs.ray_start import local_ray, ray_at
@@ -23,6 +24,8 @@ from jobs.ray_start import local_ray, ray_at
 __all__ = ["ray_session", "run_job"]
 
 logger = logging.getLogger("jobs")
+
+_INTERRUPTED = 130
 
 
 def run_job(
@@ -44,7 +47,8 @@ def run_job(
         flags: name and help of further options without a value: `dry-run` becomes `--dry-run`.
 
     Returns:
-        The exit code: 0 done; 2 a bad config or command; 3 a gate failed. Any other exception is raised (exit code 1).
+        The exit code: 0 done; 2 a bad config or command; 3 a gate failed; 130 interrupted by SIGINT or SIGTERM. Any
+        other exception is raised (exit code 1).
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, meaning in positionals.items():
@@ -75,17 +79,41 @@ def run_job(
         logger.error("%s", error)
         print(json.dumps(error.summary), flush=True)
         return 3
+    except RunInterrupted:
+        return _INTERRUPTED
+    except KeyboardInterrupt:
+        logger.warning("interrupted")
+        return _INTERRUPTED
     print(json.dumps(summary), flush=True)
     return 0
 
 
+def _interrupt(*_: object) -> None:
+    """Handle the first signal: end the job in good order. A second one ends it at once."""
+    _handle_signals(lambda *_: os._exit(_INTERRUPTED))
+    raise KeyboardInterrupt
+
+
+def _handle_signals(handler: Callable[..., None]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
+
+
 @contextlib.contextmanager
 def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
-    """Connect to the cluster at `RAY_ADDRESS`, which `ray job submit` sets, or start a local Ray for this job only."""
+    """Connect to the cluster at `RAY_ADDRESS`, which `ray job submit` sets, or start a local Ray for this job only.
+
+    Within the context, SIGINT and SIGTERM raise KeyboardInterrupt.
+    """
     address = os.environ.get("RAY_ADDRESS")
-    with quiet_ray(), ray_at(address) if address else local_ray(runtime.num_cpus):
-        ray.data.DataContext.get_current().enable_progress_bars = False  # runtime.progress logs galaxies instead
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
-        # `ray_remote_args` is deprecated, but is the only way to limit the restarts of an actor in Ray 2.60.
-        warnings.filterwarnings("ignore", message=".*ray_remote_args", category=RayDeprecationWarning)
-        yield
+    try:
+        with quiet_ray(), ray_at(address) if address else local_ray(runtime.num_cpus):
+            _handle_signals(_interrupt)  # after `ray.init`, which sets its own
+            ray.data.DataContext.get_current().enable_progress_bars = False  # runtime.progress logs galaxies instead
+            logging.getLogger("ray.data").setLevel(logging.WARNING)
+            # `ray_remote_args` is deprecated, but is the only way to limit the restarts of an actor in Ray 2.60.
+            warnings.filterwarnings("ignore", message=".*ray_remote_args", category=RayDeprecationWarning)
+            yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,6 +1,8 @@
+import pyarrow as pa
 import pytest
 
-from galaxy_batch.failures import failure_problem
+from galaxy_batch.failures import failure_example, failure_problem, main_failure
+from galaxy_batch.rows import Status
 
 STATUSES = {"ok": 36, "unreadable": 3, "missing": 1}
 
@@ -24,3 +26,20 @@ def test_unreachable_cutouts_are_allowed_only_on_request() -> None:
 
 def test_nothing_has_no_failures() -> None:
     assert failure_problem({}, 0.0) is None
+
+
+def test_the_example_is_of_the_failure_that_matters() -> None:
+    statuses = {"unreachable": 1, **STATUSES}
+    assert main_failure(statuses, keep_unreachable=False) == Status.UNREACHABLE
+    assert main_failure(statuses, keep_unreachable=True) == Status.UNREADABLE
+
+
+def test_an_example_gives_object_uri_and_error() -> None:
+    classified = pa.table({"object_id": [7, 8], "status": ["ok", "missing"], "error": [None, "no such file"]})
+    rows = pa.table({"_image_uri": ["a/7.jpg", "a/8.jpg"]})
+    assert failure_example(rows, classified, Status.MISSING) == "object 8 at a/8.jpg: no such file"
+    bands = pa.table({"_image_uri": [["7g", "7r"], ["8g", "8r"]]})
+    assert failure_example(bands, classified, Status.MISSING) == "object 8 at 8g, 8r: no such file"
+    bytes_given = pa.table({"_image_bytes": [b"x", None]})
+    assert failure_example(bytes_given, classified, Status.MISSING) == "object 8 at the manifest: no such file"
+    assert failure_example(rows, classified, Status.UNREADABLE) is None

@@ -26,6 +26,7 @@ IMPORTS: dict[str, set[str]] = {
     "stats": set(),
     "rows": {"review"},
     "failures": {"rows"},
+    "missing": {"catalog", "config", "cutouts", "failures", "inputs", "plan", "rows", "runtime"},
     "settings": {"errors"},
     "config": {"errors", "settings"},
     "storage": {"errors"},
@@ -49,7 +50,7 @@ IMPORTS: dict[str, set[str]] = {
     "dry_run": {"cutouts", "errors", "failures", "inputs", "model", "plan", "review", "rows", "runtime"},
     "run_record": {"catalog", "errors", "plan", "runtime", "storage"},
     "pipeline": {
-        "catalog", "cutouts", "errors", "failures", "inputs", "plan", "release_page", "reuse", "review", "run_record",
+        "catalog", "cutouts", "errors", "failures", "inputs", "missing", "plan", "release_page", "reuse", "review", "run_record",
         "runtime", "storage",
     },
 }  # fmt: skip
@@ -57,6 +58,7 @@ IMPORTS: dict[str, set[str]] = {
 
 # Modules without a test file of their own name, and where they are tested.
 TESTED_IN = {
+    "galaxy_batch/missing.py": "tests/test_pipeline.py",
     "galaxy_batch/compare/figures.py": "tests/compare/test_page.py",
     "galaxy_batch/packing/config.py": "tests/packing/test_shards.py",
     "train/config.py": "tests/train/test_run.py",

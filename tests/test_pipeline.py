@@ -90,7 +90,7 @@ def test_a_finished_run_is_not_repeated(survey: SurveyFiles, saved_model: SavedM
     left.parent.mkdir(parents=True)
     left.write_bytes(b"left by a run that stopped after publishing")
     assert classify_release(plan)["already_published"]
-    assert not left.parent.exists()
+    assert not left.parent.parent.exists()
 
 
 def test_a_stopped_run_continues(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
@@ -155,6 +155,34 @@ def test_too_many_failures_publish_nothing_and_keep_the_parts(
     relaxed = classify_release(plan_release(dataclasses.replace(strict, max_failed_fraction=0.1)))
     assert relaxed["computed_rows"] == 0
     assert relaxed["rows"] == 40
+
+
+def test_cutouts_that_were_missing_are_looked_for_by_each_run_until_the_catalog_is_published(
+    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
+) -> None:
+    folder = tmp_path / "survey"
+    folder.mkdir()
+    shutil.copy(survey.manifest, folder)
+    moved = dataclasses.replace(survey, manifest=folder / survey.manifest.name, images=folder / "images")
+    config = catalog_config(moved, saved_model, tmp_path / "out")
+    example = r"40 of 40 .*\(40 missing\).*; for example object \d+ at .*/survey/images/\d+\.jpg: no such file"
+    for computed in (40, 0):
+        with pytest.raises(GateError, match=example) as caught:
+            classify_release(plan_release(config))
+        assert caught.value.summary["computed_rows"] == computed
+        assert not list((tmp_path / "out").rglob("exchange"))
+    shutil.copytree(survey.images, moved.images)
+    summary = classify_release(plan_release(config))
+    assert (summary["computed_rows"], summary["status_counts"]["missing"]) == (40, 1)
+    assert verify_catalog(summary["catalog_uri"]) == []
+    (late,) = [object_id for object_id, defect in survey.defects.items() if defect == "missing"]
+    shutil.copy(next(moved.images.iterdir()), moved.images / f"{late}.jpg")
+    assert classify_release(plan_release(config))["already_published"]
+    unpublish(plan_release(config).layout.catalog)
+    again = classify_release(plan_release(config))
+    assert 0 < again["computed_rows"] <= 7
+    assert "missing" not in again["status_counts"]
+    assert verify_catalog(again["catalog_uri"]) == []
 
 
 def test_unreachable_cutouts_are_fetched_again_by_the_next_run(

@@ -45,7 +45,7 @@ from galaxy_batch.config import ReviewConfig
 from galaxy_batch.review.flags import flag_repeated_images, repeated_hashes
 from galaxy_batch.runtime.tasks import TaskRunner
 from galaxy_batch.sky.healpix import BASE_PIXELS, DEEPEST_TILE, Tile, coarser, cut
-from galaxy_batch.storage.files import remove_tree
+from galaxy_batch.storage.files import remove_temporary_folder
 from galaxy_batch.storage.sorted_runs import consecutive_groups, read_between
 from galaxy_batch.storage.threads import map_in_threads
 
@@ -95,7 +95,7 @@ def publish(
         for path, content in _metadata(totals, tiles, written, header, provenance).items()
     ]
     manifest = publish_manifest(layout.catalog, written, metadata_files, provenance)
-    remove_tree(layout.sorted_runs)
+    remove_temporary_folder(layout.sorted_runs)
     return manifest
 
 

@@ -19,12 +19,12 @@ from typing import Any
 
 import ray
 
-from galaxy_batch.errors import GateError
+from galaxy_batch.errors import GateError, RunInterrupted
 from galaxy_batch.failures import failure_problem
 from galaxy_batch.packing.plan import FORMAT, MANIFEST, PLAN, PackPlan, failed_summary, packing_summary, shard_settings
-from galaxy_batch.packing.shards import SHARDS, check_shard, pack_shard, shard_name
+from galaxy_batch.packing.shards import SHARDS, check_shard, finished_shards, pack_shard, shard_name
 from galaxy_batch.rows import Status
-from galaxy_batch.runtime.progress import Progress
+from galaxy_batch.runtime.progress import Progress, log_interruption
 from galaxy_batch.runtime.workers import workers_for
 from galaxy_batch.storage.files import join, list_names, remove_tree, without_secrets, write_json
 
@@ -47,6 +47,15 @@ def pack_cutouts(plan: PackPlan) -> dict[str, Any]:
     if plan.stale:
         remove_tree(join(plan.config.output_uri, SHARDS))
     write_json(join(plan.config.output_uri, PLAN), plan.record)
+    try:
+        return _pack(plan, started)
+    except KeyboardInterrupt:
+        done = finished_shards(plan.config.output_uri)
+        log_interruption(sum(shard.rows for shard in plan.shards if shard.index in done), plan.manifest.rows)
+        raise RunInterrupted from None
+
+
+def _pack(plan: PackPlan, started: float) -> dict[str, Any]:
     _check_reached(plan, _pack_missing(plan), started)
     entries = _read_back(plan)
     counts = _counts(entries)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["CLEAR_LINE", "Progress", "Stopwatch"]
+__all__ = ["CLEAR_LINE", "Progress", "Stopwatch", "log_interruption"]
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,12 @@ class Stopwatch:
             yield
         finally:
             self.seconds[step] = round(self.seconds.get(step, 0.0) + time.monotonic() - started, 3)
+
+
+def log_interruption(done: int, total: int) -> None:
+    """Log the one line that an interrupted run ends with."""
+    message = "interrupted: %s of %s galaxies are done and kept; run the same command again to go on"
+    logger.warning(message, f"{done:,}", f"{total:,}")
 
 
 def _duration(seconds: float) -> str:

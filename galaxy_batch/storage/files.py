@@ -32,6 +32,7 @@ __all__ = [
     "parquet_bytes",
     "read_bytes",
     "read_heads",
+    "remove_temporary_folder",
     "remove_tree",
     "without_secrets",
     "write_atomically",
@@ -123,6 +124,19 @@ def remove_tree(uri: str) -> None:
         fs.invalidate_cache()
         if not isinstance(fs, LocalFileSystem) and fs.find(path):  # s3fs does not report keys that it may not delete
             raise PermissionError(f"cannot be deleted: {without_secrets(uri)}")
+
+
+def remove_temporary_folder(uri: str) -> None:
+    """Delete a folder and its content, if it exists, and on a local disk the folder above where that is empty then.
+
+    Raises:
+        OSError: as in `remove_tree`.
+    """
+    remove_tree(uri)
+    fs, path = filesystem(uri)
+    if isinstance(fs, LocalFileSystem):
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(path))
 
 
 def write_atomically(uri: str, content: bytes) -> None:

@@ -157,7 +157,7 @@ def test_files_of_an_interrupted_publication_are_removed(rows: pa.Table, tmp_pat
         stray.write_text("left behind")
     publish_sorted(layout, sort_parts(layout, sizes, run_in_order), rows)
     assert verify_catalog(layout.catalog) == []
-    assert not Path(layout.sorted_runs).exists()
+    assert not Path(layout.sorted_runs).parent.exists()
 
 
 @pytest.mark.usefixtures("ray_started")

@@ -1,0 +1,117 @@
+"""Ctrl-C and SIGTERM, sent to real processes."""
+
+import contextlib
+import glob
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from galaxy_batch.synthetic.survey import SurveyFiles
+from tests.support.jobs import run_job, summary_of
+from tests.support.models import SavedModel
+from tests.support.repository import REPOSITORY
+
+ROWS = 1500
+LINE = " galaxies are done and kept; run the same command again to go on"
+CONFIG = """
+output_uri = "{output}"
+[manifest]
+uri = "{manifest}"
+image_column = "image"
+[runtime]
+num_cpus = 1
+"""
+CATALOG = 'release = "made-up"\ncheckpoint_uri = "{checkpoint}"\n' + CONFIG + 'engine = "torch"\n[classify]\n'
+
+
+@pytest.fixture
+def manifest(tmp_path: Path, survey: SurveyFiles) -> Path:
+    """A table with more rows than are computed before the signal arrives; they share a cutout."""
+    image = next(iter(sorted(survey.images.iterdir())))
+    file = tmp_path / "objects.csv"
+    file.write_text("object_id,image\n" + "".join(f"{row},{image}\n" for row in range(ROWS)))
+    return file
+
+
+def interrupt(job: str, config: Path, number: signal.Signals, when: Callable[[], bool]) -> tuple[int, str]:
+    """Start the job, send it the signal when the condition holds; its exit code and stderr."""
+    log = config.with_suffix(".log")
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"jobs.{job}", str(config)],
+            cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True,
+        )  # fmt: skip
+        children: list[psutil.Process] = []
+        try:
+            while not when() and process.poll() is None:
+                time.sleep(0.01)
+            children = psutil.Process(process.pid).children(recursive=True)
+            os.kill(process.pid, number)
+            code = process.wait(timeout=120)
+        finally:
+            for left in [process, *children]:
+                with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                    left.kill()
+    return code, log.read_text()
+
+
+def files_below(folder: Path, pattern: str) -> list[str]:
+    """As `rglob`, which fails when folders disappear meanwhile."""
+    return glob.glob(str(folder / "**" / pattern), recursive=True)
+
+
+def check_log(log: str) -> int:
+    """One line says how many rows are done, and nothing follows it; returns their number."""
+    last = log.strip().splitlines()[-1]
+    assert "interrupted: " in last, log
+    assert last.endswith(f" of {ROWS:,}{LINE}"), log
+    assert "Traceback" not in log
+    return int(last.split("interrupted: ")[1].split()[0].replace(",", ""))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_catalog_run_says_what_is_done_and_goes_on(
+    number: signal.Signals, manifest: Path, saved_model: SavedModel, tmp_path: Path
+) -> None:
+    config, output = tmp_path / "catalog.toml", tmp_path / "out"
+    config.write_text(CATALOG.format(output=output, checkpoint=saved_model.uri, manifest=manifest) + "chunk_rows = 1\n")
+    code, log = interrupt("build_catalog", config, number, lambda: len(files_below(output, "part-*.parquet")) > 2)
+    assert code == 130, log
+    done = check_log(log)
+    assert 2 < done < ROWS
+    (record,) = [json.loads(file.read_text()) for file in output.rglob("runs/*.json")]
+    assert record["state"] == "interrupted"
+    if number == signal.SIGINT:
+        parts = {part: part.stat().st_mtime_ns for part in output.rglob("part-*.parquet")}
+        dry_run = run_job("build_catalog", str(config), "--dry-run")
+        assert summary_of(dry_run)["rows_todo"] == ROWS - len(parts)
+
+
+def test_an_interrupted_publication_leaves_no_sorted_rows(
+    manifest: Path, saved_model: SavedModel, tmp_path: Path
+) -> None:
+    config, output = tmp_path / "catalog.toml", tmp_path / "out"
+    config.write_text(
+        CATALOG.format(output=output, checkpoint=saved_model.uri, manifest=manifest) + "chunk_rows = 50\n"
+    )
+    code, log = interrupt("build_catalog", config, signal.SIGINT, lambda: bool(files_below(output, "*.arrow")))
+    assert code == 130, log
+    assert check_log(log) == ROWS
+    assert not list(output.rglob("exchange"))
+    assert not list(output.rglob("manifest.json"))
+
+
+def test_an_interrupted_packing_run_says_what_is_done(manifest: Path, tmp_path: Path) -> None:
+    config, output = tmp_path / "pack.toml", tmp_path / "out"
+    config.write_text("shard_bytes = 1_048_576\nrow_group_rows = 1\n" + CONFIG.format(output=output, manifest=manifest))
+    code, log = interrupt("pack_cutouts", config, signal.SIGINT, (output / "plan.json").exists)
+    assert code == 130, log
+    assert check_log(log) < ROWS
