@@ -10,9 +10,10 @@ manifest is one block of Ray Data in every stage, and becomes one part; `reuse_p
 `reuse_from`. The docstring of each stage says which columns it reads, adds and drops.
 """
 
+import functools
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -90,12 +91,16 @@ def remove_sorted_runs(plan: ReleasePlan) -> None:
 
 
 def _classified_parts(
-    plan: ReleasePlan, chunks: Sequence[Chunk], workers: Workers, previous: PreviousPredictions | None
+    plan: ReleasePlan,
+    chunks: Sequence[Chunk],
+    workers: Workers,
+    attempts: Attempts,
+    previous: PreviousPredictions | None,
 ) -> Iterable[dict[str, Any]]:
     """The stages that turn chunks into parts; yields the row that `write_part` returns for each part."""
     config, read, task = plan.config, workers.read_options, workers.task_options
     isolation = {
-        "attempts": Attempts(config.runtime.max_suspect_chunks),
+        "attempts": attempts,
         "row_limit_s": config.runtime.row_limit_s,
         "model": plan.model_arguments(workers),
     }
@@ -130,18 +135,24 @@ def _write_parts(plan: ReleasePlan, previous: PreviousPredictions | None) -> flo
     progress = Progress(plan.manifest.rows, done, runtime.progress_every_s, workers=workers.actors)
     metrics = RunMetrics(plan.config.release)
     while todo:
-        growth = ClusterGrowth(runtime, workers)
-        for part in _classified_parts(plan, list(todo.values()), workers, previous):
-            progress.add(part["rows"], part["failed"], part["flagged"])
-            metrics.update(progress)
-            del todo[part["chunk"]]
-            if growth.should_rescale(len(todo)):
-                workers = workers_for(runtime, len(todo))
-                break
-        else:
-            if todo:
-                raise RuntimeError(f"no part was written for {len(todo)} chunks, the first is {min(todo)}")
+        growth, attempts = ClusterGrowth(runtime, workers), Attempts(runtime.max_suspect_chunks)
+        with progress.following(functools.partial(_rows_in_progress, attempts, todo)):
+            for part in _classified_parts(plan, list(todo.values()), workers, attempts, previous):
+                progress.add(part["rows"], part["failed"], part["flagged"])
+                metrics.update(progress)
+                del todo[part["chunk"]]
+                if growth.should_rescale(len(todo)):
+                    workers = workers_for(runtime, len(todo))
+                    break
+            else:
+                if todo:
+                    raise RuntimeError(f"no part was written for {len(todo)} chunks, the first is {min(todo)}")
     return progress.steady_rate
+
+
+def _rows_in_progress(attempts: Attempts, todo: Mapping[int, Chunk]) -> int:
+    """Classified rows of chunks that have no part yet."""
+    return sum(rows for chunk, rows in attempts.rows_classified().items() if chunk in todo)
 
 
 def _check_failures(plan: ReleasePlan, totals: PartTotals, run: RunRecord) -> None:

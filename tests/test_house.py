@@ -50,8 +50,8 @@ IMPORTS: dict[str, set[str]] = {
     "dry_run": {"cutouts", "errors", "failures", "inputs", "model", "plan", "review", "rows", "runtime"},
     "run_record": {"catalog", "errors", "plan", "runtime", "storage"},
     "pipeline": {
-        "catalog", "cutouts", "errors", "failures", "inputs", "missing", "plan", "release_page", "reuse", "review", "run_record",
-        "runtime", "storage",
+        "catalog", "cutouts", "errors", "failures", "inputs", "missing", "plan", "release_page", "reuse", "review",
+        "run_record", "runtime", "storage",
     },
 }  # fmt: skip
 

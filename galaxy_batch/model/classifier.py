@@ -1,7 +1,7 @@
 """The model actor: encoded cutouts in, calibrated class probabilities out."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -72,8 +72,8 @@ class Classifier:
         self.config = config
         self.decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        """Classify the rows of one chunk. A row in is a row out.
+    def __call__(self, rows: pa.Table, report: Callable[[int], None] | None = None) -> pa.Table:
+        """Classify the rows of one chunk. A row in is a row out. Calls `report` with the rows of each computed batch.
 
         Reads `_image_bytes`, `status`, `error`; and of rows that are reused from a previous catalog, which are not
         computed again, `p_<class>`, `unfamiliarity`, `instability`.
@@ -94,15 +94,23 @@ class Classifier:
         computing: deque[tuple[list[int], PendingOutput]] = deque()
         for positions, cutouts in self._batches(rows[IMAGE_BYTES], predictions):
             if len(computing) > self.engine.in_flight:
-                self._collect(*computing.popleft(), predictions)
+                self._collect(*computing.popleft(), predictions, report)
             computing.append((positions, self.engine.compute(self.engine.load(cutouts))))
         while computing:
-            self._collect(*computing.popleft(), predictions)
+            self._collect(*computing.popleft(), predictions, report)
         return _with_predictions(rows.drop_columns([IMAGE_BYTES]), predictions, self.checkpoint.spec.classes)
 
-    def _collect(self, positions: list[int], pending: PendingOutput, predictions: _ChunkPredictions) -> None:
+    def _collect(
+        self,
+        positions: list[int],
+        pending: PendingOutput,
+        predictions: _ChunkPredictions,
+        report: Callable[[int], None] | None,
+    ) -> None:
         for name, values in self._columns(pending.result()).items():
             predictions.columns[name][positions] = values
+        if report is not None:
+            report(len(positions))
 
     def _columns(self, output: ArrayOutput) -> dict[str, Array]:
         """The model's output as columns of the catalog."""

@@ -1,4 +1,4 @@
-"""How many times each chunk was started, counted in one place for all workers of a job.
+"""How many times each chunk was started, and how far it is, counted in one place for all workers of a job.
 
 A chunk that is started for the third time failed to finish twice: its worker crashed on it, or its node was lost.
 """
@@ -33,14 +33,28 @@ class Attempts:
         before: int = ray.get(self._counts.begin.remote(chunk))
         return before
 
+    def report(self, chunk: int, rows: int) -> None:
+        """Say how many rows of a chunk are classified by now; does not wait."""
+        self._counts.report.remote(chunk, rows)
+
+    def rows_classified(self) -> dict[int, int]:
+        """Rows by chunk, as last reported, of chunks finished or not; empty if the count cannot be read."""
+        try:
+            rows: dict[int, int] = ray.get(self._counts.rows_classified.remote(), timeout=5)
+        except ray.exceptions.RayError:
+            return {}
+        return rows
+
 
 class _Counts:
     def __init__(self, max_suspects: int) -> None:
         self.started, self.max_suspects = Counter[int](), max_suspects
+        self.rows: dict[int, int] = {}
 
     def begin(self, chunk: int) -> int:
         before = self.started[chunk]
         self.started[chunk] += 1
+        self.rows.pop(chunk, None)
         suspects = sum(times > MAX_UNFINISHED for times in self.started.values())
         if suspects > self.max_suspects:
             raise RuntimeError(
@@ -49,3 +63,9 @@ class _Counts:
                 "workers' memory and logs, then run again: finished parts are kept"
             )
         return before
+
+    def report(self, chunk: int, rows: int) -> None:
+        self.rows[chunk] = rows
+
+    def rows_classified(self) -> dict[int, int]:
+        return self.rows

@@ -10,6 +10,7 @@ finish for another reason, such as a lost node, has no such cutout and is classi
 import contextlib
 import io
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ __all__ = ["IsolatingClassifier", "classify_in_child_process", "find_crashing_ro
 
 logger = logging.getLogger(__name__)
 
+_REPORT_S = 1.0
 _CONFIRMATIONS = 2  # crashes on a row alone that mark it as crashing
 _MAX_CRASHING = 16  # rows of one chunk; more point to a broken decoder, not to single cutouts
 
@@ -47,12 +49,25 @@ class IsolatingClassifier:
         chunk = rows[CHUNK][0].as_py()
         if self.attempts.begin(chunk) < MAX_UNFINISHED:
             with exit_after(chunk_limit_s(len(rows), self.row_limit_s)):
-                return self.classifier(rows)
+                return self.classifier(rows, _Report(self.attempts, chunk))
         logger.warning(
             "chunk %d was started %d times without finishing: it is now classified in a child process",
             chunk, MAX_UNFINISHED,
         )  # fmt: skip
         return classify_in_child_process(rows, self.row_limit_s, self.model)
+
+
+class _Report:
+    """Reports how many rows of a chunk are classified, at most once in `_REPORT_S`: called with further rows."""
+
+    def __init__(self, attempts: Attempts, chunk: int) -> None:
+        self.attempts, self.chunk, self.rows, self.reported = attempts, chunk, 0, time.monotonic()
+
+    def __call__(self, rows: int) -> None:
+        self.rows += rows
+        if time.monotonic() - self.reported >= _REPORT_S:
+            self.reported = time.monotonic()
+            self.attempts.report(self.chunk, self.rows)
 
 
 def classify_in_child_process(rows: pa.Table, row_limit_s: float, model: Mapping[str, Any]) -> pa.Table:

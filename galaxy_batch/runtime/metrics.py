@@ -43,4 +43,5 @@ class RunMetrics:
             "seconds_left": progress.seconds_left,
         }
         for name, gauge in self.gauges.items():
-            gauge.set(values[name], self.tags)
+            if (value := values[name]) is not None:
+                gauge.set(value, self.tags)

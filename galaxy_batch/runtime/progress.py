@@ -2,8 +2,9 @@
 
 import logging
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 __all__ = ["CLEAR_LINE", "Progress", "Stopwatch", "log_interruption"]
@@ -22,34 +23,56 @@ class Progress:
         total: rows of the whole manifest.
         done: rows that previous runs finished.
         every_s: seconds between two log lines.
-        workers: chunks computed at the same time. The rate is measured after this many are finished: before, workers
-            are still starting.
+        workers: chunks computed at the same time. The steady rate is measured after this many are finished: before,
+            workers are still starting.
     """
 
     def __init__(self, total: int, done: int, every_s: float, workers: int = 1) -> None:
         self.total, self.done, self.every_s, self.workers = total, done, every_s, workers
         self.failed = self.flagged = self.new = self.chunks = 0
-        self.started = self.logged = time.monotonic()
+        self.in_progress = 0
+        """Rows already classified of chunks that are not finished."""
+        self.started = self.shown = time.monotonic()
         self.steady_since: tuple[float, int] | None = None
+        self.lock = threading.Lock()
 
     def add(self, rows: int, failed: int, flagged: int) -> None:
-        """Count a finished chunk; report at intervals, and at the end."""
-        self.new += rows
-        self.done += rows
-        self.failed += failed
-        self.flagged += flagged
-        self.chunks += 1
-        now = time.monotonic()
-        if self.chunks == self.workers:
-            self.steady_since = (now, self.new)
-        terminal = sys.stderr.isatty()
-        if now - self.logged >= (_REDRAW_S if terminal else self.every_s) or self.done >= self.total:
-            self.logged = now
-            if terminal:
-                sys.stderr.write(f"{CLEAR_LINE}{self}" + ("\n" if self.done >= self.total else ""))
-                sys.stderr.flush()
-            else:
-                logger.info("%s", self)
+        """Count a finished chunk. Reports the first one, which gives the first estimate, then at intervals."""
+        with self.lock:
+            self.new += rows
+            self.done += rows
+            self.in_progress = max(0, self.in_progress - rows)
+            self.failed += failed
+            self.flagged += flagged
+            self.chunks += 1
+            if self.chunks == self.workers:
+                self.steady_since = (time.monotonic(), self.new)
+            self._show(now=self.chunks == 1 or self.done >= self.total)
+
+    @contextmanager
+    def following(self, rows_in_progress: Callable[[], int]) -> Iterator[None]:
+        """Within the context, also report the rows of unfinished chunks, at intervals.
+
+        Args:
+            rows_in_progress: counts these rows; called in another thread.
+        """
+        stop = threading.Event()
+
+        def follow() -> None:
+            while not stop.wait(1 if sys.stderr.isatty() else self.every_s):
+                rows = rows_in_progress()
+                with self.lock:
+                    if not stop.is_set() and rows != self.in_progress:
+                        self.in_progress = rows
+                        self._show()
+
+        thread = threading.Thread(target=follow, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(timeout=2)
 
     @property
     def steady_rate(self) -> float | None:
@@ -62,17 +85,33 @@ class Progress:
     @property
     def rate(self) -> float:
         """Galaxies per second: the steady rate, or that since the start while there is none."""
-        return self.steady_rate or self.new / max(time.monotonic() - self.started, 1e-9)
+        return self.steady_rate or (self.new + self.in_progress) / max(time.monotonic() - self.started, 1e-9)
 
     @property
-    def seconds_left(self) -> float:
-        """At this rate; infinite before the first chunk."""
-        return (self.total - self.done) / rate if (rate := self.rate) else float("inf")
+    def seconds_left(self) -> float | None:
+        """At this rate; None before the first rows are classified."""
+        return (self.total - self._classified) / rate if (rate := self.rate) else None
+
+    @property
+    def _classified(self) -> int:
+        return min(self.done + self.in_progress, self.total)
+
+    def _show(self, now: bool = False) -> None:
+        terminal, time_s = sys.stderr.isatty(), time.monotonic()
+        if not now and time_s - self.shown < (_REDRAW_S if terminal else self.every_s):
+            return
+        self.shown = time_s
+        if terminal:
+            sys.stderr.write(f"{CLEAR_LINE}{self}" + ("\n" if self.done >= self.total else ""))
+            sys.stderr.flush()
+        else:
+            logger.info("%s", self)
 
     def __str__(self) -> str:
+        classified, left = self._classified, self.seconds_left
+        estimate = "" if left is None else f", {self.rate:,.1f} per second, {_duration(left)} left"
         return (
-            f"{self.done:,} of {self.total:,} galaxies ({self.done / max(self.total, 1):.0%}), "
-            f"{self.rate:,.1f} per second, {_duration(self.seconds_left)} left; "
+            f"{classified:,} of {self.total:,} galaxies ({classified / max(self.total, 1):.0%}){estimate}; "
             f"this run: {self.failed:,} failed, {self.flagged:,} flagged"
         )
 
@@ -100,8 +139,6 @@ def log_interruption(done: int, total: int) -> None:
 
 
 def _duration(seconds: float) -> str:
-    if seconds == float("inf"):
-        return "unknown time"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

@@ -15,3 +15,14 @@ def test_all_workers_share_one_count_and_too_many_suspects_fail_the_job() -> Non
         RuntimeError, match=r"2 chunks have each crashed 2 model workers, more than runtime\.max_suspect"
     ):
         attempts.begin(1)
+
+
+@pytest.mark.usefixtures("ray_started")
+def test_rows_of_a_chunk_are_forgotten_when_it_starts_again() -> None:
+    attempts = Attempts(max_suspects=1)
+    attempts.begin(4)
+    attempts.report(4, 10)
+    attempts.report(5, 20)
+    assert attempts.rows_classified() == {4: 10, 5: 20}
+    attempts.begin(4)
+    assert attempts.rows_classified() == {5: 20}

@@ -41,7 +41,7 @@ assert exported["galaxies_per_second"] > 0 and exported["seconds_left"] > 0, exp
 
 def test_gauges_without_an_exporter_have_no_effect(ray_started: None, caplog: pytest.LogCaptureFixture) -> None:
     progress = Progress(total=10, done=0, every_s=60)
-    RunMetrics("dr17").update(progress)  # nothing is done yet: the time left is infinite
+    RunMetrics("dr17").update(progress)  # nothing is done yet: the time left is unknown
     progress.add(10, 0, 0)
     RunMetrics("dr17").update(progress)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

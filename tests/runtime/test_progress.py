@@ -2,6 +2,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -10,7 +11,7 @@ from galaxy_batch.runtime.progress import CLEAR_LINE, Progress, Stopwatch
 from tests.support.repository import REPOSITORY
 
 
-def test_a_log_line_at_intervals_and_at_the_end(
+def test_a_log_line_after_the_first_chunk_at_intervals_and_at_the_end(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
@@ -21,7 +22,8 @@ def test_a_log_line_at_intervals_and_at_the_end(
             clock[0] = seconds
             counter.add(1000, failed=1, flagged=20)
     assert [record.message for record in caplog.records] == [
-        "4,000 of 4,000 galaxies (100%), 250.0 per second, 0s left; this run: 3 failed, 60 flagged"
+        "2,000 of 4,000 galaxies (50%), 500.0 per second, 4s left; this run: 1 failed, 20 flagged",
+        "4,000 of 4,000 galaxies (100%), 250.0 per second, 0s left; this run: 3 failed, 60 flagged",
     ]
 
 
@@ -32,7 +34,6 @@ import logging
 from galaxy_batch.runtime.progress import Progress
 logging.basicConfig(level=logging.INFO)
 counter = Progress(total=300, done=0, every_s=0.1)
-counter.logged -= 1
 counter.add(100, 1, 2)
 counter.add(200, 0, 0)
 """
@@ -54,7 +55,8 @@ def test_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     counter = Progress(total=100_000, done=0, every_s=5)
-    assert "unknown time left" in str(counter)
+    assert str(counter) == "0 of 100,000 galaxies (0%); this run: 0 failed, 0 flagged"
+    assert counter.seconds_left is None
     clock[0] = 10
     counter.add(100, 0, 0)
     assert "10.0 per second, 2h46m left" in str(counter)
@@ -70,6 +72,29 @@ def test_the_rate_does_not_include_the_start_of_workers(monkeypatch: pytest.Monk
         counter.add(100, 0, 0)
         assert counter.steady_rate == known
     assert "20.0 per second, 30s left" in str(counter)
+
+
+def test_rows_of_unfinished_chunks_are_reported_at_intervals(caplog: pytest.LogCaptureFixture) -> None:
+    counter = Progress(total=1000, done=0, every_s=0.05)
+    classified = 0
+
+    def rows_in_progress() -> int:
+        nonlocal classified
+        classified = min(classified + 100, 900)
+        return classified
+
+    with caplog.at_level(logging.INFO), counter.following(rows_in_progress):
+        while len(caplog.records) < 3:
+            time.sleep(0.01)
+    messages = [record.message for record in caplog.records]
+    assert all("per second" in message and "left" in message for message in messages)
+    shown = [int(message.split()[0]) for message in messages]
+    assert shown == sorted(shown)
+    assert 0 < shown[0] < shown[-1] <= 900
+    counter.add(900, 0, 0)
+    assert str(counter).startswith("900 of 1,000 galaxies (90%)")
+    counter.add(100, 0, 0)
+    assert str(counter).startswith("1,000 of 1,000 galaxies (100%)")
 
 
 def test_times_of_one_step_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
