@@ -19,19 +19,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from galaxy_batch.catalog.counts import CatalogCounts, count_rows
+from galaxy_batch.catalog.parts import read_part
 from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.errors import InputError, without_secrets
-from galaxy_batch.failures import failure_problem
+from galaxy_batch.failures import failure_example, failure_problem, main_failure
 from galaxy_batch.inputs.manifest import Manifest, read_chunk
 from galaxy_batch.model.classifier import Classifier
 from galaxy_batch.plan import ReleasePlan
 from galaxy_batch.review.flags import flag_for_review
-from galaxy_batch.rows import IMAGE_URI, Status
+from galaxy_batch.rows import Status
 from galaxy_batch.runtime.workers import Workers, workers_on
 
 __all__ = ["dry_run_release", "sample_positions"]
 
 logger = logging.getLogger(__name__)
+
+_SAMPLE_COLUMNS = ["object_id", "predicted_class", "review_flags", "status", "error", "_healpix_29"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,9 @@ class _Pace:
 
 def dry_run_release(plan: ReleasePlan, on_cluster: bool = False) -> dict[str, Any]:
     """Fetch, decode and classify a sample of the manifest's cutouts, and estimate the time for the others.
+
+    Rows of finished chunks count as they are in their part, which a run publishes; `missing` rows count as they are
+    now, because a run looks for these cutouts again.
 
     Args:
         plan: a checked run.
@@ -80,13 +87,16 @@ def dry_run_release(plan: ReleasePlan, on_cluster: bool = False) -> dict[str, An
     }
     logger.info("config, checkpoint, manifest and output are valid: %s", summary["catalog_uri"])
     logger.info("%s rows in %s chunks, %s chunks done", f"{plan.manifest.rows:,}", f"{chunks:,}", f"{done:,}")
-    if done == chunks:
+    if published:
         return summary
     workers, cpus = _workers(plan, on_cluster)
     rows = _read_sample(plan)
     classified, pace = _classify(plan, rows, workers)
-    _check_sample(plan, rows, classified)
-    summary["sample"] = _sample_summary(classified, pace, workers)
+    sample, from_parts = _with_finished_rows(plan, classified)
+    counts = count_rows(sample)
+    _log_sample(counts, from_parts)
+    _check_sample(plan, rows, sample)
+    summary["sample"] = _sample_summary(counts, from_parts, pace, workers)
     return summary | _estimate(plan, pace, workers, cpus, on_cluster)
 
 
@@ -109,7 +119,7 @@ def _workers(plan: ReleasePlan, on_cluster: bool) -> tuple[Workers, int]:
             raise InputError("runtime.device", runtime.device, "this machine has no GPU; use 'auto' or 'cpu'")
         logger.warning("this machine has no GPU: the sample is classified on a CPU")
         runtime = dataclasses.replace(runtime, device="auto")
-    return workers_on([{"CPU": cpus, "GPU": gpus}], runtime, len(plan.todo)), cpus
+    return workers_on([{"CPU": cpus, "GPU": gpus}], runtime, max(1, len(plan.todo))), cpus
 
 
 def _read_sample(plan: ReleasePlan) -> pa.Table:
@@ -141,37 +151,66 @@ def _classify(plan: ReleasePlan, rows: pa.Table, workers: Workers) -> tuple[pa.T
     return classified, _Pace(start_s, len(rows) / max(read_s, 1e-9), rate)
 
 
-def _check_sample(plan: ReleasePlan, rows: pa.Table, classified: pa.Table) -> None:
-    """Raise an InputError if the whole run would end with a GateError at this rate of failures."""
-    problem = failure_problem(
-        Counter(classified["status"].to_pylist()),
-        plan.config.max_failed_fraction,
-        plan.config.keep_unreachable,
-        "sampled cutouts have no class",
-    )
+def _with_finished_rows(plan: ReleasePlan, classified: pa.Table) -> tuple[pa.Table, int]:
+    """The sample with the rows of finished parts in place of those classified now, and the number of these rows."""
+    todo = {chunk.index for chunk in plan.todo}
+    tables = [_sample_columns(classified)]
+    source = np.arange(len(classified))  # row of `tables` that each row of the sample is taken from
+    start, end = 0, len(classified)
+    for chunk, positions in sample_positions(plan.manifest, plan.config.dry_run.sample).items():
+        if chunk not in todo:
+            part = read_part(pa.table({"index": [chunk]}), plan.layout.parts, _SAMPLE_COLUMNS).take(pa.array(positions))
+            kept = np.flatnonzero(pc.not_equal(part["status"], Status.MISSING).to_numpy())
+            source[start + kept] = end + kept
+            tables.append(_sample_columns(part))
+            end += len(part)
+        start += len(positions)
+    from_parts = int((source >= len(classified)).sum())
+    return pa.concat_tables(tables).take(pa.array(source)), from_parts
+
+
+def _sample_columns(rows: pa.Table) -> pa.Table:
+    columns = {name: rows[name] for name in _SAMPLE_COLUMNS}
+    return pa.table({**columns, "predicted_class": rows["predicted_class"].cast(pa.string())})
+
+
+def _log_sample(counts: CatalogCounts, from_parts: int) -> None:
+    logger.info("sample of %d rows, %d of them from finished parts", counts.rows, from_parts)
+    for name in ("status", "class", "flag"):
+        numbers = Counter(getattr(counts, f"{name}_counts"))
+        logger.info("  %s: %s", name, ", ".join(f"{n} {key}" for key, n in numbers.most_common() if n) or "none")
+
+
+def _check_sample(plan: ReleasePlan, rows: pa.Table, sample: pa.Table) -> None:
+    """Log an example of a cutout without a class.
+
+    Raises:
+        InputError: at this rate of failures the run would end with a GateError.
+    """
+    statuses = Counter(sample["status"].to_pylist())
+    if statuses.keys() == {Status.OK}:
+        return
+    allowed = plan.config.max_failed_fraction, plan.config.keep_unreachable
+    problem = failure_problem(statuses, *allowed, "sampled cutouts have no class")
+    example = failure_example(rows, sample, main_failure(statuses, plan.config.keep_unreachable))
     if problem is None:
+        logger.warning("a cutout of the sample without a class: %s", without_secrets(str(example)))
         return
     config = plan.config.manifest
     field = next(name for name in ("uri_template", "image_column", "band_templates") if getattr(config, name))
-    first = pc.index(pc.not_equal(classified["status"], Status.OK), True).as_py()
-    uri = rows[IMAGE_URI][first].as_py() if IMAGE_URI in rows.column_names else "the manifest"
     raise InputError(
         f"manifest.{field}",
         getattr(config, field),
-        f"{problem}; the first is object {classified['object_id'][first]} at {uri}: {classified['error'][first]}. "
-        "Check that the cutouts exist and can be read from here; raise dry_run.sample for a larger sample, or allow "
-        "more failures",
+        f"{problem}; for example {example}. Check that the cutouts exist and can be read from here; raise "
+        "dry_run.sample for a larger sample, or allow more failures",
     )
 
 
-def _sample_summary(classified: pa.Table, pace: _Pace, workers: Workers) -> dict[str, Any]:
-    statuses, classes = (classified[name].to_pylist() for name in ("status", "predicted_class"))
+def _sample_summary(counts: CatalogCounts, from_parts: int, pace: _Pace, workers: Workers) -> dict[str, Any]:
+    names = ("rows", "failed", "flagged", "status_counts", "class_counts", "flag_counts")
     return {
-        "rows": len(classified),
-        "failed": classified["predicted_class"].null_count,
-        "flagged": sum(classified["needs_review"].to_pylist()),
-        "status_counts": dict(Counter(statuses)),
-        "class_counts": dict(Counter(name for name in classes if name is not None)),
+        **{name: getattr(counts, name) for name in names},
+        "from_parts": from_parts,
         "read_per_s": round(pace.read_per_s, 1),
         "classified_per_s": pace.classified_per_s and round(pace.classified_per_s, 1),
         "engine": workers.engine,
@@ -180,6 +219,8 @@ def _sample_summary(classified: pa.Table, pace: _Pace, workers: Workers) -> dict
 
 def _estimate(plan: ReleasePlan, pace: _Pace, workers: Workers, cpus: int, on_cluster: bool) -> dict[str, Any]:
     """Estimated seconds until all chunks are done, and the assumptions."""
+    if not plan.todo:
+        return {"estimated_seconds": 0.0, "assumes": []}
     if pace.classified_per_s is None:
         return {"estimated_seconds": None, "assumes": ["nothing: no cutout of the sample could be classified"]}
     readers = max(1, int((cpus - workers.actors * workers.actor_cpus) / workers.task_options["num_cpus"]))

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pytest
 import torch
 
-from galaxy_batch.catalog.parts import part_uri
+from galaxy_batch.catalog.parts import write_part
 from galaxy_batch.config import CatalogConfig, DryRunConfig
 from galaxy_batch.dry_run import dry_run_release, sample_positions
 from galaxy_batch.errors import InputError
-from galaxy_batch.inputs.manifest import Chunk, Manifest
-from galaxy_batch.plan import plan_release
+from galaxy_batch.inputs.manifest import Chunk, Manifest, read_chunk
+from galaxy_batch.plan import ReleasePlan, plan_release
+from galaxy_batch.rows import Status
 from galaxy_batch.settings import load_config
-from galaxy_batch.storage.files import write_json
 from galaxy_batch.synthetic.survey import SurveyFiles
 from tests.support.configs import CATALOG_TOML, catalog_config
 from tests.support.jobs import run_job, summary_of
@@ -28,6 +28,23 @@ from tests.support.s3_server import S3
 
 def files_below(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def write_classified_part(plan: ReleasePlan, chunk: int, status: Status) -> None:
+    """A part whose rows all have this status."""
+    rows = read_chunk(pa.Table.from_pylist([plan.manifest.chunks[chunk].as_item()]), plan.config.manifest)
+    ok = status == Status.OK
+    values = {
+        "status": pa.scalar(str(status)),
+        "predicted_class": pa.scalar("smooth" if ok else None, pa.string()),
+        "review_flags": pa.scalar(0 if ok else 2, pa.int32()),
+        "needs_review": pa.scalar(not ok),
+    }
+    for field in plan.schema:
+        if field.name not in (*rows.column_names, "release", "model_id"):
+            value = values.get(field.name, pa.scalar(None, field.type))
+            rows = rows.append_column(field.name, pa.repeat(value, len(rows)))
+    write_part(rows, plan.layout.parts, plan.schema, "made-up", "m")
 
 
 @pytest.mark.parametrize("sizes", [[7], [1, 1, 1], [100, 3, 900, 1], [64] * 40])
@@ -74,23 +91,43 @@ def test_finished_chunks_and_published_catalogs_are_not_estimated(
     config = catalog_config(survey, saved_model, tmp_path)
     plan = plan_release(config)
     for chunk in (0, 3):
-        write_json(part_uri(plan.layout.parts, chunk), {})
-    left = files_below(tmp_path)
+        write_classified_part(plan, chunk, Status.OK)
     summary = dry_run_release(plan_release(config))
     assert (summary["chunks_done"], summary["chunks_todo"], summary["rows_todo"]) == (2, 4, 40 - 14)
     for chunk in (1, 2, 4, 5):
-        write_json(part_uri(plan.layout.parts, chunk), {})
+        write_classified_part(plan, chunk, Status.OK)
+    left = files_below(tmp_path)
     nothing = dry_run_release(plan_release(config))
-    assert (nothing["chunks_todo"], nothing["sample"], nothing["estimated_seconds"]) == (0, None, 0)
-    assert len(files_below(tmp_path)) == len(left) + 4
+    assert (nothing["chunks_todo"], nothing["estimated_seconds"], nothing["sample"]["from_parts"]) == (0, 0, 32)
+    assert files_below(tmp_path) == left
     done = dry_run_release(dataclasses.replace(plan, published={"rows": 40}))
     assert (done["already_published"], done["chunks_done"], done["rows_todo"]) == (True, 6, 0)
+
+
+def test_finished_parts_count_as_they_are_except_missing_cutouts(
+    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = catalog_config(survey, saved_model, tmp_path, dry_run={"sample": 40}, max_failed_fraction=0.2)
+    plan = plan_release(config)
+    for chunk in plan.manifest.chunks:
+        write_classified_part(plan, chunk.index, Status.MISSING)
+    with caplog.at_level("INFO"):
+        sample = dry_run_release(plan_release(config))["sample"]  # the cutouts are there by now
+    assert (sample["from_parts"], sample["status_counts"]) == (0, {"missing": 1, "ok": 36, "unreadable": 3})
+    assert "  status: 36 ok, 3 unreadable, 1 missing" in caplog.text
+    for name, key in (("class", "class_counts"), ("flag", "flag_counts")):
+        assert all(f"{number} {value}" in caplog.text for value, number in sample[key].items() if number), name
+    assert "a cutout of the sample without a class: object " in caplog.text
+    for chunk in plan.manifest.chunks[1:]:
+        write_classified_part(plan, chunk.index, Status.UNREADABLE)
+    with pytest.raises(InputError, match=r"33 of 40 sampled cutouts have no class \(33 unreadable\), more than"):
+        dry_run_release(plan_release(config))
 
 
 def test_too_many_failures_are_an_input_error(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
     strict = catalog_config(survey, saved_model, tmp_path, max_failed_fraction=0.05, dry_run={"sample": 40})
     wanted = r"manifest.uri_template = 'images/{object_id}.jpg': 4 of 40 sampled cutouts have no class \(3 unreadable, "
-    with pytest.raises(InputError, match=wanted + r"1 missing\), more than max_failed_fraction = 0.05; the first is"):
+    with pytest.raises(InputError, match=wanted + r"1 missing\), more than max_failed_fraction = 0.05; for example"):
         dry_run_release(plan_release(strict))
     elsewhere = dataclasses.replace(strict.manifest, uri_template="pictures/{object_id}.jpg")
     with pytest.raises(InputError, match=r"\(40 missing\).*pictures/\d+\.jpg: no such file\. Check that the cutouts"):

@@ -47,7 +47,7 @@ IMPORTS: dict[str, set[str]] = {
     "packing": {"config", "cutouts", "errors", "failures", "inputs", "rows", "runtime", "settings", "storage"},
     "synthetic": set(),
     "plan": {"catalog", "config", "errors", "inputs", "model", "reuse", "review", "rows", "runtime", "storage"},
-    "dry_run": {"cutouts", "errors", "failures", "inputs", "model", "plan", "review", "rows", "runtime"},
+    "dry_run": {"catalog", "cutouts", "errors", "failures", "inputs", "model", "plan", "review", "rows", "runtime"},
     "run_record": {"catalog", "errors", "plan", "runtime", "storage"},
     "pipeline": {
         "catalog", "cutouts", "errors", "failures", "inputs", "missing", "plan", "release_page", "reuse", "review",
