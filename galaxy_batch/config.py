@@ -209,7 +209,8 @@ class CatalogConfig:
     reuse_from: Annotated[str, Uri] | None = None
     """Previous catalog made with the same model. Rows with a byte-identical cutout take their predictions from it."""
     max_failed_fraction: Annotated[float, Range(0, 1)] = 0.05
-    """Largest fraction of rows without a class. If exceeded, nothing is published and the exit code is 3."""
+    """Largest fraction of rows without a class. If exceeded, nothing is published and the exit code is 3. Another run
+    looks for `missing` cutouts once more."""
     keep_unreachable: bool = False
     """Publish rows whose store did not respond, without a class. Otherwise nothing is published while there are such
     rows (exit code 3), and another run fetches them again."""

@@ -3,7 +3,7 @@
 ::
 
     <output_uri>/release=<name>/model=<checkpoint id>/
-        parts/<fingerprint>/part-000000.parquet     one per chunk, written while the job runs
+        parts/<fingerprint>/part-000000.parquet     one per chunk, written while the job runs; see `parts` for its names
         earlier/<fingerprint>/                      predictions of `reuse_from`, until the catalog is published
         exchange/<fingerprint>/                     sorted runs, only while the catalog is being published
         catalog/
