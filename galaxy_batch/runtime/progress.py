@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 CLEAR_LINE = "\r\x1b[K"
 """Clears the line of a terminal, so that the next text replaces the progress line."""
 _REDRAW_S = 0.2
+_MEASURED_S = 1.0  # least time for a rate
 
 
 class Progress:
@@ -34,10 +35,13 @@ class Progress:
         """Rows already classified of chunks that are not finished."""
         self.started = self.shown = time.monotonic()
         self.steady_since: tuple[float, int] | None = None
+        self.followed_since: tuple[float, int] | None = None
+        """When `following` first saw classified rows, and their number."""
+        self.estimated = False
         self.lock = threading.Lock()
 
     def add(self, rows: int, failed: int, flagged: int) -> None:
-        """Count a finished chunk. Reports the first one, which gives the first estimate, then at intervals."""
+        """Count a finished chunk; report the first one, the first estimate, at intervals, and the end."""
         with self.lock:
             self.new += rows
             self.done += rows
@@ -64,6 +68,7 @@ class Progress:
                 with self.lock:
                     if not stop.is_set() and rows != self.in_progress:
                         self.in_progress = rows
+                        self.followed_since = self.followed_since or (time.monotonic(), self.new + rows)
                         self._show()
 
         thread = threading.Thread(target=follow, name="progress", daemon=True)
@@ -83,13 +88,22 @@ class Progress:
         return (self.new - rows) / max(time.monotonic() - since, 1e-9)
 
     @property
-    def rate(self) -> float:
-        """Galaxies per second: the steady rate, or that since the start while there is none."""
-        return self.steady_rate or (self.new + self.in_progress) / max(time.monotonic() - self.started, 1e-9)
+    def rate(self) -> float | None:
+        """Galaxies per second: the steady rate, else that of unfinished chunks, without the start of workers.
+
+        None until one of these is known; at the end, if neither ever was, the rate since the start.
+        """
+        if (steady := self.steady_rate) is not None:
+            return steady
+        now = time.monotonic()
+        if self.followed_since is not None and now - self.followed_since[0] >= _MEASURED_S:
+            since, rows = self.followed_since
+            return (self.new + self.in_progress - rows) / (now - since) or None
+        return self.new / max(now - self.started, 1e-9) if self.done >= self.total else None
 
     @property
     def seconds_left(self) -> float | None:
-        """At this rate; None before the first rows are classified."""
+        """At this rate; None while that is unknown."""
         return (self.total - self._classified) / rate if (rate := self.rate) else None
 
     @property
@@ -98,6 +112,8 @@ class Progress:
 
     def _show(self, now: bool = False) -> None:
         terminal, time_s = sys.stderr.isatty(), time.monotonic()
+        if not self.estimated and self.seconds_left is not None:
+            self.estimated = now = True
         if not now and time_s - self.shown < (_REDRAW_S if terminal else self.every_s):
             return
         self.shown = time_s
@@ -108,8 +124,8 @@ class Progress:
             logger.info("%s", self)
 
     def __str__(self) -> str:
-        classified, left = self._classified, self.seconds_left
-        estimate = "" if left is None else f", {self.rate:,.1f} per second, {_duration(left)} left"
+        classified, rate, left = self._classified, self.rate, self.seconds_left
+        estimate = f", {rate:,.1f} per second, {_duration(left)} left" if rate and left is not None else ""
         return (
             f"{classified:,} of {self.total:,} galaxies ({classified / max(self.total, 1):.0%}){estimate}; "
             f"this run: {self.failed:,} failed, {self.flagged:,} flagged"

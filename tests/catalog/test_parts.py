@@ -81,5 +81,5 @@ def test_rows_of_two_chunks_are_never_mixed(tmp_path: Path) -> None:
 
 def test_parts_are_readable_from_memory() -> None:
     write_part(part_rows(0, [1]), "memory://parts-test", SCHEMA, "r", "m")
-    assert finished_parts("memory://parts-test") == {0: None}
+    assert finished_parts("memory://parts-test").keys() == {0}
     assert len(read_part(pa.table({"index": [0]}), "memory://parts-test")) == 1

@@ -20,7 +20,8 @@ with socket.socket() as probe:
     port = probe.getsockname()[1]
 ray.init(num_cpus=1, include_dashboard=False, _metrics_export_port=port)
 progress = Progress(total=1000, done=100, every_s=60)
-progress.add(50, failed=3, flagged=7)
+progress.add(20, failed=3, flagged=7)
+progress.add(30, failed=0, flagged=0)
 RunMetrics("dr17").update(progress)
 wanted = {"galaxies": 1000, "galaxies_done": 150, "galaxies_failed": 3, "galaxies_flagged": 7}
 for _ in range(60):
