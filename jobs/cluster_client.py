@@ -64,6 +64,7 @@ def connect(address: str | None) -> JobSubmissionClient:
     if JobDetails is None or find_spec("aiohttp") is None:
         raise InputError("ray", "installed without its job server", "install ray[default] of the same version")
     os.environ[_ADDRESS] = url  # Ray prefers the environment to the argument
+    logging.getLogger("ray").setLevel(logging.WARNING)  # not the names of the packages that it uploads
     try:
         return _authenticated_client(url)
     except AuthenticationError:

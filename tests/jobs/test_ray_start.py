@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,29 @@ def test_a_long_tmpdir_is_named_where_no_short_folder_can_be_written(
 def test_a_wrong_ray_address_is_an_input_error(address: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         ray_start.ray_at(address).__enter__()
+
+
+@pytest.mark.slow
+def test_a_ray_that_somebody_else_started_is_not_used(tmp_path: Path) -> None:
+    """`ray start` writes the address file that a plain `ray.init()` reads."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
+        variables = {"TMPDIR": folder, "HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled"}
+        with subprocess.Popen(
+            [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=3", "--port=0",
+             "--include-dashboard=false", "--disable-usage-stats", "--ray-client-server-port=0"],
+            env={**inherited, **variables}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        ) as other:  # fmt: skip
+            try:
+                deadline = time.monotonic() + 90
+                while not (Path(folder) / "ray" / "ray_current_cluster").exists():
+                    assert other.poll() is None, "the other Ray did not start"
+                    assert time.monotonic() < deadline, "the other Ray did not start"
+                    time.sleep(0.2)
+                process = run_session(**variables)
+                assert other.poll() is None
+            finally:
+                other.terminate()
+                other.wait(60)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.split()[0] == "1.0"
