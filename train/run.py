@@ -49,6 +49,27 @@ def train_model(config: TrainConfig) -> dict[str, Any]:
     """
     started = time.monotonic()
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
+    run = _train_and_evaluate(config)
+    warnings = training_warnings(run)
+    for warning in warnings:
+        logger.warning("%s", warning)
+    logger.info("writing the report")
+    report_uri = write_report(run, join(config.output_uri, "report"))
+    return {
+        "checkpoint_uri": without_secrets(_checkpoint_uri(config)),
+        "checkpoint_id": run.checkpoint.checkpoint_id,
+        "accuracy": run.evaluation.accuracy,
+        "ece": run.evaluation.ece,
+        "report_uri": without_secrets(report_uri),
+        "galaxies": dict(run.labels.counts()),
+        "warnings": warnings,
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def _train_and_evaluate(config: TrainConfig) -> TrainingRun:
+    """The run up to the saved checkpoint."""
+    started = time.monotonic()
     device = torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
     galaxies, labels = read_galaxies(config)
     model = new_model(config, labels).to(device)
@@ -66,10 +87,9 @@ def train_model(config: TrainConfig) -> dict[str, Any]:
         logger.info("classifying %d %s galaxies", len(part.rows), name)
         parts[name] = _held_out_result(galaxies, labels, part, model, device)
     checkpoint, evaluation = _calibrate(config, labels, model, parts, device)
-    checkpoint = _save(config, checkpoint, model, parts["test"], device)
-    run = TrainingRun(
+    return TrainingRun(
         config=config,
-        checkpoint=checkpoint,
+        checkpoint=_save(config, checkpoint, model, parts["test"], device),
         model=model,
         labels=labels,
         unusable=sum((Counter(part.unusable) for part in held_out.values()), Counter(trained.unusable)),
@@ -78,21 +98,6 @@ def train_model(config: TrainConfig) -> dict[str, Any]:
         evaluation=evaluation,
         seconds=round(time.monotonic() - started, 3),
     )
-    warnings = training_warnings(run)
-    for warning in warnings:
-        logger.warning("%s", warning)
-    logger.info("writing the report")
-    report_uri = write_report(run, join(config.output_uri, "report"))
-    return {
-        "checkpoint_uri": without_secrets(_checkpoint_uri(config)),
-        "checkpoint_id": checkpoint.checkpoint_id,
-        "accuracy": evaluation.accuracy,
-        "ece": evaluation.ece,
-        "report_uri": without_secrets(report_uri),
-        "galaxies": dict(labels.counts()),
-        "warnings": warnings,
-        "seconds": round(time.monotonic() - started, 3),
-    }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,13 +1,8 @@
 """The network: uint8 pixels in, predictions out; the same module in training and in inference."""
 
-import io
 import math
-import pickle
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import safetensors
-import safetensors.torch
 import timm
 import torch
 from torch import nn
@@ -16,7 +11,7 @@ from galaxy_batch.cutouts.decode import Pixels
 from galaxy_batch.errors import InputError
 from galaxy_batch.model.familiarity import STAGES, Familiarity, describe
 from galaxy_batch.model.output import ModelOutput
-from galaxy_batch.storage.files import read_bytes
+from galaxy_batch.model.weights import hub_weights, load_weights, read_weights
 
 __all__ = [
     "PRETRAINED",
@@ -25,7 +20,6 @@ __all__ = [
     "MorphologyModel",
     "build_model",
     "normalise",
-    "read_weights",
     "symmetry",
 ]
 
@@ -145,8 +139,8 @@ def build_model(spec: ModelSpec, weights: str) -> MorphologyModel:
 
     Args:
         spec: architecture, classes and preprocessing.
-        weights: `pretrained`, `random`, or the URI of a `.safetensors` or `.pth` file with this
-            architecture's layers; a classifier head of another shape stays random.
+        weights: `pretrained`, `random`, or the URI of a `.safetensors` or `.pth` file with this architecture's layers:
+            a checkpoint of ours, or other people's weights (see `load_weights`).
 
     Raises:
         InputError: the hub cannot be reached, or the file's layers do not fit (they are named).
@@ -157,77 +151,12 @@ def build_model(spec: ModelSpec, weights: str) -> MorphologyModel:
     for name, parameter in head.named_parameters():
         nn.init.zeros_(parameter) if name.endswith("bias") else nn.init.normal_(parameter, std=0.01)
     if weights == PRETRAINED:
-        _load_backbone(model, _hub_weights(spec.architecture), f"{spec.architecture} (hub)")
+        load_weights(model.backbone, hub_weights(spec.architecture), f"{spec.architecture} (hub)", spec.architecture)
     elif weights != RANDOM:
-        _load_backbone(model, read_weights(weights), weights)
+        load_weights(model.backbone, read_weights(weights), weights, spec.architecture)
     return model.eval()
-
-
-def read_weights(uri: str) -> dict[str, torch.Tensor]:
-    """Tensors by name from a `.safetensors` file or a PyTorch state dict; neither can run code.
-
-    Raises:
-        InputError: there is no such file, or it is neither format.
-    """
-    try:
-        content = read_bytes(uri)
-    except FileNotFoundError:
-        raise InputError("weights", uri, "no such file; give a file, 'pretrained' or 'random'") from None
-    if uri.endswith(".safetensors"):
-        try:
-            return dict(safetensors.torch.load(content))
-        except safetensors.SafetensorError as error:
-            raise InputError("weights", uri, f"not a safetensors file: {error}") from None
-    try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError("weights", uri, f"not a plain PyTorch state dict: {str(error).splitlines()[0]}") from None
-    for wrapper in ("state_dict", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
-            state = state[wrapper]
-    if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise InputError("weights", uri, "not a state dict: it holds something other than tensors by name")
-    return dict(state)
 
 
 def _channels_last(images: torch.Tensor) -> torch.Tensor:
     """The memory layout in which convolutions are about twice as fast, also on CPUs."""
     return images.contiguous(memory_format=torch.channels_last)
-
-
-def _hub_weights(architecture: str) -> dict[str, torch.Tensor]:
-    try:
-        model = timm.create_model(architecture, pretrained=True)
-    except Exception as error:  # noqa: BLE001 - the hub's client raises many types; all mean the same to a user
-        raise InputError(
-            "weights",
-            PRETRAINED,
-            f"cannot download {architecture} from the model hub ({type(error).__name__}); "
-            "without a network, give the URI of a weights file, or 'random'",
-        ) from None
-    return dict(model.state_dict())
-
-
-def _load_backbone(model: MorphologyModel, state: Mapping[str, torch.Tensor], origin: str) -> None:
-    own = model.backbone.state_dict()
-    state = {name.removeprefix("backbone."): tensor for name, tensor in state.items()}
-    head = model.backbone.get_classifier()  # type: ignore[operator]
-    head_names = {
-        name for name, tensor in own.items() if any(tensor.data_ptr() == p.data_ptr() for p in head.parameters())
-    }
-    misfits = [
-        f"{name} (file {tuple(state[name].shape)}, model {tuple(own[name].shape)})"
-        if name in state
-        else f"{name} (missing)"
-        for name in own
-        if name not in head_names and (name not in state or state[name].shape != own[name].shape)
-    ]
-    unexpected = [f"{name} (not in the model)" for name in state if name not in own and name not in head_names]
-    if misfits or unexpected:
-        shown = [*misfits, *unexpected]
-        more = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
-        raise InputError(
-            "weights", origin, f"layers do not fit {model.spec.architecture}: {'; '.join(shown[:8])}{more}"
-        )
-    fitting = {n: t for n, t in state.items() if n in own and t.shape == own[n].shape}
-    model.backbone.load_state_dict(fitting, strict=False)

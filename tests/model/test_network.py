@@ -1,13 +1,10 @@
 import dataclasses
-from pathlib import Path
 
 import pytest
-import safetensors.torch
-import timm
 import torch
 
 from galaxy_batch.errors import InputError
-from galaxy_batch.model.network import PRETRAINED, RANDOM, ModelSpec, build_model, normalise, read_weights, symmetry
+from galaxy_batch.model.network import RANDOM, ModelSpec, build_model, normalise, symmetry
 
 SPEC = ModelSpec("test_efficientnet", ("smooth", "featured"), 64, 1.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
@@ -63,66 +60,6 @@ def test_a_new_head_starts_small() -> None:
     assert not state["classifier.bias"].any()
 
 
-@pytest.mark.parametrize("ending", ["safetensors", "pth"])
-def test_weights_from_a_file_reach_the_backbone_but_not_a_head_of_another_shape(tmp_path: Path, ending: str) -> None:
-    torch.manual_seed(1)
-    source = timm.create_model("test_efficientnet", num_classes=1000).state_dict()
-    path = tmp_path / f"w.{ending}"
-    safetensors.torch.save_file(source, path) if ending == "safetensors" else torch.save({"state_dict": source}, path)
-    state = build_model(SPEC, str(path)).backbone.state_dict()
-    assert torch.equal(state["conv_stem.weight"], source["conv_stem.weight"])
-    assert state["classifier.weight"].shape == (2, 256)
-
-
-def test_weights_that_do_not_fit_name_the_layers(tmp_path: Path) -> None:
-    source = timm.create_model("test_efficientnet").state_dict()
-    del source["bn1.weight"]
-    source["conv_stem.weight"] = source["conv_stem.weight"][:3]
-    source["strange.layer"] = torch.zeros(1)
-    torch.save(source, tmp_path / "w.pth")
-    with pytest.raises(InputError) as caught:
-        build_model(SPEC, str(tmp_path / "w.pth"))
-    for part in ("bn1.weight (missing)", "conv_stem.weight (file (3, ", "strange.layer (not in the model)"):
-        assert part in str(caught.value)
-
-
-def test_a_weights_file_cannot_run_code(tmp_path: Path) -> None:
-    class Trap:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
-            return (Path.touch, (tmp_path / "ran",))  # type: ignore[return-value]
-
-    torch.save({"w": Trap()}, tmp_path / "w.pth")
-    with pytest.raises(InputError, match="not a plain PyTorch state dict"):
-        read_weights(str(tmp_path / "w.pth"))
-    assert not (tmp_path / "ran").exists()
-
-
-def test_files_without_weights_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "w.safetensors").write_bytes(b"x" * 100)
-    (tmp_path / "w.pth").write_bytes(b"x" * 100)
-    torch.save([1, 2], tmp_path / "list.pth")
-    for name in ("w.safetensors", "w.pth", "list.pth", "none.pth"):
-        with pytest.raises(InputError, match="weights"):
-            read_weights(str(tmp_path / name))
-
-
 def test_an_unknown_architecture_is_explained() -> None:
     with pytest.raises(InputError, match="timm has no such model"):
         build_model(ModelSpec("efficientnet_b99", ("a", "b"), 64, 1.0, (0.5,) * 3, (0.5,) * 3), RANDOM)
-
-
-def test_an_unreachable_hub_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    def closed(*_: object, **__: object) -> None:
-        raise ConnectionError("no route")
-
-    spec = ModelSpec("efficientnet_b0", ("a", "b"), 64, 1.0, (0.5,) * 3, (0.5,) * 3)
-    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", closed)
-    with pytest.raises(InputError, match="give the URI of a weights file"):
-        build_model(spec, PRETRAINED)
-
-
-def test_real_pretrained_weights_fit(sky: Path) -> None:
-    spec = ModelSpec("tf_efficientnet_lite0", ("smooth", "featured"), 224, 1.0, (0.5,) * 3, (0.5,) * 3)
-    file = sky / "weights" / "tf_efficientnet_lite0_imagenet_timm.pth"
-    state = build_model(spec, str(file)).backbone.state_dict()
-    assert torch.equal(state["conv_head.weight"], read_weights(str(file))["conv_head.weight"])
