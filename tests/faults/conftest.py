@@ -1,4 +1,4 @@
-"""What the faults share: one S3 server, one survey in it, one undisturbed run, one table."""
+"""Fixtures of the fault tests: a store with a survey, an undisturbed run, and the table of results."""
 
 import os
 import uuid
@@ -22,32 +22,32 @@ GALAXIES = 200
 
 @pytest.fixture(scope="session")
 def store(s3_process: S3Process, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
-    """A bucket with a survey of two hundred galaxies, twelve of them with a defect, behind a proxy."""
-    found = S3(s3_process.direct, Proxy(s3_process.address), f"faults-{uuid.uuid4().hex[:12]}")
-    found.direct.mkdir(found.bucket)
+    """A bucket behind a proxy, with a survey of 200 galaxies, twelve of them with a defect."""
+    store = S3(s3_process.direct, Proxy(s3_process.address), f"faults-{uuid.uuid4().hex[:12]}")
+    store.direct.mkdir(store.bucket)
     folder = tmp_path_factory.mktemp("faults-survey")
     files = write_survey(folder, GALAXIES, seed=23, defects=ONE_OF_EACH_DEFECT, without_position=7)
     table = pacsv.read_csv(files.manifest)
-    mixed = table.take(pa.array(np.random.default_rng(5).permutation(len(table))))  # defects in all chunks
+    mixed = table.take(pa.array(np.random.default_rng(5).permutation(len(table))))  # defects in every chunk
     pacsv.write_csv(mixed, files.manifest)
-    found.direct.put(str(files.images), f"{found.bucket}/survey/images", recursive=True)
-    found.put("survey/objects.csv", files.manifest.read_bytes())
+    store.direct.put(str(files.images), f"{store.bucket}/survey/images", recursive=True)
+    store.put("survey/objects.csv", files.manifest.read_bytes())
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("AWS_", "RAY_ADDRESS"))]:
             patch.delenv(name)
-        # the test's own questions go past the proxy
+        # requests of the test itself do not pass the proxy
         address = f"http://{s3_process.address[0]}:{s3_process.address[1]}"
-        for name, value in {**found.environment, "AWS_ENDPOINT_URL": address}.items():
+        for name, value in {**store.environment, "AWS_ENDPOINT_URL": address}.items():
             patch.setenv(name, value)
         fsspec.get_filesystem_class("s3").clear_instance_cache()
-        yield found
+        yield store
     fsspec.get_filesystem_class("s3").clear_instance_cache()
-    found.proxy.close()
+    store.proxy.close()
 
 
 @pytest.fixture(scope="session")
 def manifest_ids(store: S3) -> list[int]:
-    """The ids, in the manifest's order."""
+    """Ids in the order of the manifest."""
     lines = store.get("survey/objects.csv").decode().splitlines()[1:]
     return [int(line.split(",")[0]) for line in lines]
 
@@ -56,7 +56,7 @@ def manifest_ids(store: S3) -> list[int]:
 def undisturbed(
     store: S3, saved_model: SavedModel, manifest_ids: list[int], tmp_path_factory: pytest.TempPathFactory
 ) -> pa.Table:
-    """The rows of a run that nothing happened to."""
+    """Rows of a run without faults."""
     folder = tmp_path_factory.mktemp("undisturbed")
     experiment = Experiment(store, "undisturbed", folder, saved_model.uri, manifest_ids, None)
     store.proxy.forget()
@@ -75,19 +75,19 @@ def experiment(
     store: S3, saved_model: SavedModel, manifest_ids: list[int], undisturbed: pa.Table, tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> Iterator[Experiment]:  # fmt: skip
-    """A new output, whose processes are gone when the test is."""
+    """An experiment with a new output; its processes are killed after the test."""
     name = "".join(c if c.isalnum() else "-" for c in request.node.name)
     store.proxy.forget()
-    found = Experiment(store, name, tmp_path, saved_model.uri, manifest_ids, undisturbed)
+    experiment = Experiment(store, name, tmp_path, saved_model.uri, manifest_ids, undisturbed)
     try:
-        yield found
+        yield experiment
     finally:
-        found.close()
+        experiment.close()
         store.proxy.forget()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """One of several processes (`-n 2`) hands over its lines of the table."""
+    """Send the records of an xdist worker to the main process."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["faults"] = [vars(record) for record in RECORDS]
 

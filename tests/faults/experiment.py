@@ -1,4 +1,4 @@
-"""An experiment: the job as a user starts it, a fault at chosen moments, run again, and what is left of it."""
+"""A fault experiment: start the job, inject a fault at chosen moments, run again, and check the catalog."""
 
 import contextlib
 import json
@@ -51,27 +51,27 @@ batch_size = {CHUNK_ROWS}
 
 @dataclass(frozen=True)
 class Record:
-    """A line of the table."""
+    """One line of the table of results."""
 
     fault: str
     times: int
     lost: int
     doubled: int
     written_again: int
-    """Parts that were uploaded again."""
+    """Number of parts uploaded more than once."""
     read_again: int
-    """Chunks whose cutouts were fetched again."""
+    """Number of chunks fetched more than once."""
     ended: str
-    """Exit codes of the runs, in order."""
+    """Exit codes of the runs in order."""
 
 
 RECORDS: list[Record] = []
-_LOOK_EVERY_S = 5.0  # at the processes that it started: looking takes time, too
+_LIST_EVERY_S = 5.0  # interval of listing the job's processes, which takes time
 _NEW_RUN = Request("RUN", "", "", None, "passed")
 
 
 def table_of(records: Sequence[Record]) -> list[str]:
-    """The records as lines of text."""
+    """Format the records as a table."""
     head = (
         "fault",
         "times injected",
@@ -88,7 +88,7 @@ def table_of(records: Sequence[Record]) -> list[str]:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended."""
+    """Result of a run."""
 
     code: int
     summary: dict[str, Any] | None
@@ -96,18 +96,18 @@ class Ended:
 
 
 class Job:
-    """A command in a process of its own, with the processes that it starts: its Ray, and its workers."""
+    """A command as a process, with its child processes (Ray and its workers)."""
 
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], folder: Path, name: str, cwd: Path = REPOSITORY,
         enter: Sequence[str] = (),
     ) -> None:  # fmt: skip
         folder.mkdir(parents=True, exist_ok=True)
-        self._said = [folder / f"{name}.{stream}" for stream in ("stdout", "stderr")]
+        self._output = [folder / f"{name}.{stream}" for stream in ("stdout", "stderr")]
         self._seen: set[psutil.Process] = set()
         self._mark = uuid.uuid4().hex
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "AWS_"))}
-        with self._said[0].open("w") as stdout, self._said[1].open("w") as stderr:
+        with self._output[0].open("w") as stdout, self._output[1].open("w") as stderr:
             self.process = subprocess.Popen(
                 [*enter, sys.executable, *command],
                 cwd=cwd,
@@ -119,48 +119,48 @@ class Job:
             )
 
     def processes(self, title: str = "") -> list[psutil.Process]:
-        """Those that this one started, and they in turn, whose title holds a word."""
+        """Descendants of the process whose command line contains `title`."""
         self._seen.update(_offspring(self.process.pid, self._mark))
         return [process for process in self._seen if title in _title(process)]
 
     def kill_worker(self, title: str, rng: random.Random, killed: list[int]) -> None:
-        """`kill -9` a worker that does what the title says; its process id is appended to `killed`."""
+        """`kill -9` a worker with `title` in its command line; its process id is appended to `killed`."""
         deadline = time.monotonic() + 20
-        while not (found := sorted(self.processes(title), key=lambda process: process.pid)):
+        while not (workers := sorted(self.processes(title), key=lambda process: process.pid)):
             if time.monotonic() > deadline:
                 return
             time.sleep(0.05)
-        victim = rng.choice(found)
+        victim = rng.choice(workers)
         victim.kill()
         killed.append(victim.pid)
 
     def kill_driver(self) -> None:
-        """`kill -9` the process that the user started."""
+        """`kill -9` the driver."""
         self.processes()
         self.process.send_signal(signal.SIGKILL)
 
     def stderr(self) -> str:
-        """What it has said so far."""
-        return self._said[1].read_text()
+        """Its stderr so far."""
+        return self._output[1].read_text()
 
     def end(self, timeout_s: float = 240) -> Ended:
-        """Wait for the end of the command, and end what it leaves behind."""
+        """Wait for the end of the command."""
         try:
             deadline = time.monotonic() + timeout_s
             while self.process.poll() is None:
-                assert time.monotonic() < deadline, "it hangs:\n" + self.stderr()[-4000:]
+                assert time.monotonic() < deadline, "the job hangs:\n" + self.stderr()[-4000:]
                 self.processes()
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    self.process.wait(_LOOK_EVERY_S)
+                    self.process.wait(_LIST_EVERY_S)
         finally:
             self.process.kill()
             self.process.wait()
-        stdout, stderr = (file.read_text() for file in self._said)
+        stdout, stderr = (file.read_text() for file in self._output)
         lines = stdout.splitlines()
         return Ended(self.process.returncode, json.loads(lines[-1]) if lines else None, stderr)
 
-    def bury(self) -> None:
-        """End all that is left of its processes."""
+    def kill_all(self) -> None:
+        """Kill its remaining processes."""
         self.process.kill()
         for process in self._seen:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -169,13 +169,13 @@ class Job:
 
 
 def _offspring(pid: int, mark: str) -> set[psutil.Process]:
-    """Processes with the mark in their environment, or below one that has it: titles overwrite the environment."""
-    found: dict[int, psutil.Process] = {}
+    """Processes with the mark in their environment, and their children: a process title overwrites the environment."""
+    descendants: dict[int, psutil.Process] = {}
     for process in sorted(psutil.process_iter(), key=lambda process: process.pid):
         with contextlib.suppress(psutil.Error):
-            if process.ppid() in found or process.pid in found or process.environ().get("STARTED_BY_TEST") == mark:
-                found[process.pid] = process
-    return {process for process in found.values() if process.pid != pid}
+            if process.ppid() in descendants or process.environ().get("STARTED_BY_TEST") == mark:
+                descendants[process.pid] = process
+    return {process for process in descendants.values() if process.pid != pid}
 
 
 def _title(process: psutil.Process) -> str:
@@ -187,18 +187,18 @@ def _title(process: psutil.Process) -> str:
 
 @dataclass
 class Experiment:
-    """One survey on an object store, and one output there."""
+    """One survey and one output on an object store."""
 
     store: S3
     name: str
     folder: Path
-    """On the local disk, for configs and logs."""
+    """Local folder for configs and logs."""
     checkpoint_uri: str
     ids: list[int]
     undisturbed: pa.Table | None
-    """The rows as they should be."""
+    """The expected rows; not compared if None."""
     endpoint: str | None = None
-    """Where the job finds the store; the proxy when not given."""
+    """Endpoint of the store for the job. When not given, the proxy."""
     jobs: list[Job] = field(default_factory=list)
     ended: list[int] = field(default_factory=list)
 
@@ -240,7 +240,7 @@ class Experiment:
         return job
 
     def finish(self, job: Job, timeout_s: float = 240) -> Ended:
-        """Wait for the end of a run. There is a catalog, which verifies, or none; and the exit code says which."""
+        """Wait for the end of a run. Exit code 0 needs a catalog; a catalog that exists must verify."""
         ended = job.end(timeout_s)
         self.ended.append(ended.code)
         if read_manifest(self.catalog_uri) is None:
@@ -252,28 +252,31 @@ class Experiment:
         return ended
 
     def run(self, *overrides: str) -> Ended:
-        """One run, from beginning to end."""
+        """Start a run and wait for its end."""
         return self.finish(self.start(*overrides))
 
     def verify(self) -> Ended:
-        """`jobs.verify_catalog`, as a reader of the catalog runs it."""
+        """Run `jobs.verify_catalog`."""
         job = Job(["-m", "jobs.verify_catalog", self.catalog_uri], self.store.environment, self.folder, "verify")
         self.jobs.append(job)
         return job.end(120)
 
     def parts(self) -> set[str]:
-        """Names of the parts that are there."""
+        """Names of the existing parts."""
         return {name.rpartition("/")[2] for name in self._names() if "/parts/" in name}
 
     def cutouts_read(self) -> Counter[int]:
-        """How often each cutout was had to be classified: the page about the release shows some again."""
-        found, classifying = Counter[int](), True
+        """How often each cutout was read for classification, without reads for the release page."""
+        reads, classifying = Counter[int](), True
         for request in self.store.proxy.requests:
             if request == _NEW_RUN or "/exchange/" in request.path:
                 classifying = request == _NEW_RUN
             elif classifying and request.method == "GET" and "survey/images/" in request.path:
-                found[int(request.path.rpartition("/")[2].removesuffix(".jpg"))] += request.answer in ("passed", "slow")
-        return found
+                reads[int(request.path.rpartition("/")[2].removesuffix(".jpg"))] += request.response in (
+                    "passed",
+                    "slow",
+                )
+        return reads
 
     def rows(self) -> pa.Table:
         """All rows of the published catalog."""
@@ -283,28 +286,28 @@ class Experiment:
         return read_catalog(local)
 
     def check(self, fault: str, times: int) -> Record:
-        """All that must hold at the end of an experiment; it becomes a line of the table.
+        """Check the result of an experiment and record it.
 
-        Published rows = manifest rows, each id once, all columns as undisturbed, nothing else beside it.
+        The catalog has each id of the manifest once, with the values of the undisturbed run; no other files exist.
         """
         assert times > 0, f"{fault}: nothing was injected"
         manifest = read_manifest(self.catalog_uri)
         assert manifest is not None, f"{fault}: no catalog"
         assert verify_catalog(self.catalog_uri) == []
         rows = self.rows()
-        found = rows["object_id"].to_pylist()
+        ids = rows["object_id"].to_pylist()
         puts, read = self.store.proxy.reached(f"{self.name}/", "PUT"), self.cutouts_read()
         record = Record(
             fault, times,
-            lost=len(set(self.ids) - set(found)),
-            doubled=len(found) - len(set(found)),
+            lost=len(set(self.ids) - set(ids)),
+            doubled=len(ids) - len(set(ids)),
             written_again=sum(count - 1 for path, count in puts.items() if "/parts/" in path),
             read_again=sum(max(0, read[galaxy] - 1) for galaxy in self.ids[::CHUNK_ROWS]),
             ended=", ".join(map(str, self.ended)),
         )  # fmt: skip
         RECORDS.append(record)
         assert (record.lost, record.doubled) == (0, 0)
-        assert sorted(found) == sorted(self.ids)
+        assert sorted(ids) == sorted(self.ids)
         assert manifest.rows == manifest.manifest_rows == len(self.ids)
         if self.undisturbed is not None:
             wrong = [name for name in rows.column_names if not rows[name].equals(self.undisturbed[name])]
@@ -329,4 +332,4 @@ class Experiment:
 
     def close(self) -> None:
         for job in self.jobs:
-            job.bury()
+            job.kill_all()

@@ -1,8 +1,8 @@
-"""Very many broken cutouts: `python -m tests.faults.fuzz_decode --images 100000 --seed 0`.
+"""Decode mutated cutouts: `python -m tests.faults.fuzz_decode --images 100000 --seed 0`.
 
-Good cutouts of every format, real galaxies among them where there are any, are mutated and decoded in child processes
-with bounds on memory and time. Whatever ends a child, keeps it, or raises anything but `UnusableCutout` is kept as a
-file, and makes the exit code 1. Cutout N of a seed is always the same, so that a run can be cut into several.
+Good cutouts of every format, and real galaxies if available, are mutated and decoded in child processes with limits on
+memory and time. Cutouts that crash or hang the child, or raise anything but `UnusableCutout`, are written to files, and
+the exit code is 1. Cutout N of a seed is always the same, so a run can be divided.
 """
 
 import argparse
@@ -25,27 +25,27 @@ from tests.faults.reader import Reader, Verdict
 __all__ = ["FINDINGS", "MEGABYTES", "all_seeds", "mutated"]
 
 FINDINGS = ("crash", "hang", "exception")
-"""Statuses that must not be."""
+"""Statuses that are failures."""
 MEGABYTES = 1500
-"""A child may take so much more than it starts with."""
+"""Memory limit of a child, in addition to its memory at start."""
 LIMIT_S = 60.0
-_PIECE = 500  # cutouts for one child at a time
+_BATCH = 500  # cutouts per task
 _WORDS = [b"\0" * 4, b"\xff" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x80\0\0\0", b"\0\0\0\x80", b"\xff\xd8",
           b"\xff\xda", b"\xff\xc4", b"\xff\xdb", b"IDAT", b"IEND", b"999999"]  # fmt: skip
 
 
 def all_seeds(sky: Path | None) -> list[bytes]:
     """Small files of every format, and a few real galaxies."""
-    found = seeds()
+    sources = seeds()
     if sky is not None:
         for folder in ("gz2/images", "sdss_dr7/images"):
             files = sorted((sky / folder).iterdir())
-            found += [file.read_bytes() for file in files[:: len(files) // 3]]
-    return found
+            sources += [file.read_bytes() for file in files[:: len(files) // 3]]
+    return sources
 
 
 def mutated(rng: np.random.Generator, sources: Sequence[bytes]) -> bytes:
-    """One of the sources with a change or a few, most of them near its beginning, where the headers are."""
+    """One of the sources with random changes, mostly near its start, where the headers are."""
     content = bytearray(sources[rng.integers(len(sources))])
     for _ in range(int(rng.geometric(0.5))):
         if not content:
@@ -86,19 +86,19 @@ def _fuzz(reader: Reader, sources: Sequence[bytes], seed: int, numbers: range, f
 
 
 def _main() -> int:
-    parser = argparse.ArgumentParser(description="Decode many broken cutouts.")
+    parser = argparse.ArgumentParser(description="Decode mutated cutouts.")
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--start", type=int, default=0, help="number of the first cutout")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--findings", type=Path, default=Path("fuzz-findings"), help="folder for what must not be")
+    parser.add_argument("--findings", type=Path, default=Path("fuzz-findings"), help="folder for the cutouts that fail")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     sky = os.environ.get("GALAXY_BATCH_SKY")
     sources = all_seeds(Path(sky) if sky else None)
     started, stop = time.monotonic(), options.start + options.images
     statuses, reasons, peak, slowest = Counter[str](), Counter[str](), 0, 0.0
-    pieces = [range(first, min(first + _PIECE, stop)) for first in range(options.start, stop, _PIECE)]
+    pieces = [range(first, min(first + _BATCH, stop)) for first in range(options.start, stop, _BATCH)]
     readers = SimpleQueue[Reader]()
     for _ in range(options.processes):
         readers.put(Reader(MEGABYTES, LIMIT_S))

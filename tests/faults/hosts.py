@@ -1,10 +1,8 @@
-"""A cluster of hosts on one machine: each in a network namespace of its own, all on one switch.
+"""A Ray cluster of several hosts on one machine, each in its own network namespace, connected by a bridge.
 
-A host that is cut off keeps running and reaches nobody, as in a network that fails; one that is killed loses all its
-processes at once, as in a power cut. Where network namespaces cannot be made, a host is just a raylet with its
-processes on loopback, which can be killed and not cut off.
-
-Everything ends with the processes that hold it; nothing is left on the machine.
+A disconnected host keeps running, as in a network failure; a killed one loses all its processes, as in a power cut.
+Without permission for network namespaces, a host is a raylet on loopback, which can only be killed. Namespaces end with
+the processes that hold them.
 """
 
 import contextlib
@@ -40,7 +38,7 @@ def _unshare() -> list[str]:
 
 
 def namespaces_can_be_made() -> bool:
-    """Whether this machine lets us."""
+    """Whether this user may create network namespaces."""
     if not (shutil.which("unshare") and shutil.which("nsenter") and shutil.which("ip")):
         return False
     words = [*_unshare(), "sh", "-c", "ip link add test0 type bridge && ip link add a0 type veth peer name a1"]
@@ -48,7 +46,7 @@ def namespaces_can_be_made() -> bool:
 
 
 class _Namespace:
-    """A network namespace, held by a process that sleeps."""
+    """A network namespace, held by a sleeping process."""
 
     def __init__(self, within: "_Namespace | None" = None) -> None:
         holder = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"]
@@ -65,7 +63,7 @@ class _Namespace:
         subprocess.run([*self.enter, *words], check=True, timeout=20)
 
     def processes(self) -> list[psutil.Process]:
-        """All that run in it, but the one that holds it."""
+        """All processes in the namespace except the one that holds it."""
         mark, found = os.readlink(f"/proc/{self.pid}/ns/net"), []
         for process in psutil.process_iter():
             with contextlib.suppress(OSError):
@@ -79,7 +77,7 @@ class _Namespace:
 
 
 class Host:
-    """A machine of the cluster: `ray start` in a process, and all that it starts."""
+    """A node of the cluster: `ray start` and all its child processes."""
 
     def __init__(self, cluster: "Cluster", number: int, words: Sequence[str]) -> None:
         self.number, self.cluster = number, cluster
@@ -104,7 +102,7 @@ class Host:
         self._seen: set[psutil.Process] = set()
 
     def processes(self, title: str = "") -> list[psutil.Process]:
-        """Those that run on it and whose title holds a word."""
+        """Processes of the host whose command line contains `title`."""
         if self.namespace and self.namespace.process.poll() is None:
             self._seen.update(self.namespace.processes())
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -118,16 +116,16 @@ class Host:
         return found
 
     def kill(self, title: str = "") -> int:
-        """`kill -9` all its processes, or those with a title; how many."""
+        """`kill -9` all its processes, or those with `title` in their command line; returns their number."""
         victims = self.processes(title)
         for process in victims:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         return len(victims)
 
-    def cut_off(self) -> None:
-        """Take its plug out of the switch."""
-        assert self.cluster.switch, "only a host in a namespace can be cut off"
+    def disconnect(self) -> None:
+        """Disconnect the host from the network."""
+        assert self.cluster.switch, "only a host in a namespace can be disconnected"
         self.cluster.switch.run("ip", "link", "set", f"host{self.number}", "down")
 
     def close(self) -> None:
@@ -143,12 +141,12 @@ class Host:
 
 
 class Cluster:
-    """A head with 0 CPUs and a job server, and as many hosts as are added. `outside` is a machine on the same switch.
+    """A head with 0 CPUs and a job server, hosts that are added, and `outside`, a machine on the same network.
 
     Args:
         folder: for logs.
-        environment: what all its processes have in theirs.
-        namespaces: hosts in network namespaces.
+        environment: additional environment of all processes.
+        namespaces: whether hosts have network namespaces.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str], namespaces: bool) -> None:
@@ -163,25 +161,25 @@ class Cluster:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "AWS_"))}
         self.environment = {
             **inherited,
-            "PATH": f"{Path(sys.executable).parent}:{inherited['PATH']}",  # a job's `python` is this one
+            "PATH": f"{Path(sys.executable).parent}:{inherited['PATH']}",  # `python` of a job is this interpreter
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self._token,
             "RAY_health_check_initial_delay_ms": "5000",
-            "RAY_health_check_period_ms": "2000",  # a dead host is missed after some ten seconds
+            "RAY_health_check_period_ms": "2000",  # a dead host is detected after about ten seconds
             "RAY_health_check_timeout_ms": "5000",
             "RAY_health_check_failure_threshold": "3",
-            "RAY_grpc_client_keepalive_time_ms": "5000",  # else a host that is gone is waited for for minutes
+            "RAY_grpc_client_keepalive_time_ms": "5000",  # otherwise a lost host is detected after minutes
             "RAY_grpc_client_keepalive_timeout_ms": "5000",
-            "RAY_num_workers_soft_limit": "8",  # on one CPU Ray ends a task's process after the task: slow
+            "RAY_num_workers_soft_limit": "8",  # with one CPU, Ray would start a process for each task
             **environment,
         }
-        self._temporary = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # a socket's path must be short
+        self._temporary = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # the path of a socket must be short
         self.hosts: list[Host] = []
         self._numbers = itertools.count(2)
         self._port, self._dashboard = self._free_ports(2)
 
     def listener(self) -> socket.socket:
-        """A socket that listens at the outside machine's address, for a server of this process."""
+        """A socket of this process that listens at the address of `outside`."""
         if not self.switch:
             return socket.create_server((self.outside, 0), backlog=256)
         ours, theirs = socket.socketpair()
@@ -196,12 +194,12 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """Of the job server, as seen from outside."""
+        """URL of the job server."""
         return f"http://{self.head_ip}:{self._dashboard}"
 
     @property
     def enter(self) -> list[str]:
-        """Words before a command that runs on the outside machine."""
+        """Prefix of a command that runs on `outside`."""
         return self.switch.enter if self.switch else []
 
     def start_head(self) -> Host:
@@ -210,11 +208,11 @@ class Cluster:
             --dashboard-port={self._dashboard} --dashboard-agent-listen-port={agent} --ray-client-server-port={client}
             --temp-dir={self._temporary}"""
         self.hosts.append(Host(self, next(self._numbers), words.split()))
-        self._wait(lambda: self.ask("/api/jobs/") is not None)
+        self._wait(lambda: self.request_json("/api/jobs/") is not None)
         return self.hosts[0]
 
     def add_host(self, num_cpus: int = 1) -> Host:
-        """Another machine; it is a node of the cluster when this returns."""
+        """Add a host, and wait until it has joined the cluster."""
         (agent,) = self._free_ports(1)
         before = self.alive_nodes()
         words = f"--address={self.head_ip}:{self._port} --num-cpus={num_cpus} --dashboard-agent-listen-port={agent}"
@@ -223,12 +221,12 @@ class Cluster:
         return self.hosts[-1]
 
     def alive_nodes(self) -> int:
-        """As the head knows them; the dashboard's own list keeps for alive what does not report any more."""
-        nodes = self.ask("/api/v0/nodes")["data"]["result"]["result"]
+        """Number of live nodes according to the head; the dashboard's own list includes lost nodes."""
+        nodes = self.request_json("/api/v0/nodes")["data"]["result"]["result"]
         return sum(node["state"] == "ALIVE" for node in nodes)
 
-    def ask(self, path: str) -> Any:
-        """What the head's dashboard answers."""
+    def request_json(self, path: str) -> Any:
+        """Response of the head's dashboard, from JSON."""
         code = "import sys, urllib.request; print(urllib.request.urlopen(urllib.request.Request(sys.argv[1],"
         code += " headers={'Authorization': 'Bearer ' + sys.argv[2]}), timeout=10).read().decode())"
         if self.switch:
@@ -238,8 +236,8 @@ class Cluster:
                 raise OSError(done.stderr[-500:])
             return json.loads(done.stdout)
         request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self._token}"})
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.load(response)
 
     def _free_ports(self, count: int) -> list[int]:
         with contextlib.ExitStack() as stack:
@@ -254,7 +252,7 @@ class Cluster:
                     return
             log = self.hosts[-1].log
             assert self.hosts[-1].process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, "a host did not come up: " + log.read_text()
+            assert time.monotonic() < deadline, "a host did not start: " + log.read_text()
             time.sleep(0.5)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Cutouts that kill the process which reads them, where the buggy decoder of the folder `killer` is at work."""
+"""Cutouts that crash the process that reads them, if it uses the buggy decoder in the folder `killer`."""
 
 import io
 import os
@@ -14,21 +14,21 @@ from galaxy_batch.synthetic.rendering import render
 from tests.support.models import SavedModel
 
 WITH_KILLER = os.pathsep.join(filter(None, [str(Path(__file__).parent / "killer"), os.environ.get("PYTHONPATH")]))
-"""The `PYTHONPATH` under which they do."""
+"""`PYTHONPATH` with the buggy decoder."""
 
 
-def killer_cutout(way: str, image: bytes) -> bytes:
-    """The same picture as a PNG that kills: `way` is a signal's name, or `hang`. Anywhere else it is a good PNG."""
+def killer_cutout(crash: str, image: bytes) -> bytes:
+    """The image as a PNG that crashes the buggy decoder; `crash` is a signal's name or `hang`."""
     sink = io.BytesIO()
     Image.open(io.BytesIO(image)).save(sink, "PNG")
-    return sink.getvalue() + b"killer:" + way.encode()
+    return sink.getvalue() + b"killer:" + crash.encode()
 
 
-def encoded_chunk(ways: Sequence[str | None]) -> pa.Table:
+def encoded_chunk(crashes: Sequence[str | None]) -> pa.Table:
     """Rows as `fetch_cutouts` gives them: a good galaxy for None, else a cutout that crashes in this way."""
-    images = [render(number, seed=1) if way is None else killer_cutout(way, render(number, seed=1))
-              for number, way in enumerate(ways)]  # fmt: skip
-    count = len(ways)
+    images = [render(number, seed=1) if crash is None else killer_cutout(crash, render(number, seed=1))
+              for number, crash in enumerate(crashes)]  # fmt: skip
+    count = len(crashes)
     return pa.table({
         "object_id": range(count), "_chunk": pa.array([5] * count, pa.int32()), "status": ["ok"] * count,
         "error": pa.nulls(count, pa.string()), "_image_bytes": pa.array(images, pa.large_binary()),

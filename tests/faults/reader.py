@@ -1,6 +1,6 @@
-"""Decoding in a child process with bounds on memory and time: what a cutout does there is counted, whatever it is.
+"""Decoding in a child process with limits on memory and time, so that crashes and hangs are results too.
 
-`python -m tests.faults.reader MEGABYTES` is the child: it takes cutouts on stdin and answers with a line of JSON each.
+The child, `python -m tests.faults.reader MEGABYTES`, reads cutouts from stdin and writes one line of JSON for each.
 """
 
 import json
@@ -26,22 +26,22 @@ _MAX_PIXELS = 25_000_000  # as `classify.max_image_pixels`
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one cutout."""
+    """Result of decoding one cutout."""
 
     status: str
-    """One of `Status`; `exception` for what `decode` should never raise; `crash` or `hang` for the process."""
+    """A `Status`, `exception` for an error that `decode` must not raise, or `crash` or `hang` of the process."""
     error: str
     peak_bytes: int = 0
-    """How much the process's memory grew at most, while this cutout was decoded."""
+    """Largest increase of the process's memory while the cutout was decoded."""
     seconds: float = 0.0
 
 
 class Reader:
-    """A child that decodes, and is replaced when it dies.
+    """A child process that decodes cutouts and is replaced when it dies.
 
     Args:
-        megabytes: how much memory it may take beyond what it has when it starts.
-        limit_s: how long one cutout may take.
+        megabytes: memory limit, in addition to the memory after its start.
+        limit_s: time limit for one cutout.
     """
 
     def __init__(self, megabytes: int, limit_s: float) -> None:
@@ -49,7 +49,7 @@ class Reader:
         self._start()
 
     def __call__(self, content: bytes) -> Verdict:
-        """Decode a cutout as the job does."""
+        """Decode one cutout."""
         pipes = self.child.stdin, self.child.stdout
         assert pipes[0] is not None
         assert pipes[1] is not None
@@ -71,7 +71,7 @@ class Reader:
         return Verdict(status, error, peak, time.monotonic() - started)
 
     def close(self) -> None:
-        """End the child."""
+        """Kill the child."""
         self.child.kill()
         self.child.communicate()
 
@@ -87,7 +87,7 @@ class Reader:
 
 
 def _memory(which: str) -> int:
-    """A line of the kernel's record of this process, in bytes."""
+    """An entry of /proc/self/status in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(which):
             return int(line.split()[1]) * 1024
@@ -98,18 +98,18 @@ def _forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def _serve(take: BinaryIO, give: BinaryIO, read: Callable[[bytes], tuple[str, str]], megabytes: int) -> None:
+def _serve(source: BinaryIO, sink: BinaryIO, read: Callable[[bytes], tuple[str, str]], megabytes: int) -> None:
     limit = _memory("VmSize") + (megabytes << 20)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    give.write(b"ready\n")
-    give.flush()
-    while length := take.read(_LENGTH.size):
-        content = take.read(_LENGTH.unpack(length)[0])
+    sink.write(b"ready\n")
+    sink.flush()
+    while length := source.read(_LENGTH.size):
+        content = source.read(_LENGTH.unpack(length)[0])
         _forget_peak()
         before = _memory("VmRSS")
         status, error = read(content)
-        give.write(json.dumps([status, error, _memory("VmHWM") - before]).encode() + b"\n")
-        give.flush()
+        sink.write(json.dumps([status, error, _memory("VmHWM") - before]).encode() + b"\n")
+        sink.flush()
 
 
 def _main() -> None:
@@ -128,14 +128,14 @@ def _main() -> None:
             assert 0 <= blank_fraction(pixels) <= 1
         except UnusableCutout as bad:
             return str(bad.status), bad.reason
-        except Exception as error:  # noqa: BLE001 - a finding
+        except Exception as error:  # noqa: BLE001 - any exception is a result
             return "exception", repr(error)
         return "ok", ""
 
-    read(b"SIMPLE  =")  # imports what FITS files need
-    give = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # a decoder that prints does not answer for us
-    _serve(sys.stdin.buffer, give, read, int(sys.argv[1]))
+    read(b"SIMPLE  =")  # imports astropy before memory is limited
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # output of a decoder goes to stderr
+    _serve(sys.stdin.buffer, sink, read, int(sys.argv[1]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A web server of its own process that does what servers should not: `python -m tests.faults.servers`."""
+"""A web server with faulty responses, in its own process: `python -m tests.faults.servers`."""
 
 import contextlib
 import gzip
@@ -15,9 +15,9 @@ from typing import Any
 
 from tests.faults.corpus import gzip_bomb, jpeg
 
-__all__ = ["ANSWERS", "server_process"]
+__all__ = ["RESPONSES", "server_process"]
 
-ANSWERS: dict[str, tuple[str, str]] = {
+RESPONSES: dict[str, tuple[str, str]] = {
     "good.jpg": ("ok", ""),
     "g%C3%A4laxy%20%23%3F.jpg": ("ok", ""),
     "page.jpg": ("unreadable", "not an image.*<html>"),
@@ -50,7 +50,7 @@ ANSWERS: dict[str, tuple[str, str]] = {
     "header-flood.jpg": ("unreachable", "Error"),
     "wrong-range.jpg": ("ok", ""),
 }
-"""What becomes of a cutout at each path, and what its error says."""
+"""Status of the cutout at each path, and pattern of its error."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -58,11 +58,11 @@ class _Handler(BaseHTTPRequestHandler):
         name = self.path.lstrip("/")
         with contextlib.suppress(ConnectionError):
             if re.fullmatch(r"\d{3}\.jpg", name):
-                self.answer(b"", int(name[:3]))
+                self.respond(b"", int(name[:3]))
             else:
                 getattr(self, name.partition(".")[0].replace("-", "_"), self.good)()
 
-    def answer(self, body: bytes, status: int = 200, length: int | None = None, **headers: str) -> None:
+    def respond(self, body: bytes, status: int = 200, length: int | None = None, **headers: str) -> None:
         self.send_response(status)
         for key, value in {"Content-Length": str(len(body) if length is None else length), **headers}.items():
             self.send_header(key.replace("_", "-"), value)
@@ -70,22 +70,22 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def good(self) -> None:
-        self.answer(jpeg())
+        self.respond(jpeg())
 
     def page(self) -> None:
-        self.answer(b"<html><h1>Sorry</h1></html>", Content_Type="image/jpeg")
+        self.respond(b"<html><h1>Sorry</h1></html>", Content_Type="image/jpeg")
 
     def json(self) -> None:
-        self.answer(b'{"error": "no such cutout"}', Content_Type="application/json")
+        self.respond(b'{"error": "no such cutout"}', Content_Type="application/json")
 
     def empty(self) -> None:
-        self.answer(b"")
+        self.respond(b"")
 
     def claims_10_gb(self) -> None:
-        self.answer(jpeg(), length=10**10)
+        self.respond(jpeg(), length=10**10)
 
     def sends_10_gb(self) -> None:
-        self.answer(b"", length=10**10)
+        self.respond(b"", length=10**10)
         while True:
             self.wfile.write(bytes(1 << 20))
 
@@ -105,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"4\r\nabcd\r\nfour bytes\r\n")
 
     def drip(self) -> None:
-        self.answer(b"", length=10**6)
+        self.respond(b"", length=10**6)
         while True:
             self.wfile.write(b"x")
             time.sleep(0.2)
@@ -114,39 +114,39 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(100)
 
     def reset(self) -> None:
-        self.answer(jpeg()[:500], length=len(jpeg()))
+        self.respond(jpeg()[:500], length=len(jpeg()))
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
 
     def truncated(self) -> None:
-        self.answer(jpeg()[:500], length=len(jpeg()))
+        self.respond(jpeg()[:500], length=len(jpeg()))
 
     def circle(self) -> None:
-        self.answer(b"", 302, Location="/circle.jpg")
+        self.respond(b"", 302, Location="/circle.jpg")
 
     def to_a_file(self) -> None:
-        self.answer(b"", 302, Location="file:///etc/hostname")
+        self.respond(b"", 302, Location="file:///etc/hostname")
 
     def to_nowhere(self) -> None:
-        self.answer(b"", 302, Location="http://127.0.0.1:9/x.jpg")
+        self.respond(b"", 302, Location="http://127.0.0.1:9/x.jpg")
 
     def to_good(self) -> None:
-        self.answer(b"", 307, Location="/good.jpg")
+        self.respond(b"", 307, Location="/good.jpg")
 
     def gzip(self) -> None:
-        self.answer(gzip.compress(jpeg()), Content_Encoding="gzip")
+        self.respond(gzip.compress(jpeg()), Content_Encoding="gzip")
 
     def gzip_bomb(self) -> None:
-        self.answer(gzip_bomb(64), Content_Encoding="gzip")
+        self.respond(gzip_bomb(64), Content_Encoding="gzip")
 
     def no_http(self) -> None:
         self.wfile.write(b"SSH-2.0-OpenSSH_9.6\r\n")
 
     def header_flood(self) -> None:
-        self.answer(jpeg(), X_Flood="x" * 1_000_000)
+        self.respond(jpeg(), X_Flood="x" * 1_000_000)
 
     def wrong_range(self) -> None:
-        self.answer(jpeg(), 206, Content_Range="bytes 99-98/7")
+        self.respond(jpeg(), 206, Content_Range="bytes 99-98/7")
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -154,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def server_process() -> Iterator[str]:
-    """The server's address, while the block lasts."""
+    """Run the server; gives its address."""
     command = [sys.executable, "-m", "tests.faults.servers"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent.parent) as process:
         assert process.stdout is not None
@@ -166,7 +166,7 @@ def server_process() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    gzip_bomb(64)  # made once, and before anybody waits for an answer
+    gzip_bomb(64)  # cached, before the first request
     with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
         server.daemon_threads = True
         sys.stdout.write(f"{server.server_port}\n")

@@ -1,7 +1,7 @@
-"""A real cluster of several hosts, jobs that come from outside, and hosts that come and go meanwhile.
+"""Jobs on a real cluster of several hosts, which join, die and lose their network while a job runs.
 
-Each host is in a network namespace of its own where these can be made, and so are the head, which does no work, and
-the machine that submits. The catalog and the cutouts are on the S3 server.
+Where possible, each host, the head (which runs no tasks) and the submitting machine have their own network namespace.
+The catalog and the cutouts are on the S3 server.
 """
 
 import shutil
@@ -24,28 +24,28 @@ ALWAYS = 1e9
 
 @pytest.fixture(scope="module")
 def cluster(store: S3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A head, and no worker yet. `store.proxy` is the one that the cluster reaches, while it lasts."""
+    """A cluster with a head and no workers, and its own proxy of the store."""
     pytest.importorskip("aiohttp_cors", reason="ray[default] is not installed")
-    found = Cluster(tmp_path_factory.mktemp("hosts"), {}, NAMESPACES)
-    proxy = Proxy(store.proxy.upstream, found.listener())
+    cluster = Cluster(tmp_path_factory.mktemp("hosts"), {}, NAMESPACES)
+    proxy = Proxy(store.proxy.upstream, cluster.listener())
     try:
-        found.environment.update({**store.environment, "AWS_ENDPOINT_URL": proxy.url})
-        found.proxy = proxy  # type: ignore[attr-defined]
-        found.start_head()
-        yield found
+        cluster.environment.update({**store.environment, "AWS_ENDPOINT_URL": proxy.url})
+        cluster.proxy = proxy  # type: ignore[attr-defined]
+        cluster.start_head()
+        yield cluster
     finally:
-        found.close()
+        cluster.close()
         proxy.close()
 
 
 @pytest.fixture
 def far(experiment: Experiment, cluster: Cluster) -> Iterator[Experiment]:
-    """The experiment, with the store at the other end of the cluster's switch, where an answer takes its time."""
+    """The experiment, with the store behind the cluster's proxy and slow responses."""
     near = experiment.store
     experiment.store = S3(near.direct, cluster.proxy, near.bucket)  # type: ignore[attr-defined]
     proxy = experiment.store.proxy
     proxy.forget()
-    proxy.slow_s = 0.5  # so that the job lasts long enough for things to happen
+    proxy.slow_s = 0.5  # the job must last long enough for the fault
     proxy.fail("survey/images/", "slow", ALWAYS)
     proxy.fail("/part-", "slow", ALWAYS, method="PUT")
     yield experiment
@@ -53,7 +53,7 @@ def far(experiment: Experiment, cluster: Cluster) -> Iterator[Experiment]:
 
 
 def submit(experiment: Experiment, cluster: Cluster, *overrides: str) -> Job:
-    """`python -m jobs.submit` on the outside machine, from a checkout."""
+    """`python -m jobs.submit` on the submitting machine, from a checkout."""
     checkout = experiment.folder / "checkout"
     for name in ("galaxy_batch", "jobs"):
         shutil.copytree(REPOSITORY / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -79,8 +79,8 @@ def writers(experiment: Experiment) -> set[str]:
     return {request.client for request in asked if request.method == "PUT" and "/part-" in request.path}
 
 
-def test_a_job_waits_for_its_hosts_and_uses_one_that_comes_later(far: Experiment, cluster: Cluster) -> None:
-    """It is submitted to a head alone. The first host begins; the second comes mid-run, and computes chunks too."""
+def test_a_job_waits_for_hosts_and_uses_one_that_joins_later(far: Experiment, cluster: Cluster) -> None:
+    """Submitted to a head without hosts; the first host starts the job, the second joins and computes chunks too."""
     far.store.proxy.slow_s = 1.2
     job = submit(far, cluster, "runtime.grow_after_s=2", "runtime.progress_every_s=1")
     while "waiting for a node with a CPU" not in job.stderr():
@@ -94,18 +94,18 @@ def test_a_job_waits_for_its_hosts_and_uses_one_that_comes_later(far: Experiment
     actors = watch(job, second)
     ended = finish(far, job)
     assert "the cluster has grown: 2 model workers in place of 1" in ended.stderr
-    assert actors, "no model actor was ever on the second host"
+    assert actors, "no model actor on the second host"
     asked = [request.path for request in far.store.proxy.requests]
     written = next(number for number, path in enumerate(asked) if "/part-" in path)
     read = [path for path in asked[:written] if "survey/images/" in path]
-    assert len(read) < len(far.ids) / 2, "a host of one CPU reads everything before it writes anything"
+    assert len(read) < len(far.ids) / 2, "a host with one CPU must not read everything before it writes"
     if NAMESPACES:
         assert writers(far) == {first.ip, second.ip}
     far.check("a worker host is added mid-run", 1)
 
 
 def watch(job: Job, host: Host) -> set[int]:
-    """Process ids of the model's actors on a host, as long as the job runs."""
+    """Process ids of the model actors on a host while the job runs."""
     seen = set[int]()
     while job.process.poll() is None:
         seen.update(process.pid for process in host.processes("Classifier)"))
@@ -115,32 +115,34 @@ def watch(job: Job, host: Host) -> set[int]:
 
 @pytest.fixture
 def victim(cluster: Cluster) -> Iterator[Host]:
-    """One of two hosts beside the head; the one that is to suffer, and is gone when the test is."""
+    """One of two hosts beside the head, which the test may destroy."""
     while len(cluster.hosts) < 3:
         cluster.add_host()
-    found = cluster.hosts[-1]
-    yield found
-    found.close()
-    cluster.hosts.remove(found)
+    host = cluster.hosts[-1]
+    yield host
+    host.close()
+    cluster.hosts.remove(host)
 
 
-@pytest.mark.skipif(not NAMESPACES, reason="no network namespaces can be made here")
+@pytest.mark.skipif(not NAMESPACES, reason="network namespaces are not permitted")
 @pytest.mark.parametrize("moment", [3])
-def test_a_host_is_cut_off(far: Experiment, cluster: Cluster, victim: Host, moment: int) -> None:
-    """Its processes go on, and reach nobody; what they had is computed by the others."""
+def test_a_host_loses_its_network(far: Experiment, cluster: Cluster, victim: Host, moment: int) -> None:
+    """Its processes go on without a connection; the others compute its chunks."""
     job = submit(far, cluster)
-    far.store.proxy.when("/part-", moment, victim.cut_off)
+    far.store.proxy.when("/part-", moment, victim.disconnect)
     finish(far, job)
     deadline = time.monotonic() + 60
     while cluster.alive_nodes() != 2:
-        assert time.monotonic() < deadline, "the head and one host are left"
+        assert time.monotonic() < deadline, "the head and one host must remain"
         time.sleep(1)
-    far.check("a worker host is cut off the network", 1)
+    far.check("a worker host loses its network", 1)
 
 
 @pytest.mark.parametrize(("what", "moment"), [("", 5), ("raylet/raylet", 8)])
-def test_a_host_is_killed(far: Experiment, cluster: Cluster, victim: Host, what: str, moment: int) -> None:
-    """All its processes at once, or its raylet alone."""
+def test_a_host_or_its_raylet_is_killed(
+    far: Experiment, cluster: Cluster, victim: Host, what: str, moment: int
+) -> None:
+    """`kill -9` of all its processes, or of its raylet."""
     killed: list[int] = []
     job = submit(far, cluster)
     far.store.proxy.when("/part-", moment, lambda: killed.append(victim.kill(what)))

@@ -1,4 +1,4 @@
-"""A real job over cutouts that kill the process which reads them."""
+"""A real job with cutouts that crash or hang the process that reads them."""
 
 import json
 import os
@@ -46,12 +46,12 @@ row_limit_s = 0.2
 
 
 def write_killers(folder: Path, galaxies: int, killers: Mapping[int, str]) -> None:
-    """A survey in which some cutouts kill, or never end: row -> way."""
+    """A survey with crashing cutouts; `killers` maps rows to a signal's name or `hang`."""
     files = write_survey(folder, galaxies=galaxies, seed=4)
     ids = pacsv.read_csv(files.manifest)["object_id"].to_pylist()
-    for row, way in killers.items():
+    for row, crash in killers.items():
         path = files.images / f"{ids[row]}.jpg"
-        path.write_bytes(killer_cutout(way, path.read_bytes()))
+        path.write_bytes(killer_cutout(crash, path.read_bytes()))
 
 
 def build(survey: Path, model: SavedModel, name: str, *options: str, killer: bool) -> subprocess.CompletedProcess[str]:
@@ -74,9 +74,7 @@ def rows_of(catalog_uri: str) -> pa.Table:
     return read_catalog(catalog_uri).drop_columns(["model_id"])
 
 
-def test_each_killer_is_one_row_and_every_other_row_is_as_in_an_undisturbed_run(
-    tmp_path: Path, saved_model: SavedModel
-) -> None:
+def test_each_crashing_cutout_is_one_row_and_the_others_are_unchanged(tmp_path: Path, saved_model: SavedModel) -> None:
     write_killers(tmp_path, 28, KILLERS)
     undisturbed = summary(build(tmp_path, saved_model, "undisturbed", killer=False))
     disturbed = summary(build(tmp_path, saved_model, "disturbed", killer=True))
@@ -88,23 +86,23 @@ def test_each_killer_is_one_row_and_every_other_row_is_as_in_an_undisturbed_run(
     assert parts == [f"part-{chunk:06d}.parquet" for chunk in range(4)]
 
     ids = pacsv.read_csv(tmp_path / "objects.csv")["object_id"].to_pylist()
-    wanted, found = rows_of(undisturbed["catalog_uri"]), rows_of(disturbed["catalog_uri"])
-    assert found["object_id"].to_pylist() == wanted["object_id"].to_pylist() == sorted(ids)
-    errors = dict(zip(found["object_id"].to_pylist(), found["error"].to_pylist(), strict=True))
-    for row, way in KILLERS.items():
-        end = "was not done after 12 s" if way == "hang" else f"was ended by {way}"
+    wanted, rows = rows_of(undisturbed["catalog_uri"]), rows_of(disturbed["catalog_uri"])
+    assert rows["object_id"].to_pylist() == wanted["object_id"].to_pylist() == sorted(ids)
+    errors = dict(zip(rows["object_id"].to_pylist(), rows["error"].to_pylist(), strict=True))
+    for row, crash in KILLERS.items():
+        end = "was not done after 12 s" if crash == "hang" else f"was ended by {crash}"
         assert errors[ids[row]].startswith(f"the process that read this image {end}")
-    killed = np.isin(found["object_id"].to_numpy(), [ids[row] for row in KILLERS])
-    assert set(found.filter(pa.array(killed))["status"].to_pylist()) == {"crashed"}
-    assert all(flags & ReviewFlag.UNREADABLE for flags in found.filter(pa.array(killed))["review_flags"].to_pylist())
-    found, wanted = found.filter(pa.array(~killed)), wanted.filter(pa.array(~killed))
-    floats = [name for name in found.column_names if found.schema.field(name).type == pa.float32()]
-    assert found.drop_columns(floats).equals(wanted.drop_columns(floats))
-    for name in floats:  # a batch of other cutouts may round otherwise
-        np.testing.assert_allclose(found[name].to_numpy(), wanted[name].to_numpy(), rtol=0, atol=1e-6)
+    killed = np.isin(rows["object_id"].to_numpy(), [ids[row] for row in KILLERS])
+    assert set(rows.filter(pa.array(killed))["status"].to_pylist()) == {"crashed"}
+    assert all(flags & ReviewFlag.UNREADABLE for flags in rows.filter(pa.array(killed))["review_flags"].to_pylist())
+    rows, wanted = rows.filter(pa.array(~killed)), wanted.filter(pa.array(~killed))
+    floats = [name for name in rows.column_names if rows.schema.field(name).type == pa.float32()]
+    assert rows.drop_columns(floats).equals(wanted.drop_columns(floats))
+    for name in floats:  # rounding depends on the other cutouts of a batch
+        np.testing.assert_allclose(rows[name].to_numpy(), wanted[name].to_numpy(), rtol=0, atol=1e-6)
 
 
-def test_where_no_suspect_is_allowed_the_job_says_so_and_the_next_one_finishes(
+def test_too_many_suspect_chunks_fail_the_job_and_the_next_run_finishes(
     tmp_path: Path, saved_model: SavedModel
 ) -> None:
     write_killers(tmp_path, 9, {8: "SIGSEGV"})

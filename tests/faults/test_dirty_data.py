@@ -1,4 +1,4 @@
-"""Every kind of bad cutout is one row that says what it was: no crash, no hang, no more memory than is due."""
+"""Every kind of bad cutout is one row with a status and an error, without a crash, a hang or excessive memory."""
 
 import json
 import os
@@ -23,12 +23,12 @@ from galaxy_batch.rows import UnusableCutout
 from galaxy_batch.storage import downloads, retries
 from tests.faults.corpus import IMAGES, PLACES, Kind, galaxy, rotated, write_place
 from tests.faults.reader import Reader
-from tests.faults.servers import ANSWERS, server_process
+from tests.faults.servers import RESPONSES, server_process
 from tests.support.models import SavedModel
 from tests.support.repository import REPOSITORY
 from tests.support.skies import read_catalog
 
-MOST_BYTES = 1000 << 20  # what unpacks to three bands of 25 megapixels as doubles takes 600, and their picture 75
+MAX_PEAK_BYTES = 1000 << 20  # three bands of 25 megapixels as float64 need 600 MB, their RGB image 75 MB
 MAX_BYTES = ClassifyConfig().max_image_bytes
 BOMBS = re.compile("bomb|[0-9] megapixels|MB behind")
 
@@ -47,39 +47,39 @@ def server() -> Iterator[str]:
 
 
 def test_the_corpus_is_large_and_its_names_are_unique() -> None:
-    names = [kind.name for kind in IMAGES] + [place.name for place in PLACES] + list(ANSWERS)
+    names = [kind.name for kind in IMAGES] + [place.name for place in PLACES] + list(RESPONSES)
     assert len(set(names)) == len(names) >= 60
 
 
 def marked(kind: Kind) -> ParameterSet:
-    """Bombs take seconds to make."""
+    """Marks decompression bombs, which take seconds to make."""
     return pytest.param(kind, id=kind.name, marks=pytest.mark.faults if BOMBS.search(kind.name) else ())
 
 
 @pytest.mark.parametrize("kind", [marked(kind) for kind in IMAGES])
-def test_a_cutout_of_each_kind_has_a_status_that_says_what_it_was(kind: Kind, reader: Reader) -> None:
-    found = reader(kind.make())
-    assert found.status in kind.statuses, found.error
-    if found.status != "ok":
-        assert re.search(kind.says, found.error), found.error
-        assert "MemoryError" not in found.error
-    assert found.peak_bytes < MOST_BYTES
-    assert len(found.error) < 500
+def test_status_and_error_of_each_kind_of_file(kind: Kind, reader: Reader) -> None:
+    verdict = reader(kind.make())
+    assert verdict.status in kind.statuses, verdict.error
+    if verdict.status != "ok":
+        assert re.search(kind.error, verdict.error), verdict.error
+        assert "MemoryError" not in verdict.error
+    assert verdict.peak_bytes < MAX_PEAK_BYTES
+    assert len(verdict.error) < 500
 
 
-def test_a_rotated_image_keeps_the_pixels_as_they_are_stored() -> None:
+def test_exif_rotation_is_not_applied() -> None:
     upright = decode(rotated(), 10**6)
     assert upright.shape == (3, galaxy().height // 2, galaxy().width)
 
 
-def test_of_many_frames_the_first_counts() -> None:
+def test_only_the_first_frame_is_read() -> None:
     by_name = {kind.name: kind for kind in IMAGES}
     for one, many in (("gif", "gif, animated"), ("png", "png, animated"), ("tiff", "tiff, many frames")):
         assert torch.equal(decode(by_name[one].make(), 10**6), decode(by_name[many].make(), 10**6))
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.01)
     monkeypatch.setattr(retries, "WAIT_GROWTH", 1.0)
     monkeypatch.setattr(downloads, "TRY_S", 8.0)
@@ -87,7 +87,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def decoded(status: str, error: str | None, content: bytes | None) -> tuple[str, str]:
-    """What became of a cutout in the end, after it was fetched."""
+    """Status and error of a cutout after it was fetched and decoded."""
     if status == "ok":
         try:
             decode(content or b"", 10**6)
@@ -96,7 +96,7 @@ def decoded(status: str, error: str | None, content: bytes | None) -> tuple[str,
     return status, error or ""
 
 
-def test_a_cutout_of_each_place_has_a_status_that_says_what_it_was(tmp_path: Path, impatient: None) -> None:
+def test_status_and_error_of_each_kind_of_path(tmp_path: Path, short_timeouts: None) -> None:
     for place in PLACES:
         write_place(tmp_path, place)
     table = pa.table({"object_id": range(len(PLACES)), "where": [place.name for place in PLACES]})
@@ -106,31 +106,31 @@ def test_a_cutout_of_each_place_has_a_status_that_says_what_it_was(tmp_path: Pat
     for place, row in zip(PLACES, rows.to_pylist(), strict=True):
         status, error = decoded(*row.values())
         assert status == place.status, (place, error)
-        assert status == "ok" or re.search(place.says, error), (place, error)
+        assert status == "ok" or re.search(place.error, error), (place, error)
 
 
 @pytest.mark.faults
-def test_a_cutout_from_each_kind_of_server_has_a_status_that_says_what_it_was(server: str, impatient: None) -> None:
-    rows = fetch_cutouts(pa.table({"_image_uri": [f"{server}/{name}" for name in ANSWERS]}), 1 << 20)
-    for (name, (wanted, says)), row in zip(
-        ANSWERS.items(), rows.select(["status", "error", "_image_bytes"]).to_pylist(), strict=True
+def test_status_and_error_of_each_kind_of_server(server: str, short_timeouts: None) -> None:
+    rows = fetch_cutouts(pa.table({"_image_uri": [f"{server}/{name}" for name in RESPONSES]}), 1 << 20)
+    for (name, (wanted, pattern)), row in zip(
+        RESPONSES.items(), rows.select(["status", "error", "_image_bytes"]).to_pylist(), strict=True
     ):
         status, error = decoded(*row.values())
         assert status == wanted, (name, error)
-        assert wanted == "ok" or re.search(says, error), (name, error)
+        assert wanted == "ok" or re.search(pattern, error), (name, error)
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(550)
-def test_a_job_over_the_whole_corpus_has_one_row_for_each(server: str, saved_model: SavedModel, tmp_path: Path) -> None:
+def test_a_job_with_all_of_them_has_one_row_for_each(server: str, saved_model: SavedModel, tmp_path: Path) -> None:
     wanted: dict[str, tuple[tuple[str, ...], str]] = {}
     for number, kind in enumerate(IMAGES):
         (tmp_path / f"{number}.jpg").write_bytes(kind.make())
-        wanted[f"{number}.jpg"] = (kind.statuses, kind.says)
+        wanted[f"{number}.jpg"] = (kind.statuses, kind.error)
     for place in PLACES:
         write_place(tmp_path, place)
-        wanted[place.name] = ((place.status,), place.says)
-    wanted |= {f"{server}/{name}": ((status,), says) for name, (status, says) in ANSWERS.items()}
+        wanted[place.name] = ((place.status,), place.error)
+    wanted |= {f"{server}/{name}": ((status,), pattern) for name, (status, pattern) in RESPONSES.items()}
     table = pa.table({"object_id": range(len(wanted)), "where": list(wanted)})
     pq.write_table(table, tmp_path / "objects.parquet")
     config = f"""
@@ -155,8 +155,8 @@ def test_a_job_over_the_whole_corpus_has_one_row_for_each(server: str, saved_mod
     rows = read_catalog(summary["catalog_uri"])
     assert rows["object_id"].to_pylist() == list(range(len(wanted)))
     for row in rows.select(["where", "status", "error", "predicted_class"]).to_pylist():
-        statuses, says = wanted[row["where"]]
+        statuses, pattern = wanted[row["where"]]
         assert row["status"] in statuses, row
         assert (row["status"] == "ok") == (row["error"] is None) == (row["predicted_class"] is not None), row
-        assert row["status"] == "ok" or re.search(says, row["error"]), row
+        assert row["status"] == "ok" or re.search(pattern, row["error"]), row
     assert "without finishing" not in done.stderr, "a worker died"

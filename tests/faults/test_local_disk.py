@@ -1,4 +1,4 @@
-"""Output on a local disk: the driver, or who publishes, dies at any moment."""
+"""Output on a local disk: the driver or the publishing process dies."""
 
 import os
 import random
@@ -45,9 +45,7 @@ publish_sorted(layout, sort_parts(layout, [500] * (len(rows) // 500), run_in_ord
 """
 
 
-def test_killed_at_any_moment_there_is_no_half_catalog_and_the_next_run_makes_it_whole(
-    rows: pa.Table, tmp_path: Path
-) -> None:
+def test_a_killed_publication_leaves_no_catalog_and_the_next_one_is_complete(rows: pa.Table, tmp_path: Path) -> None:
     layout, _ = write_unsorted_parts(tmp_path, rows)
     catalog = Path(layout.catalog)
     pq.write_table(rows, tmp_path / "rows.parquet")
@@ -72,10 +70,8 @@ def test_killed_at_any_moment_there_is_no_half_catalog_and_the_next_run_makes_it
     assert catalog_contents(catalog) == catalog_contents(whole)
 
 
-def test_the_driver_dies_and_finished_parts_stay_as_they_are(
-    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
-) -> None:
-    """After each kill there is no catalog; parts that were there are never written again."""
+def test_finished_parts_survive_the_driver(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
+    """After each kill there is no catalog, and existing parts are not written again."""
     file, output = tmp_path / "catalog.toml", tmp_path / "out"
     file.write_text(CONFIG.format(output=output, checkpoint=saved_model.uri, manifest=survey.manifest))
     rng, before, ended, runs = random.Random(6), dict[Path, int](), list[int](), list[Job]()
@@ -98,7 +94,7 @@ def test_the_driver_dies_and_finished_parts_stay_as_they_are(
                 time.sleep(0.01)
             runs[-1].kill_driver()
             ended.append(runs[-1].end().code)
-            runs[-1].bury()
+            runs[-1].kill_all()
             assert ended[-1] == -signal.SIGKILL
             assert not list(output.rglob("manifest.json"))
             found = parts()
@@ -111,7 +107,7 @@ def test_the_driver_dies_and_finished_parts_stay_as_they_are(
         last = runs[-1].end()
     finally:
         for job in runs:
-            job.bury()
+            job.kill_all()
     assert last.code == 0, last.stderr
     assert last.summary is not None
     assert last.summary["computed_rows"] == 40 - 2 * len(before)

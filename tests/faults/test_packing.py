@@ -1,4 +1,4 @@
-"""The packing job, killed on its way."""
+"""The packing job is killed."""
 
 import fcntl
 import json
@@ -22,8 +22,8 @@ from tests.support.repository import REPOSITORY
 
 @pytest.mark.faults
 @pytest.mark.timeout(600)
-def test_every_id_comes_out_once_after_a_kill(sky: Path, tmp_path: Path) -> None:
-    """A real job on real cutouts. The opening of one is held up by a lease, so that the kill comes in the middle."""
+def test_every_id_is_packed_once_after_a_kill(sky: Path, tmp_path: Path) -> None:
+    """A real job on real cutouts. A file lease blocks one cutout, so that the job is killed half-way."""
     manifest, images = sky / "sdss_dr7" / "objects.csv", tmp_path / "images"
     images.mkdir()
     for file in (sky / "sdss_dr7" / "images").iterdir():
@@ -33,7 +33,7 @@ def test_every_id_comes_out_once_after_a_kill(sky: Path, tmp_path: Path) -> None
     stuck.unlink()
     stuck.write_bytes((sky / "sdss_dr7" / "images" / stuck.name).read_bytes())
     held = os.open(stuck, os.O_RDWR)
-    signal.signal(signal.SIGIO, signal.SIG_IGN)  # which the system sends to the holder of a lease that is in the way
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # sent to the holder of a lease that blocks another process
     fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
     config, output = tmp_path / "pack.toml", tmp_path / "out"
     config.write_text(PACK_TOML.format(output=output, manifest=manifest, images=images))

@@ -1,4 +1,4 @@
-"""`kill -9` of a process of the job, at several moments of a run."""
+"""`kill -9` of workers and of the driver."""
 
 import random
 
@@ -19,14 +19,14 @@ ALWAYS = 1e9
         ("kill -9 of a write worker after its upload", "write_part", "/part-", "PUT", True, 3),
     ],
 )
-def test_a_worker_dies(
+def test_a_worker_is_killed(
     experiment: Experiment, fault: str, title: str, at: str, method: str, done: bool, seed: int
 ) -> None:
-    """The run goes on by itself: exit code 0."""
+    """The run finishes without help, with exit code 0."""
     rng, killed, proxy = random.Random(seed), list[int](), experiment.store.proxy
     last = experiment.chunks if method == "PUT" else len(experiment.ids)
     proxy.slow_s = 0.3
-    proxy.fail("survey/images/", "slow", ALWAYS)  # so that all is at work at all these moments
+    proxy.fail("survey/images/", "slow", ALWAYS)  # keeps all stages busy
     job = experiment.start()
     for moment in rng.sample(range(last // 5, last * 4 // 5), 3):
         proxy.when(at, moment, lambda: job.kill_worker(title, rng, killed), method, done)
@@ -47,8 +47,8 @@ PUBLISHING = [
     ("fault", "moments"),
     [("kill -9 of the driver while it classifies", CLASSIFYING), ("... while it publishes", PUBLISHING)],
 )
-def test_the_driver_dies(experiment: Experiment, fault: str, moments: list[tuple[str, int, bool]]) -> None:
-    """Every run begins where the one before it died; parts that were there are not written again."""
+def test_the_driver_is_killed(experiment: Experiment, fault: str, moments: list[tuple[str, int, bool]]) -> None:
+    """Each run resumes the previous one and does not write its parts again."""
     proxy, whole = experiment.store.proxy, set[str]()
     for at, nth, done in moments:
         written = dict(proxy.reached("/parts/", "PUT"))
@@ -56,7 +56,7 @@ def test_the_driver_dies(experiment: Experiment, fault: str, moments: list[tuple
         proxy.when(at, nth, job.kill_driver, done=done)
         ended = experiment.finish(job)
         assert ended.code == -9, ended.stderr
-        job.bury()
+        job.kill_all()
         again = proxy.reached("/parts/", "PUT")
         assert {path for path in written if path.rpartition("/")[2] in whole and again[path] != written[path]} == set()
         assert whole <= experiment.parts()

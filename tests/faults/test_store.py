@@ -1,4 +1,4 @@
-"""A store that throttles, stumbles, stalls, lies about lengths, or is gone for a while."""
+"""An object store that throttles, fails, stalls, truncates responses, or is down for a while."""
 
 import contextlib
 import socket
@@ -21,37 +21,37 @@ ALWAYS = 1e9
 
 
 @pytest.mark.parametrize(
-    ("fault", "answers", "share", "methods", "seed"),
+    ("fault", "responses", "share", "methods", "seed"),
     [
         ("500 InternalError", ("500",), 0.1, ("GET", "PUT"), 1),
         ("503 SlowDown", ("503",), 0.1, ("GET", "PUT"), 2),
         ("truncated bodies", ("truncated",), 0.1, ("GET",), 3),
-        ("connections reset, answers lost", ("reset", "lost"), 0.1, ("GET", "PUT"), 4),
+        ("connections reset, responses lost", ("reset", "lost"), 0.1, ("GET", "PUT"), 4),
         ("stalls until the client gives up", ("silence",), 0.01, ("GET", "PUT"), 5),
     ],
 )
-def test_a_store_that_stumbles_loses_nothing(
-    experiment: Experiment, fault: str, answers: tuple[str, ...], share: float, methods: tuple[str, ...], seed: int
+def test_transient_errors_lose_nothing(
+    experiment: Experiment, fault: str, responses: tuple[str, ...], share: float, methods: tuple[str, ...], seed: int
 ) -> None:
-    """On reading and on writing, on cutouts, parts, and the catalog's files. The run goes on by itself."""
+    """While cutouts, parts and catalog files are read and written. The run finishes without help."""
     proxy = experiment.store.proxy
     for method in methods:
         for part in ("survey/images/", f"{experiment.name}/"):
-            proxy.sprinkle(part, answers, share, seed, method, most=1)
-    proxy.fail("survey/images/", answers[0], times=2)  # at least so many, whatever is drawn
-    proxy.fail(f"{experiment.name}/", answers[0], method=methods[-1])
+            proxy.sprinkle(part, responses, share, seed, method, most=1)
+    proxy.fail("survey/images/", responses[0], times=2)  # a minimum, independent of the random ones
+    proxy.fail(f"{experiment.name}/", responses[0], method=methods[-1])
     ended = experiment.run()
     assert ended.code == 0, ended.stderr
     assert proxy.played() >= 3
     record = experiment.check(fault, proxy.played())
-    assert record.read_again == 0 or "truncated" in answers or "lost" in answers
+    assert record.read_again == 0 or "truncated" in responses or "lost" in responses
 
 
 class Server:
-    """The way to the store, as a process that can be killed."""
+    """A proxy of the store that can be killed."""
 
     def __init__(self, url: str) -> None:
-        self._behind = str(urllib.parse.urlsplit(url).port)
+        self._upstream_port = str(urllib.parse.urlsplit(url).port)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -64,7 +64,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        words = ["-m", "tests.faults.door", str(self.port), self._behind]
+        words = ["-m", "tests.faults.tcp_proxy", str(self.port), self._upstream_port]
         self.process = subprocess.Popen([sys.executable, *words], cwd=REPOSITORY)
         deadline = time.monotonic() + 20
         while True:
@@ -75,7 +75,7 @@ class Server:
             time.sleep(0.02)
 
     def kill_for(self, seconds: float) -> None:
-        """`kill -9`, and a new start after so many seconds."""
+        """`kill -9`, and a restart after some seconds."""
         with self._lock:
             self.process.kill()
             self.process.wait()
@@ -86,20 +86,20 @@ class Server:
 
 @pytest.fixture
 def server(experiment: Experiment) -> Iterator[Server]:
-    found = Server(experiment.store.proxy.url)
-    experiment.endpoint = found.url
-    yield found
-    found.process.kill()
-    found.process.wait()
+    server = Server(experiment.store.proxy.url)
+    experiment.endpoint = server.url
+    yield server
+    server.process.kill()
+    server.process.wait()
 
 
-def test_a_server_that_is_killed_and_comes_back(experiment: Experiment, server: Server) -> None:
-    """Some seconds are within the retries' patience, whatever the job was about: reading, writing, publishing."""
+def test_a_server_that_is_down_for_seconds(experiment: Experiment, server: Server) -> None:
+    """Retries cover a few seconds while the job reads, writes and publishes."""
     proxy = experiment.store.proxy
 
     def kill() -> None:
         threading.Thread(target=server.kill_for, args=(5.0,)).start()
-        time.sleep(0.3)  # the request that this happens in is not answered
+        time.sleep(0.3)  # the current request gets no response
 
     for at, nth, method, done in (
         ("survey/images/", 40, "GET", False),
@@ -113,8 +113,10 @@ def test_a_server_that_is_killed_and_comes_back(experiment: Experiment, server: 
     assert server.kills == 3
 
 
-def test_a_server_that_stays_away_ends_the_run_and_the_next_one_goes_on(experiment: Experiment, server: Server) -> None:
-    """Nobody answers from the fifth part on: the job ends with 1, soon. Run again, it resumes."""
+def test_a_server_that_stays_down_fails_the_run_and_the_next_run_resumes(
+    experiment: Experiment, server: Server
+) -> None:
+    """Down from the fifth part on: the job ends with exit code 1, and the next run resumes."""
     killed = threading.Event()
 
     def kill() -> None:
@@ -138,8 +140,8 @@ def test_a_server_that_stays_away_ends_the_run_and_the_next_one_goes_on(experime
     experiment.check("kill -9 of the S3 server, back for the next run", 1)
 
 
-def test_cutouts_that_a_store_did_not_give_are_asked_for_again_by_the_next_run(experiment: Experiment) -> None:
-    """Ten seconds of refusals for two cutouts in different chunks: no catalog, exit code 3, and only those again."""
+def test_unreachable_cutouts_are_fetched_again_by_the_next_run(experiment: Experiment) -> None:
+    """Errors for two cutouts in different chunks: exit code 3, no catalog, and only their chunks are read again."""
     proxy, lost = experiment.store.proxy, [experiment.ids[CHUNK_ROWS * 3 + 1], experiment.ids[CHUNK_ROWS * 9 + 5]]
     for galaxy in lost:
         proxy.fail(f"images/{galaxy}.jpg", "503", ALWAYS)
@@ -154,7 +156,7 @@ def test_cutouts_that_a_store_did_not_give_are_asked_for_again_by_the_next_run(e
     ended = experiment.run()
     assert ended.code == 0, ended.stderr
     again = [galaxy for chunk in (3, 9) for galaxy in experiment.ids[chunk * CHUNK_ROWS :][:CHUNK_ROWS]]
-    assert set(experiment.cutouts_read()) == set(again), "two chunks, and no other"
+    assert set(experiment.cutouts_read()) == set(again), "only these two chunks"
     assert ended.summary is not None
     assert ended.summary["computed_rows"] == 2 * CHUNK_ROWS
     experiment.check("two cutouts refused beyond the retries", played)

@@ -109,7 +109,7 @@ def test_a_catalog_on_s3_equals_the_one_on_local_files(s3: S3, survey_folder: Pa
     assert {r.method for r in images} == {"GET"}
     assert len({r.path for r in images}) == 40
     assert len(images) == 40 + 4, "each once, and again where it failed"
-    written = [r for r in asked if r.method == "PUT" and r.answer == "passed"]
+    written = [r for r in asked if r.method == "PUT" and r.response == "passed"]
     parts = sorted(r.path.rpartition("/")[2].replace("-missing", "") for r in written if "/parts/" in r.path)
     assert parts == [f"part-{number:06d}.parquet" for number in range(5)]
     assert not [r for r in asked if r.method == "PUT" and "partNumber" in r.query], "a multipart upload"
@@ -163,7 +163,7 @@ engine = "torch"
     assert catalog["object_id"].tolist() == sorted(objects["dr7objid"])
     assert catalog.set_index("object_id")["gz1_class"].to_dict() == objects.set_index("dr7objid")["gz1_class"].to_dict()
     asked = [r for r in s3.proxy.requests if "/images/" in r.path]
-    assert {(r.method, r.answer) for r in asked} == {("GET", "passed")}
+    assert {(r.method, r.response) for r in asked} == {("GET", "passed")}
     assert len(asked) == len({r.path for r in asked}) == 30
     for text in texts_of(s3, process):
         assert SECRET not in text

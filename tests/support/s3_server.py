@@ -1,8 +1,7 @@
-"""A real S3 server on loopback for the tests, and a proxy before it that counts requests and plays faults.
+"""An S3 server on loopback, and a proxy that records requests and injects faults.
 
-The server is moto in a process of its own. The proxy is ours: it keeps a log of what was asked, and answers what a
-test has scripted (`Proxy.fail`) instead of the server, so many times. Without credentials it is a plain HTTP server
-of the same objects.
+The server is moto in its own process. The proxy records all requests and gives the responses that a test has set with
+`Proxy.fail`. Without credentials it is a plain HTTP server of the same objects.
 """
 
 import contextlib
@@ -42,7 +41,7 @@ _CODES = {"403": "AccessDenied", "404": "NoSuchKey", "429": "TooManyRequests", "
 
 @dataclass(frozen=True)
 class Request:
-    """One line of the proxy's log."""
+    """A request that the proxy recorded."""
 
     method: str
     path: str
@@ -50,16 +49,16 @@ class Request:
     query: str
     range: str | None
     """The `Range` header."""
-    answer: str | bytes
-    """The fault that was played, or `passed` to the server."""
+    response: str | bytes
+    """The injected fault, or `passed` if the request went to the server."""
     client: str = ""
-    """The address that asked."""
+    """Address of the client."""
 
 
 @dataclass
 class _Fault:
     part: str
-    answer: str | bytes
+    response: str | bytes
     method: str | None
     times: float
 
@@ -67,7 +66,7 @@ class _Fault:
 @dataclass
 class _Sprinkle:
     part: str
-    answers: Sequence[str]
+    responses: Sequence[str]
     method: str
     share: float
     most: int
@@ -85,26 +84,25 @@ class _Moment:
 
 
 class Proxy:
-    """A threaded HTTP server that passes every request on to `upstream` (host, port), but for scripted faults.
+    """A threaded HTTP server that passes requests on to `upstream` (host, port), except for injected faults.
 
-    Answers that `fail` knows: a status (`"500"`, `"503"`, `"403"`, … as S3 words it); `silence`, nothing until the
-    client gives up; `reset`, the connection is torn; `truncated`, half the body that was promised; `lost`, the
-    server does what was asked and its answer is torn off; `redirect`, to the very same address; `endless`, ten
-    gigabytes, promised and sent in drips; `flood`, the same at full speed; `whole`, the range asked for is ignored;
-    `slow`, the true answer, but later (`slow_s`). Bytes are the body of a 200.
+    Faults: a status (`"500"`, `"503"`, `"403"`, … with S3's error document); `silence`, no response; `reset`, a
+    connection reset; `truncated`, half of the body; `lost`, the server executes the request but the response is
+    reset; `redirect`, to the same address; `endless`, ten gigabytes, sent slowly; `flood`, the same at full speed;
+    `whole`, the `Range` header is ignored; `slow`, the server's response after `slow_s`. Bytes are the body of a 200.
 
     Args:
         upstream: the server.
-        listener: a socket that listens already, as one of another network namespace; a port of loopback when not given.
+        listener: a listening socket, e.g. of another network namespace. When not given, a port on loopback.
     """
 
     def __init__(self, upstream: tuple[str, int], listener: socket.socket | None = None) -> None:
         self.upstream = upstream
         self.requests: list[Request] = []
         self.most_at_once = 0
-        """The largest number of requests that were being answered at the same time."""
+        """Largest number of simultaneous requests."""
         self.slow_s = 0.1
-        """How much later a `slow` answer comes."""
+        """Delay of a `slow` response."""
         self.closing = threading.Event()
         self._faults: list[_Fault] = []
         self._sprinkles: list[_Sprinkle] = []
@@ -118,38 +116,38 @@ class Proxy:
     def url(self) -> str:
         return "http://{}:{}".format(*self._server.socket.getsockname()[:2])
 
-    def fail(self, part: str, answer: str | bytes, times: float = 1, method: str | None = "GET") -> None:
-        """Answer requests whose path holds `part` with a fault, the first `times` times; faults queue up."""
-        self._faults.append(_Fault(part, answer, method, times))
+    def fail(self, part: str, response: str | bytes, times: float = 1, method: str | None = "GET") -> None:
+        """Inject a fault into the first `times` requests whose path contains `part`; faults queue up."""
+        self._faults.append(_Fault(part, response, method, times))
 
     def sprinkle(
-        self, part: str, answers: Sequence[str], share: float, seed: int, method: str = "GET", most: int = 2
+        self, part: str, responses: Sequence[str], share: float, seed: int, method: str = "GET", most: int = 2
     ) -> None:
-        """Answer a share of the requests whose path holds `part` with faults, drawn at random; `most` for one path."""
-        self._sprinkles.append(_Sprinkle(part, answers, method, share, most, random.Random(seed), Counter()))
+        """Inject random faults into a share of the requests whose path contains `part`, at most `most` per path."""
+        self._sprinkles.append(_Sprinkle(part, responses, method, share, most, random.Random(seed), Counter()))
 
     def when(self, part: str, nth: int, act: Callable[[], object], method: str = "PUT", done: bool = False) -> None:
-        """Do something at the nth request from now on whose path holds `part`.
+        """Call `act` at the nth request from now whose path contains `part`.
 
-        Before the server hears of it; or, with `done`, when the server has done it and the client does not know yet.
+        Before the request reaches the server; with `done`, between the server's response and the client's.
         """
         self._moments.append(_Moment(part, method, nth, act, done))
 
     def played(self) -> int:
-        """How many requests got a fault for an answer."""
-        return sum(request.answer not in ("passed", "slow") for request in self.requests)
+        """Number of injected faults."""
+        return sum(request.response not in ("passed", "slow") for request in self.requests)
 
     def reached(self, part: str, method: str) -> Counter[str]:
-        """How often each path that holds `part` was asked for, where the server heard of it."""
+        """How often a request for each path that contains `part` reached the server."""
         kept = ("passed", "lost", "slow", "truncated", "whole")
-        return Counter(r.path for r in self.requests if part in r.path and r.method == method and r.answer in kept)
+        return Counter(r.path for r in self.requests if part in r.path and r.method == method and r.response in kept)
 
     def asked(self, part: str = "") -> list[str]:
-        """The methods of the requests whose path or query holds `part`, in order."""
+        """Methods of the requests whose path or query contains `part`, in order."""
         return [r.method for r in self.requests if part in f"{r.path}?{r.query}"]
 
     def forget(self) -> None:
-        """Empty the log and the script."""
+        """Clear the recorded requests and the faults."""
         for script in (self.requests, self._faults, self._sprinkles, self._moments):
             script.clear()  # type: ignore[attr-defined]
         self.most_at_once = 0
@@ -160,8 +158,8 @@ class Proxy:
         self._server.server_close()
 
     @contextlib.contextmanager
-    def answering(self, handler: BaseHTTPRequestHandler) -> Iterator[str | bytes]:
-        """Which answer a request gets; it is logged, and counted as being answered."""
+    def responding(self, handler: BaseHTTPRequestHandler) -> Iterator[str | bytes]:
+        """Choose the response to a request, and record the request."""
         address = urllib.parse.urlsplit(handler.path)
         path = urllib.parse.unquote(address.path)
         with self._lock:
@@ -170,30 +168,30 @@ class Proxy:
                 fault.times -= 1
                 if fault.times <= 0:
                     self._faults.remove(fault)
-            answer = self._sprinkled(path, handler.command) if fault is None else fault.answer
+            response = self._sprinkled(path, handler.command) if fault is None else fault.response
             handler.moments = self._due(path, handler.command)  # type: ignore[attr-defined]
             client = str(handler.client_address[0])
-            asked = Request(handler.command, path, address.query, handler.headers["Range"], answer, client)
-            handler.asked = asked  # type: ignore[attr-defined]
-            self.requests.append(asked)
+            request = Request(handler.command, path, address.query, handler.headers["Range"], response, client)
+            handler.request_record = request  # type: ignore[attr-defined]
+            self.requests.append(request)
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
         try:
-            yield answer
+            yield response
         finally:
             with self._lock:
                 self._at_once -= 1
 
-    def forgo(self, asked: Request) -> None:
-        """Note that the server never heard of a request: who asked is gone."""
+    def mark_unsent(self, request: Request) -> None:
+        """Record that a request did not reach the server, because its client died."""
         with self._lock:
-            self.requests[self.requests.index(asked)] = dataclasses.replace(asked, answer="gone")
+            self.requests[self.requests.index(request)] = dataclasses.replace(request, response="gone")
 
     def _sprinkled(self, path: str, method: str) -> str:
         for s in self._sprinkles:
             if s.part in path and s.method == method and s.played[path] < s.most and s.rng.random() < s.share:
                 s.played[path] += 1
-                return s.rng.choice(s.answers)
+                return s.rng.choice(s.responses)
         return "passed"
 
     def _due(self, path: str, method: str) -> list[_Moment]:
@@ -217,7 +215,7 @@ class _Server(ThreadingHTTPServer):
         self.socket = listener
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Tell of what is wrong here, not of clients that hang up."""
+        """Report errors of the proxy, but not disconnected clients."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
@@ -229,65 +227,65 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         proxy: Proxy = self.server.proxy  # type: ignore[attr-defined]
         body = self._body()
-        with proxy.answering(self) as answer, contextlib.suppress(ConnectionError, TimeoutError):
+        with proxy.responding(self) as response, contextlib.suppress(ConnectionError, TimeoutError):
             if self._act(done=False) and self._client_is_gone():
-                proxy.forgo(self.asked)  # type: ignore[attr-defined]
+                proxy.mark_unsent(self.request_record)  # type: ignore[attr-defined]
                 return
-            if isinstance(answer, bytes):
-                self._send(200, {"Content-Type": "application/xml"}, answer)
-            elif answer == "silence":
+            if isinstance(response, bytes):
+                self._send(200, {"Content-Type": "application/xml"}, response)
+            elif response == "silence":
                 proxy.closing.wait(120)
-                self._tear()
-            elif answer == "reset":
-                self._tear()
-            elif answer == "redirect":
+                self._reset()
+            elif response == "reset":
+                self._reset()
+            elif response == "redirect":
                 self._send(302, {"Location": self.path}, b"")
-            elif answer in ("endless", "flood"):
-                self._send_without_end(proxy, pause_s=0.2 if answer == "endless" else 0.0)
-            elif answer.isdigit():
-                code = _CODES.get(answer, answer)
+            elif response in ("endless", "flood"):
+                self._send_without_end(proxy, pause_s=0.2 if response == "endless" else 0.0)
+            elif response.isdigit():
+                code = _CODES.get(response, response)
                 text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>a fault of the test</Message></Error>"
-                self._send(int(answer), {"Content-Type": "application/xml"}, text.encode())
+                self._send(int(response), {"Content-Type": "application/xml"}, text.encode())
             else:
-                self._pass_on(proxy, body, answer)
+                self._pass_on(proxy, body, response)
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _serve  # noqa: N815
 
     def _act(self, done: bool) -> bool:
-        """Whether anything was to be done at this moment."""
+        """Call the actions due at this moment; return whether there were any."""
         due = [moment for moment in self.moments if moment.done == done]  # type: ignore[attr-defined]
         for moment in due:
             moment.act()
         return bool(due)
 
     def _client_is_gone(self) -> bool:
-        """Whether it died just now: then the server does not hear of what it asked for."""
+        """Whether the client has disconnected."""
         readable, _, _ = select.select([self.connection], [], [], 0.5)
         with contextlib.suppress(ConnectionError):
             return bool(readable) and not self.connection.recv(1, socket.MSG_PEEK)
         return True
 
-    def _pass_on(self, proxy: Proxy, body: bytes, answer: str) -> None:
-        if answer == "slow":
+    def _pass_on(self, proxy: Proxy, body: bytes, response: str) -> None:
+        if response == "slow":
             time.sleep(proxy.slow_s)
         headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP_BY_HOP | {"content-length"}}
-        if answer == "whole":
+        if response == "whole":
             headers = {k: v for k, v in headers.items() if k.lower() != "range"}
         if body or self.command in ("PUT", "POST"):
             headers["Content-Length"] = str(len(body))
         upstream = http.client.HTTPConnection(*proxy.upstream, timeout=60)
         try:
             upstream.request(self.command, self.path, body or None, headers)
-            found = upstream.getresponse()
-            content = found.read()
+            upstream_response = upstream.getresponse()
+            content = upstream_response.read()
         finally:
             upstream.close()
         self._act(done=True)
-        if answer == "lost":
-            self._tear()
+        if response == "lost":
+            self._reset()
             return
-        kept = {k: v for k, v in found.getheaders() if k.lower() not in _HOP_BY_HOP}
-        self._send(found.status, kept, content, sent=len(content) // 2 if answer == "truncated" else None)
+        kept = {k: v for k, v in upstream_response.getheaders() if k.lower() not in _HOP_BY_HOP}
+        self._send(upstream_response.status, kept, content, sent=len(content) // 2 if response == "truncated" else None)
 
     def _send(self, status: int, headers: dict[str, str], content: bytes, sent: int | None = None) -> None:
         self.send_response_only(status)
@@ -313,8 +311,8 @@ class _Handler(BaseHTTPRequestHandler):
             left -= len(piece)
         self.close_connection = True
 
-    def _tear(self) -> None:
-        """End the connection with a reset."""
+    def _reset(self) -> None:
+        """Reset the connection."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
         self.close_connection = True
@@ -331,19 +329,19 @@ class _Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
     def finish(self) -> None:
-        with contextlib.suppress(OSError, ValueError):  # the connection may be torn already
+        with contextlib.suppress(OSError, ValueError):  # the connection may be closed already
             super().finish()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Nothing on stderr: the log is `Proxy.requests`."""
+        """Print nothing: requests are in `Proxy.requests`."""
 
 
 @dataclass(frozen=True)
 class S3:
-    """A bucket of its own on the server, seen through a proxy of its own. What is in it, everybody may read."""
+    """A public bucket on the server, and its proxy."""
 
     direct: fsspec.AbstractFileSystem
-    """s3fs on the server itself, past the proxy: what a test does with it is not in the log."""
+    """File system of the server without the proxy, whose requests are not recorded."""
     proxy: Proxy
     bucket: str
 
@@ -353,12 +351,12 @@ class S3:
 
     @property
     def http_url(self) -> str:
-        """The bucket as a plain HTTP server has it."""
+        """URL of the bucket on the plain HTTP server."""
         return f"{self.proxy.url}/{self.bucket}"
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process needs to find the server, the way that boto's users say it."""
+        """Endpoint and credentials as environment variables of boto."""
         return {
             "AWS_ACCESS_KEY_ID": _KEY_ID,
             "AWS_SECRET_ACCESS_KEY": SECRET,
@@ -368,14 +366,14 @@ class S3:
         }
 
     def write_fsspec_config(self, folder: Path) -> dict[str, str]:
-        """Write fsspec's own config file with endpoint and credentials, and give the environment that names it."""
+        """Write an fsspec config with endpoint and credentials; return the environment that selects it."""
         folder.mkdir(parents=True, exist_ok=True)
         known = {"endpoint_url": self.proxy.url, "key": _KEY_ID, "secret": SECRET}
         (folder / "conf.json").write_text(json.dumps({"s3": known}))
         return {"FSSPEC_CONFIG_DIR": str(folder)}
 
     def put(self, key: str, content: bytes) -> str:
-        """Store an object, and give its URI."""
+        """Store an object; return its URI."""
         self.direct.pipe_file(f"{self.bucket}/{key}", content)
         return f"{self.uri}/{key}"
 
@@ -389,7 +387,7 @@ class S3:
 
 @dataclass(frozen=True)
 class S3Process:
-    """The server, and s3fs on it."""
+    """The server and its file system."""
 
     address: tuple[str, int]
     direct: fsspec.AbstractFileSystem
@@ -397,7 +395,7 @@ class S3Process:
 
 @pytest.fixture(scope="session")
 def s3_process() -> Iterator[S3Process]:
-    """A moto server in a process of its own."""
+    """A moto server as a process."""
     pytest.importorskip("s3fs")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -412,7 +410,7 @@ def s3_process() -> Iterator[S3Process]:
                 socket.create_connection(address, 1).close()
                 break
             except OSError:
-                assert time.monotonic() < deadline, "the S3 server does not answer"
+                assert time.monotonic() < deadline, "the S3 server does not respond"
                 time.sleep(0.1)
         yield S3Process(
             address,
@@ -428,7 +426,7 @@ def s3_process() -> Iterator[S3Process]:
 
 @pytest.fixture
 def s3(s3_process: S3Process, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
-    """An empty bucket that this process reaches through a proxy; the environment holds its endpoint and keys."""
+    """An empty bucket behind a proxy, with endpoint and credentials in the environment."""
     store = S3(s3_process.direct, Proxy(s3_process.address), f"survey-{uuid.uuid4().hex[:12]}")
     store.direct.mkdir(store.bucket)
     for name in [name for name in os.environ if name.startswith(("AWS_ENDPOINT", "AWS_PROFILE", "AWS_SESSION"))]:
@@ -436,7 +434,7 @@ def s3(s3_process: S3Process, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
     for name, value in store.environment.items():
         monkeypatch.setenv(name, value)
     driver = fsspec.get_filesystem_class("s3")
-    driver.clear_instance_cache()  # a driver that was made under another environment keeps its endpoint
+    driver.clear_instance_cache()  # cached drivers keep the endpoint of another environment
     try:
         yield store
     finally:

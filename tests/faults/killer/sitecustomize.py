@@ -1,7 +1,6 @@
-"""A decoder with a bug: in a Python that has this folder on its path, some cutouts end the process that opens them.
+"""A decoder with a bug: with this folder on the path, marked cutouts kill or hang the process that opens them.
 
-Python imports a module of this name when it starts, and so do Ray's workers and all children. The production code
-knows nothing of it; the signals are real.
+Python imports a module of this name at start, also in Ray's workers and all child processes. The signals are real.
 """
 
 import ctypes
@@ -17,10 +16,10 @@ _open = Image.open
 
 
 def _buggy_open(source: Any, *arguments: Any, **options: Any) -> Image.Image:
-    if isinstance(source, io.BytesIO) and (found := re.search(rb"killer:(\w+)", source.getvalue())):
-        if found[1] == b"hang":
-            ctypes.PyDLL(None).pause()  # as C code that never returns, and never lets another thread run
-        os.kill(os.getpid(), signal.Signals[found[1].decode()])
+    if isinstance(source, io.BytesIO) and (match := re.search(rb"killer:(\w+)", source.getvalue())):
+        if match[1] == b"hang":
+            ctypes.PyDLL(None).pause()  # like C code that never returns and holds the GIL
+        os.kill(os.getpid(), signal.Signals[match[1].decode()])
     return _open(source, *arguments, **options)
 
 
