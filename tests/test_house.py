@@ -195,3 +195,15 @@ def test_no_test_module_imports_another() -> None:
     for path in (REPOSITORY / "tests").rglob("*.py"):
         modules = {name.rpartition(".")[2] for name in imports(path) if name.startswith("tests.")}
         assert not {name for name in modules if name.startswith("test_") or name == "conftest"}, path
+
+
+def test_the_prose_is_plain() -> None:
+    """Old or vague phrases that code, documents and configs avoid; each is written here in two pieces."""
+    pieces = [("so ", "many"), ("an", "ew"), ("for ", "ever"), ("put up ", "with"), ("becomes? ", "of"),
+              ("became ", "of"), ("is taken ", "for")]  # fmt: skip
+    phrases = re.compile("|".join(first + second for first, second in pieces), re.IGNORECASE)
+    listed = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    files = [line for line in listed.splitlines() if line.endswith((".py", ".md", ".toml", ".yaml", ".yml", ".html"))]
+    assert len(files) > 200
+    offending = {file: phrases.findall((REPOSITORY / file).read_text()) for file in files}
+    assert not {file: words for file, words in offending.items() if words}

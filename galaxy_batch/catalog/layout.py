@@ -80,6 +80,6 @@ class Layout:
 
 
 def fingerprint(manifest_id: str, model_id: str, settings: Mapping[str, Any]) -> str:
-    """16 hex digits for everything a part is made from: manifest content, checkpoint, settings that change a value."""
+    """16 hex digits of what a part is made from: manifest content, checkpoint, settings that change a value."""
     made_from = {"format": FORMAT, "manifest": manifest_id, "model": model_id, "settings": settings}
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]

@@ -86,7 +86,7 @@ def _pack_missing(plan: PackPlan) -> list[dict[str, Any]]:
 
 
 def _read_back(plan: PackPlan) -> list[dict[str, Any]]:
-    """Run `check_shard` for every shard, old and new; returns its rows."""
+    """Run `check_shard` on each shard, old and new; returns its rows."""
     shards = ray.data.from_items([shard.as_item() for shard in plan.shards], override_num_blocks=len(plan.shards))
     entries = shards.map_batches(check_shard, **_task_options(plan, len(plan.shards))).take_all()
     entries = [{**entry, "status_counts": json.loads(entry["status_counts"])} for entry in entries]

@@ -1,4 +1,4 @@
-"""What holds for every engine on CPUs."""
+"""What each engine on CPUs guarantees."""
 
 from collections import deque
 
