@@ -324,7 +324,8 @@ class Experiment:
         assert published == listed, published ^ listed
         others = {name for name in below if not name.startswith(("catalog/", "runs/", "report/"))}
         parts = {f"parts/{manifest.fingerprint}/part-{chunk:06d}.parquet" for chunk in range(self.chunks)}
-        assert {name for name in others if "-unreachable" not in name} == parts, others ^ parts
+        finished = {name.replace("-missing", "") for name in others if "-unreachable" not in name}
+        assert finished == parts, finished ^ parts
 
     def _names(self) -> list[str]:
         self.store.direct.invalidate_cache()

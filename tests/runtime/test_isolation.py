@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from galaxy_batch.model.classifier import Classifier
+from galaxy_batch.runtime import isolation
 from galaxy_batch.runtime.attempts import Attempts
 from galaxy_batch.runtime.isolation import IsolatingClassifier, classify_in_child_process, find_crashing_rows
 from tests.faults.killers import WITH_KILLER, classifier_settings, encoded_chunk
@@ -16,11 +17,15 @@ class StartedTimes(Attempts):
     """Every chunk was started this often before."""
 
     def __init__(self, times: int) -> None:
-        self.times = times
+        self.times, self.reported = times, list[int]()
 
     def begin(self, chunk: int) -> int:
         assert chunk == 5
         return self.times
+
+    def report(self, chunk: int, rows: int) -> None:
+        assert chunk == 5
+        self.reported.append(rows)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -54,6 +59,15 @@ def test_a_chunk_without_crashes_is_classified_as_by_the_classifier(saved_model:
     rows = encoded_chunk([None] * 3)
     isolating = IsolatingClassifier(StartedTimes(0), 1.0, classifier_settings(saved_model))
     assert isolating(rows).equals(Classifier(**classifier_settings(saved_model))(rows))
+
+
+def test_classified_rows_are_reported_while_a_chunk_is_classified(
+    saved_model: SavedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolation, "_REPORT_S", 0.0)
+    attempts, settings = StartedTimes(0), {**classifier_settings(saved_model), "batch_size": 2}
+    IsolatingClassifier(attempts, 1.0, settings)(encoded_chunk([None] * 5))
+    assert attempts.reported == [2, 4, 5]
 
 
 @pytest.mark.faults
