@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 PAGE = "index.html"
 _SHOWN_BINS = 50
+_MAX_UNFAMILIAR = 0.05  # share of the classified rows; about 0.01 in a release like the training galaxies
+_MAX_ECE = 0.1  # of confidences that are probabilities
 
 
 def write_release_page(
@@ -59,6 +61,7 @@ def write_release_page(
     """
     manifest = require_manifest(catalog_uri)
     counts = count_release(catalog_uri, manifest, config.cutouts, config.seed)
+    caveat = _accuracy_caveat(counts, manifest)
     html = render(
         "galaxy_batch.release_page",
         "release.html",
@@ -68,7 +71,9 @@ def write_release_page(
         manifest=manifest,
         checkpoint=manifest.checkpoint,
         counts=counts,
-        headline=_headline(counts),
+        headline=_headline(counts, caveat),
+        caveat=caveat,
+        calibration_galaxies=manifest.checkpoint.get("training", {}).get("galaxies_per_split", {}).get("calibration"),
         of_class=mapped_class(counts.classes),
         sky=sky_maps(counts),
         **_classes(counts, manifest.min_confidence),
@@ -83,7 +88,18 @@ def write_release_page(
     return uri
 
 
-def _headline(counts: ReleaseCounts) -> list[tuple[str, str, str]]:
+def _accuracy_caveat(counts: ReleaseCounts, manifest: CatalogManifest) -> str:
+    """Why the mean confidence is not the expected accuracy in this release; empty where nothing indicates that."""
+    ece = manifest.checkpoint.get("ece") or 0.0
+    if ece > _MAX_ECE:
+        return f"the checkpoint's calibration error is {ece:.3f}, so its confidence is not a probability"
+    unfamiliar = share(counts.flagged(ReviewFlag.UNFAMILIAR), int(counts.classified.sum()))
+    if unfamiliar > _MAX_UNFAMILIAR:
+        return f"{percent(unfamiliar)} of the galaxies are unlike the training galaxies (UNFAMILIAR)"
+    return ""
+
+
+def _headline(counts: ReleaseCounts, caveat: str) -> list[tuple[str, str, str]]:
     classified, unflagged = int(counts.classified.sum()), int(counts.unflagged.sum())
     mix = zip(counts.classes, counts.classified.sum(axis=1).tolist(), strict=True)
     bad = [f"{n:,} {status}" for status, n in counts.statuses.most_common() if status != Status.OK]
@@ -104,7 +120,9 @@ def _headline(counts: ReleaseCounts) -> list[tuple[str, str, str]]:
         ),
         (
             "Expected accuracy",
-            percent(share(counts.confidence_sum.sum(), classified)),
+            "unknown" if caveat else percent(share(counts.confidence_sum.sum(), classified)),
+            caveat
+            or "for galaxies like the calibration sample; "
             f"{percent(share(counts.unflagged_sum.sum(), unflagged))} for the {count(unflagged, 'row')} without a flag",
         ),
         ("Repeated images", f"{counts.flagged(ReviewFlag.REPEATED_IMAGE):,}", "rows whose cutout many objects share"),

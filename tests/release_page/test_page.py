@@ -137,6 +137,40 @@ def counts_of() -> ReleaseCounts:
     return counts
 
 
+def test_expected_accuracy_is_shown_with_its_condition(tmp_path: Path) -> None:
+    catalog = publish_rows(tmp_path, sky_rows(300))
+    changed_manifest(
+        catalog,
+        lambda manifest: manifest["checkpoint"].update(
+            accuracy=0.9, ece=0.03, training={"galaxies_per_split": {"calibration": 258}}
+        ),
+    )
+    _, shown = page_of(catalog)
+    assert "for galaxies like the calibration sample" in shown.words
+    assert "258 calibration galaxies set its temperature" in shown.words
+    assert "not the expected accuracy" not in shown.words
+
+
+@pytest.mark.parametrize(
+    ("ece", "unfamiliar", "reason"), [(0.22, 0, "error is 0.220"), (0.03, 0.3, "% of the galaxies are unlike")]
+)
+def test_expected_accuracy_is_not_shown_where_it_does_not_hold(
+    tmp_path: Path, ece: float, unfamiliar: float, reason: str
+) -> None:
+    rows = sky_rows(400)
+    flags = rows["review_flags"].to_numpy().copy()
+    classified = np.flatnonzero(rows["predicted_class"].is_valid().to_numpy())
+    flags &= ~int(ReviewFlag.UNFAMILIAR)
+    flags[classified[: round(unfamiliar * len(classified))]] |= int(ReviewFlag.UNFAMILIAR)
+    catalog = publish_rows(tmp_path, with_columns(rows, review_flags=flags))
+    changed_manifest(catalog, lambda manifest: manifest["checkpoint"].update(accuracy=0.9, ece=ece))
+    _, shown = page_of(catalog)
+    assert "The mean confidence is not the expected accuracy here: " in shown.words
+    assert reason in shown.words
+    assert "Expected accuracyunknown" in shown.words
+    assert not any(label.startswith("Expected accuracy") for label in shown.figures)
+
+
 def test_expected_accuracy_is_mean_confidence() -> None:
     values = _accuracy(counts_of())
     assert values["accuracy_rows"] == [
