@@ -32,9 +32,9 @@ class PartResult:
     logits: npt.NDArray[np.float64]
     """``(n, classes)``, before the temperature; empty ``(0, classes)`` for the training galaxies."""
     unfamiliarity: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    """``(n,)``, as in `MorphologyModel.answer`; empty where `logits` is."""
+    """``(n,)``, as in `ModelOutput`; empty where `logits` is."""
     instability: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    """``(n,)``, as in `MorphologyModel.answer`; empty where `logits` is."""
+    """``(n,)``, as in `ModelOutput`; empty where `logits` is."""
     drawn_from: npt.NDArray[np.int64] | None = None
     """``(all,)``: labels of the whole part, where the galaxies here are a sample of it."""
 

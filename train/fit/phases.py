@@ -90,7 +90,7 @@ class PhaseRun:
 
     def epoch(self, train: Examples, features: FrozenFeatures, number: int) -> tuple[float, float]:
         """One pass over the galaxies: mean loss and accuracy."""
-        losses, right, seen = 0.0, 0, 0
+        loss_sum, correct, galaxies = 0.0, 0, 0
         order = np.random.default_rng((self.config.seed, self.phase.blocks, number, self.world.rank))
         rows_in_order = np.resize(order.permutation(len(train.targets)), self.galaxies)
         for rows in _batches(rows_in_order, self.batch_size):
@@ -108,10 +108,10 @@ class PhaseRun:
             self.schedule.step()
             if self.averaged is not None:
                 self.averaged.update_parameters(self.model)
-            losses += float(loss.detach()) * len(rows)
-            right += int((logits.argmax(1) == targets.argmax(1)).sum())
-            seen += len(rows)
-        return losses / seen, right / seen
+            loss_sum += float(loss.detach()) * len(rows)
+            correct += int((logits.argmax(1) == targets.argmax(1)).sum())
+            galaxies += len(rows)
+        return loss_sum / galaxies, correct / galaxies
 
     def current_model(self) -> MorphologyModel:
         """The model to use at this point: the averaged one if weights are averaged."""
