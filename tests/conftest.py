@@ -1,4 +1,4 @@
-"""What the tests share: one Ray for all, a small survey with every defect in it, a tiny checkpoint, real data."""
+"""Fixtures of all tests: Ray, a small survey with every kind of defect, a tiny checkpoint, real galaxies."""
 
 import os
 import runpy
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import jobs  # noqa: F401 - sets what Ray reads when it is imported
+import jobs  # noqa: F401 - sets environment variables before Ray is imported
 from galaxy_batch.config import RuntimeConfig
 from galaxy_batch.synthetic.survey import ONE_OF_EACH_DEFECT, SurveyFiles, write_survey
 from jobs.command import ray_session
@@ -18,25 +18,25 @@ from tests.support.models import SavedModel, save_random_model
 from tests.support.repository import REPOSITORY
 from tests.support.s3_server import s3, s3_process  # noqa: F401 - fixtures
 
-torch.set_num_threads(1)  # the machine may be busy with Ray's workers, and threads that wait for each other are slow
+torch.set_num_threads(1)  # Ray's workers use the other cores
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that need Ray come first: with several processes (`-n 2`) the short ones fill the gaps that these leave."""
+    """Run files that need Ray first, so that with `-n 2` the short ones balance the two processes."""
     with_ray = {item.path for item in items if "ray_started" in getattr(item, "fixturenames", ())}
     items.sort(key=lambda item: item.path not in with_ray)
 
 
 @pytest.fixture(scope="session")
 def ray_started() -> Iterator[None]:
-    """One Ray with two CPUs for all tests of a process."""
+    """Ray with two CPUs, shared by all tests of a process."""
     with ray_session(RuntimeConfig(num_cpus=2)):
         yield
 
 
 @pytest.fixture(scope="session")
 def sky() -> Path:
-    """The folder of real galaxies; tests that need it are skipped where it is absent."""
+    """Folder of real galaxies; tests that need it are skipped if it does not exist."""
     folder = Path(os.environ.get("GALAXY_BATCH_SKY", REPOSITORY.parent / "shared" / "sky"))
     if not folder.is_dir():
         pytest.skip(f"no real galaxies at {folder}; set GALAXY_BATCH_SKY")
@@ -45,7 +45,7 @@ def sky() -> Path:
 
 @pytest.fixture(scope="session")
 def survey(tmp_path_factory: pytest.TempPathFactory) -> SurveyFiles:
-    """Forty galaxies, the last twelve of them with a defect, three without a position."""
+    """A simulated survey of 40 galaxies: the last twelve have a defect, three have no position."""
     return write_survey(
         tmp_path_factory.mktemp("survey"), galaxies=40, seed=11, defects=ONE_OF_EACH_DEFECT, without_position=3
     )
@@ -53,7 +53,7 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> SurveyFiles:
 
 @pytest.fixture(scope="session")
 def saved_model(tmp_path_factory: pytest.TempPathFactory) -> SavedModel:
-    """A tiny network with random weights, as a checkpoint."""
+    """A checkpoint of a tiny network with random weights."""
     return save_random_model(tmp_path_factory.mktemp("model") / "model.safetensors", seed=3)
 
 
@@ -61,7 +61,7 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> SavedModel:
 def call_job(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> CallJob:
-    """Run a job that needs no Ray, as `python -m` does but in this process, which has imported all that it needs."""
+    """Run a job that needs no Ray like `python -m`, but in this process, which saves the imports."""
 
     def call(job: str, *arguments: str) -> FinishedJob:
         monkeypatch.setattr(sys, "argv", [job, *arguments])

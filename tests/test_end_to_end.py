@@ -1,4 +1,4 @@
-"""The whole story, small: what the demo does, and the same on real galaxies."""
+"""The whole pipeline: the demo, and training and classification of real galaxies."""
 
 import re
 import subprocess
@@ -14,7 +14,7 @@ from tests.support.jobs import run_job, summary_of
 from tests.support.skies import read_catalog
 
 
-def test_the_demo_tells_the_whole_story(tmp_path: Path) -> None:
+def test_the_demo(tmp_path: Path) -> None:
     settings = (f"output_uri={tmp_path}", "galaxies=60", "epochs=1")
     process = run_job("demo", *(word for setting in settings for word in ("--set", setting)), timeout=170)
     assert process.returncode == 0, process.stderr
@@ -34,8 +34,8 @@ def test_the_demo_tells_the_whole_story(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_a_model_of_gz2_classifies_sdss_dr7(sky: Path, tmp_path: Path) -> None:
-    """The README's two commands, with the pretrained weights that need no hub."""
+def test_a_model_trained_on_gz2_classifies_sdss_dr7(sky: Path, tmp_path: Path) -> None:
+    """The commands for training and classification, with local pretrained weights."""
     train = run_job(
         "train_model", "jobs/configs/train_gz2.toml",
         "--set", f"galaxies.uri={sky / 'gz2' / 'training_solutions.csv'}",
@@ -64,7 +64,7 @@ def test_a_model_of_gz2_classifies_sdss_dr7(sky: Path, tmp_path: Path) -> None:
     spirals = catalog[catalog["gz1_class"].isin(["spiral_clockwise", "spiral_anticlockwise", "edge_on"])]
     assert len(spirals) == 341
     assert (spirals["predicted_class"] == "featured").mean() >= 0.8
-    strange = (catalog["review_flags"] & int(ReviewFlag.UNFAMILIAR)).astype(bool)
-    assert strange[catalog["gz1_class"] == "star_or_dont_know"].mean() > 0.5
-    assert strange[catalog["gz1_class"] == "elliptical"].mean() < 0.1
+    unfamiliar = (catalog["review_flags"] & int(ReviewFlag.UNFAMILIAR)).astype(bool)
+    assert unfamiliar[catalog["gz1_class"] == "star_or_dont_know"].mean() > 0.5
+    assert unfamiliar[catalog["gz1_class"] == "elliptical"].mean() < 0.1
     assert catalog["instability"].between(0, 0.5).all()

@@ -1,4 +1,4 @@
-"""The house keeps its shape: imports point one way, public names are declared, importing does nothing."""
+"""Structure of the code: allowed imports, declared public names, imports without side effects, mirrored tests."""
 
 import ast
 import graphlib
@@ -56,7 +56,7 @@ IMPORTS: dict[str, set[str]] = {
 }  # fmt: skip
 
 
-# Modules without a test file of their own name, and where they are tested.
+# Modules that are tested in a file with another name.
 TESTED_IN = {
     "galaxy_batch/missing.py": "tests/test_pipeline.py",
     "galaxy_batch/compare/figures.py": "tests/compare/test_page.py",
@@ -77,17 +77,17 @@ TESTED_IN = {
 
 
 def imports(path: Path) -> set[str]:
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse((REPOSITORY / path).read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module}
-    return {name for name in found if name.split(".")[0] in ("galaxy_batch", "train", "jobs", "tests")}
+            names |= {node.module}
+    return {name for name in names if name.split(".")[0] in ("galaxy_batch", "train", "jobs", "tests")}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
-def test_arrows_point_from_jobs_to_train_to_galaxy_batch(path: Path) -> None:
+def test_jobs_import_train_and_train_imports_galaxy_batch(path: Path) -> None:
     allowed = {
         "galaxy_batch": {"galaxy_batch"},
         "train": {"galaxy_batch", "train"},
@@ -145,7 +145,7 @@ def test_public_names_are_declared_and_there(path: Path) -> None:
     assert used_elsewhere & defined <= set(module.__all__), "imported elsewhere, but not in __all__"
 
 
-def test_importing_everything_starts_nothing() -> None:
+def test_imports_start_neither_ray_nor_logging() -> None:
     names = [".".join(path.with_suffix("").parts) for path in MODULES if path.name != "__init__.py"]
     script = f"""
 import importlib, logging, threading
@@ -159,7 +159,7 @@ assert not logging.getLogger().handlers, logging.getLogger().handlers
 
 
 def test_reading_and_writing_workers_load_neither_torch_nor_matplotlib() -> None:
-    """Each read and write worker that did would take 300 MB and seconds of a core."""
+    """torch costs each read and write worker 300 MB and seconds of CPU time."""
     names = [
         f"galaxy_batch.{name}"
         for name in (

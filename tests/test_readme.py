@@ -1,4 +1,4 @@
-"""What the documents show works: paths exist, commands parse; the query recipes run in test_recipes.py."""
+"""The documents are correct: paths exist, commands are valid; test_recipes.py runs the query recipes."""
 
 import importlib.util
 import re

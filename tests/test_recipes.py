@@ -32,7 +32,7 @@ CONE = SkyCoord(180 * u.deg, 0 * u.deg)
 
 @dataclass(frozen=True)
 class Sky:
-    """A catalog, a photometric catalog of some of its objects and of others, and all rows of both."""
+    """A catalog, a photometric catalog that overlaps with it, and all rows of both."""
 
     catalog: Path
     photometry: Path
@@ -41,12 +41,12 @@ class Sky:
 
     @property
     def places(self) -> SkyCoord:
-        """Of the rows that have one."""
+        """Positions of the rows that have one."""
         return SkyCoord([p for p in self.rows["ra"] if p is not None] * u.deg,
                         [p for p in self.rows["dec"] if p is not None] * u.deg)  # fmt: skip
 
     def of(self, *names: str) -> list[tuple[Any, ...]]:
-        """These columns of every row."""
+        """Values of these columns, row by row."""
         return list(zip(*(self.rows[name] for name in names), strict=True))
 
     def in_cone(self) -> list[int]:
@@ -56,12 +56,12 @@ class Sky:
         return [number for number, inside in zip(placed, near.tolist(), strict=True) if inside]
 
     def joined(self) -> list[tuple[Any, ...]]:
-        """Id, class and magnitude of what is in both catalogs."""
+        """Id, class and magnitude of the objects in both catalogs."""
         magnitudes = dict(zip(self.measured["objid"], self.measured["r_mag"], strict=True))
         return [(n, label, magnitudes[n]) for n, label in self.of("object_id", "predicted_class") if n in magnitudes]
 
     def queue(self) -> list[tuple[Any, ...]]:
-        """Id and confidence of what needs review, in the order of the queue."""
+        """Id and confidence of the rows that need review, least confident first."""
         waiting = [(n, c) for n, c, needed in self.of("object_id", "confidence", "needs_review") if needed]
         return sorted(waiting, key=lambda entry: (entry[1] is not None, entry[1] or 0, entry[0]))
 
@@ -69,7 +69,7 @@ class Sky:
         return Counter(self.rows["predicted_class"])
 
     def reasons(self) -> dict[int, list[str]]:
-        """Names of the flags of each row that has one."""
+        """Names of the flags of each flagged row."""
         flags = {n: [f.name for f in ReviewFlag if bits & f.value] for n, bits in self.of("object_id", "review_flags")}
         return {number: [str(name) for name in names] for number, names in flags.items() if names}
 
@@ -102,110 +102,110 @@ def sky_made(tmp_path_factory: pytest.TempPathFactory) -> Sky:
 def recipes() -> dict[str, tuple[str, str]]:
     """Language and text of each recipe, by its title."""
     text = section("Query a catalog", PACKAGE_README)
-    found = {}
+    result = {}
     for block in blocks("sql", text):
         for statement in filter(str.strip, block.split(";")):
             title = re.match(r"\s*-- (.*)\n", statement)
             assert title, f"a recipe without a title: {statement}"
-            found[title[1]] = ("sql", statement)
+            result[title[1]] = ("sql", statement)
     for block in blocks("python", text):
         title = re.match(r"# (.*)\n", block)
         assert title, f"a recipe without a title: {block}"
-        found[title[1]] = ("python", block)
-    return {title.partition(";")[0]: recipe for title, recipe in found.items()}
+        result[title[1]] = ("python", block)
+    return {title.partition(";")[0]: recipe for title, recipe in result.items()}
 
 
 def lines_of(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.strip() and not line.startswith(("--", "#", "import", "from"))]
 
 
-def counts_by_class(found: list[tuple[Any, ...]], sky: Sky) -> None:
-    assert {row[0]: row[1] for row in found} == sky.classes()
-    assert len(found) == 3
+def counts_by_class(result: list[tuple[Any, ...]], sky: Sky) -> None:
+    assert {row[0]: row[1] for row in result} == sky.classes()
+    assert len(result) == 3
 
 
-def sql_counts_by_class(found: list[tuple[Any, ...]], sky: Sky) -> None:
-    counts_by_class(found, sky)
-    assert [row[1] for row in found] == sorted((row[1] for row in found), reverse=True)
-    for label, _, mean in found:
+def sql_counts_by_class(result: list[tuple[Any, ...]], sky: Sky) -> None:
+    counts_by_class(result, sky)
+    assert [row[1] for row in result] == sorted((row[1] for row in result), reverse=True)
+    for label, _, mean in result:
         known = [c for name, c in sky.of("predicted_class", "confidence") if name == label and c is not None]
         assert mean == (pytest.approx(np.mean(known)) if known else None)
 
 
-def sql_queue(found: list[tuple[Any, ...]], sky: Sky) -> None:
-    assert [(row[0], row[2]) for row in found] == sky.queue()
-    assert found[0][2] is None
-    assert 100 < len(found) < COUNT
+def sql_queue(result: list[tuple[Any, ...]], sky: Sky) -> None:
+    assert [(row[0], row[2]) for row in result] == sky.queue()
+    assert result[0][2] is None
+    assert 100 < len(result) < COUNT
 
 
-def sql_one_flag(found: list[tuple[Any, ...]], sky: Sky) -> None:
+def sql_one_flag(result: list[tuple[Any, ...]], sky: Sky) -> None:
     wanted = {number for number, names in sky.reasons().items() if "REPEATED_IMAGE" in names}
-    assert {row[0] for row in found} == wanted
-    assert len(found) == len(wanted) > 10
+    assert {row[0] for row in result} == wanted
+    assert len(result) == len(wanted) > 10
 
 
-def sql_names(found: list[tuple[Any, ...]], sky: Sky) -> None:
-    assert dict(found) == sky.reasons()
+def sql_names(result: list[tuple[Any, ...]], sky: Sky) -> None:
+    assert dict(result) == sky.reasons()
     assert max(len(names) for names in sky.reasons().values()) >= 2
 
 
-def sql_cone(found: list[tuple[Any, ...]], sky: Sky) -> None:
-    assert sorted(row[0] for row in found) == sky.in_cone()
-    assert len(found) > 300
+def sql_cone(result: list[tuple[Any, ...]], sky: Sky) -> None:
+    assert sorted(row[0] for row in result) == sky.in_cone()
+    assert len(result) > 300
 
 
-def sql_join(found: list[tuple[Any, ...]], sky: Sky) -> None:
-    assert sorted((row[0], row[1], row[3]) for row in found) == sorted(sky.joined())
-    assert len(found) == 500
+def sql_join(result: list[tuple[Any, ...]], sky: Sky) -> None:
+    assert sorted((row[0], row[1], row[3]) for row in result) == sorted(sky.joined())
+    assert len(result) == 500
 
 
-def pandas_confident(found: pd.DataFrame, sky: Sky) -> None:
+def pandas_confident(result: pd.DataFrame, sky: Sky) -> None:
     names = ("object_id", "predicted_class", "confidence", "needs_review", "image_hash", "_healpix_29")
     wanted = sorted(
         row for row in sky.of(*names)
         if row[1] == "featured" and row[2] is not None and row[2] > np.float32(0.9) and not row[3]
     )  # fmt: skip
-    exact = [found[name].astype(object).where(found[name].notna(), None).tolist() for name in names]
+    exact = [result[name].astype(object).where(result[name].notna(), None).tolist() for name in names]
     assert sorted(zip(*exact, strict=True)) == wanted
-    assert str(found["image_hash"].dtype) == str(found["object_id"].dtype) == "Int64"
+    assert str(result["image_hash"].dtype) == str(result["object_id"].dtype) == "Int64"
     assert len(wanted) > 100
 
 
-def pandas_queue(found: pd.DataFrame, sky: Sky) -> None:
-    assert found["object_id"].tolist() == [number for number, _ in sky.queue()]
-    assert dict(zip(found["object_id"], found["reasons"], strict=True)) == sky.reasons()
+def pandas_queue(result: pd.DataFrame, sky: Sky) -> None:
+    assert result["object_id"].tolist() == [number for number, _ in sky.queue()]
+    assert dict(zip(result["object_id"], result["reasons"], strict=True)) == sky.reasons()
 
 
-def pandas_join(found: pd.DataFrame, sky: Sky) -> None:
-    rows = found[["object_id", "predicted_class", "r_mag"]].astype(object)
+def pandas_join(result: pd.DataFrame, sky: Sky) -> None:
+    rows = result[["object_id", "predicted_class", "r_mag"]].astype(object)
     assert sorted(rows.where(rows.notna(), None).itertuples(index=False, name=None), key=str) == (
         sorted(sky.joined(), key=str)
     )
 
 
-def polars_counts(found: Any, sky: Sky) -> None:
-    counts_by_class(found.rows(), sky)
+def polars_counts(result: Any, sky: Sky) -> None:
+    counts_by_class(result.rows(), sky)
 
 
-def astropy_cone(found: Any, sky: Sky) -> None:
-    assert sorted(found["object_id"].tolist()) == sky.in_cone()
-    assert found["ra"].unit == u.deg
-    assert found["confidence"].description == "Calibrated probability of predicted_class"
+def astropy_cone(result: Any, sky: Sky) -> None:
+    assert sorted(result["object_id"].tolist()) == sky.in_cone()
+    assert result["ra"].unit == u.deg
+    assert result["confidence"].description == "Calibrated probability of predicted_class"
 
 
-def lsdb_cone(found: Any, sky: Sky) -> None:
-    assert sorted(found["object_id"].tolist()) == sky.in_cone()
+def lsdb_cone(result: Any, sky: Sky) -> None:
+    assert sorted(result["object_id"].tolist()) == sky.in_cone()
 
 
-def lsdb_join(found: Any, sky: Sky) -> None:
-    """The nearest measured place of each galaxy, where one is near enough."""
+def lsdb_join(result: Any, sky: Sky) -> None:
+    """The nearest photometric object of each galaxy, within the radius."""
     placed = [number for number, ra in sky.of("object_id", "ra") if ra is not None]
     measured = SkyCoord(sky.measured["ra"] * u.deg, sky.measured["dec"] * u.deg)
     nearest, apart, _ = sky.places.match_to_catalog_sky(measured)
     near = apart.arcsec <= 2
     wanted = {(placed[at], sky.measured["objid"][nearest[at]]) for at in np.flatnonzero(near)}
-    assert set(zip(found["object_id"].tolist(), found["objid"].tolist(), strict=True)) == wanted
-    assert len(found) == len(wanted) >= 490
+    assert set(zip(result["object_id"].tolist(), result["objid"].tolist(), strict=True)) == wanted
+    assert len(result) == len(wanted) >= 490
 
 
 CHECKS: dict[str, Callable[[Any, Sky], None]] = {
@@ -235,7 +235,7 @@ def test_each_recipe_is_short_and_has_a_check() -> None:
 
 @contextlib.contextmanager
 def library_of(title: str) -> Iterator[None]:
-    """Skip what needs a library that is not installed; LSDB without processes of its own."""
+    """Skip a recipe whose library is not installed; run LSDB in this process."""
     name = title.partition(":")[0].partition(" ")[0].lower()
     with warnings.catch_warnings():
         if name == "lsdb":
@@ -251,35 +251,35 @@ def library_of(title: str) -> Iterator[None]:
 
 
 def run(title: str, catalog: str, sky: Sky) -> Any:
-    """What the recipe finds."""
+    """Result of the recipe."""
     kind, text = recipes()[title]
     places = {"s3://BUCKET/CATALOG": catalog, "CATALOG": catalog, "PHOTOMETRY.csv": str(sky.photometry)}
 
     def placed(text: str) -> str:
-        return re.sub("|".join(places), lambda found: places[found[0]], text)
+        return re.sub("|".join(places), lambda match: places[match[0]], text)
 
     with library_of(title):
         if kind == "sql":
             return duckdb.sql(placed(text)).fetchall()
         names: dict[str, Any] = {}
         library = title.partition(":")[0]
-        for other, (language, earlier) in recipes().items():
+        for other, (language, previous) in recipes().items():
             if language == "python" and other.partition(":")[0] == library:
-                exec(placed(earlier), names)
+                exec(placed(previous), names)
                 if other == title:
                     break
         return names["result"]
 
 
 @pytest.mark.parametrize("title", [title for title in CHECKS if "object storage" not in title])
-def test_a_recipe_finds_what_a_search_of_all_rows_finds(title: str, sky_made: Sky) -> None:
-    found = run(title, str(sky_made.catalog), sky_made)
-    assert len(found) > 0
-    CHECKS[title](found, sky_made)
+def test_a_recipe_agrees_with_brute_force(title: str, sky_made: Sky) -> None:
+    result = run(title, str(sky_made.catalog), sky_made)
+    assert len(result) > 0
+    CHECKS[title](result, sky_made)
 
 
 @pytest.mark.parametrize("library", ["duckdb", "lsdb"])
-def test_the_queries_of_the_first_page_run(library: str, sky_made: Sky, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_queries_of_the_readme_run(library: str, sky_made: Sky, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip(library)
     (query,) = (block for block in blocks("python", README) if f"import {library}" in block)
     names: dict[str, Any] = {}
@@ -299,7 +299,7 @@ def test_the_recipe_for_object_storage(sky_made: Sky, s3: S3) -> None:
         duckdb.unregister_filesystem("s3")
 
 
-def test_the_sky_has_what_careless_recipes_would_get_wrong(sky_made: Sky) -> None:
-    """Integers with nulls, of which floats are made, and ids that are another one as a float."""
+def test_the_catalog_has_values_that_floats_cannot_hold(sky_made: Sky) -> None:
+    """Integer columns with nulls, and ids that change when converted to float."""
     assert None in sky_made.rows["image_hash"]
     assert all(number != int(float(number)) for number in sky_made.rows["object_id"][:10:3])

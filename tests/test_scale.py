@@ -1,4 +1,4 @@
-"""A release of millions: nothing lost, and memory that does not grow with it."""
+"""Publication of millions of rows, in bounded memory."""
 
 import json
 import os
@@ -20,7 +20,7 @@ ROWS = int(os.environ.get("GALAXY_BATCH_SCALE_ROWS", "3000000"))
 def test_millions_of_rows_are_published_in_bounded_memory(
     sky: Path, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    """More rows do not take more memory: a task's limit here is three runs of a million rows, and what Python is."""
+    """Memory does not grow with the rows: a task holds at most three sorted runs of a million rows."""
     positions = sky / "catalogs" / "dr7objid_radec.csv"
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.support.scale", str(tmp_path), str(ROWS), str(positions)],

@@ -1,4 +1,4 @@
-"""What `cluster/` says can be read by what reads it, and all that it names is in this repository."""
+"""The files in `cluster/` are valid for KubeRay, Ray, AWS and Docker, and the paths that they name exist."""
 
 import copy
 import fnmatch
@@ -32,7 +32,7 @@ from tests.support.repository import REPOSITORY
 CLUSTER = REPOSITORY / "cluster"
 MANIFESTS = {"rayjob.yaml": "rayjobs", "raycluster.yaml": "rayclusters"}
 YAMLS = [*MANIFESTS, "ray-up.yaml"]
-FREE = {"metadata", "nodeSelector", "rayStartParams", "requests", "limits"}  # maps whose keys no schema knows
+FREE_FORM = {"metadata", "nodeSelector", "rayStartParams", "requests", "limits"}  # mappings with arbitrary keys
 
 
 def read(name: str) -> Any:
@@ -40,7 +40,7 @@ def read(name: str) -> Any:
 
 
 def documents(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """Every mapping in a document, with its path."""
+    """All mappings of a document, with their paths."""
     if isinstance(value, dict):
         yield path, value
     for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
@@ -48,12 +48,12 @@ def documents(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[An
 
 
 def misspelt(document: Any) -> Iterator[tuple[str, Any]]:
-    """The document once for each of its keys that a schema can know, with that key misspelt."""
+    """Copies of the document, each with one key misspelt."""
     for path, mapping in documents(document):
-        if FREE & set(path):
+        if FREE_FORM & set(path):
             continue
         for key in mapping:
-            changed = copy.deepcopy(document)  # aliases would change in all their places; that is as wrong
+            changed = copy.deepcopy(document)  # an alias changes everywhere
             place = changed
             for step in path:
                 place = place[step]
@@ -65,7 +65,7 @@ def misspelt(document: Any) -> Iterator[tuple[str, Any]]:
 
 
 def closed(schema: Any) -> Any:
-    """The schema as the API server takes it: no field that is not named."""
+    """The schema without additional fields, as the API server applies it."""
     if isinstance(schema, list):
         return [closed(inner) for inner in schema]
     if not isinstance(schema, dict):
@@ -80,7 +80,7 @@ def closed(schema: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def definitions() -> dict[str, jsonschema.Draft7Validator]:
-    """Validators of KubeRay's own definitions; tests that need them are skipped where they are absent."""
+    """Validators of KubeRay's own resource definitions; tests are skipped if these do not exist."""
     folder = Path(os.environ.get("GALAXY_BATCH_CRDS", REPOSITORY.parent / "shared" / "kuberay_crds"))
     if not folder.is_dir():
         pytest.skip(f"no definitions of KubeRay's resources at {folder}; set GALAXY_BATCH_CRDS")
@@ -94,7 +94,7 @@ def definitions() -> dict[str, jsonschema.Draft7Validator]:
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
-def test_kuberay_takes_the_manifests(name: str, definitions: dict[str, jsonschema.Draft7Validator]) -> None:
+def test_the_manifests_are_valid_for_kuberay(name: str, definitions: dict[str, jsonschema.Draft7Validator]) -> None:
     manifest = read(name)
     assert manifest["apiVersion"] == "ray.io/v1"
     assert f"{manifest['kind'].lower()}s" == MANIFESTS[name]
@@ -102,7 +102,9 @@ def test_kuberay_takes_the_manifests(name: str, definitions: dict[str, jsonschem
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
-def test_kuberay_refuses_every_misspelt_field(name: str, definitions: dict[str, jsonschema.Draft7Validator]) -> None:
+def test_every_misspelt_field_is_invalid_for_kuberay(
+    name: str, definitions: dict[str, jsonschema.Draft7Validator]
+) -> None:
     validator, manifest, tried = definitions[MANIFESTS[name]], read(name), 0
     for path, changed in misspelt(manifest["spec"]):
         tried += 1
@@ -116,17 +118,17 @@ def cluster_spec(name: str) -> dict[str, Any]:
 
 
 def pods(name: str) -> dict[str, Any]:
-    """The pod specs of a manifest, by group."""
+    """Pod specs of a manifest by group."""
     spec = cluster_spec(name)
-    found = {"head": spec["headGroupSpec"]["template"]["spec"]}
-    found |= {group["groupName"]: group["template"]["spec"] for group in spec["workerGroupSpecs"]}
+    specs = {"head": spec["headGroupSpec"]["template"]["spec"]}
+    specs |= {group["groupName"]: group["template"]["spec"] for group in spec["workerGroupSpecs"]}
     if "submitterPodTemplate" in read(name)["spec"]:
-        found["submitter"] = read(name)["spec"]["submitterPodTemplate"]["spec"]
-    return found
+        specs["submitter"] = read(name)["spec"]["submitterPodTemplate"]["spec"]
+    return specs
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
-def test_pods_are_no_one_and_own_no_secret(name: str) -> None:
+def test_pods_are_unprivileged_and_contain_no_secrets(name: str) -> None:
     for group, pod in pods(name).items():
         assert pod["securityContext"]["runAsNonRoot"] is True, group
         assert pod["securityContext"]["runAsUser"] == int(image_user()), group
@@ -139,7 +141,7 @@ def test_pods_are_no_one_and_own_no_secret(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
-def test_memory_is_reserved_as_it_is_limited_and_holds_the_object_store(name: str) -> None:
+def test_memory_requests_equal_limits_and_fit_the_object_store(name: str) -> None:
     gibi = {"Gi": 1.0, "Mi": 1 / 1024}
     for group, pod in pods(name).items():
         resources = pod["containers"][0]["resources"]
@@ -156,7 +158,7 @@ def test_memory_is_reserved_as_it_is_limited_and_holds_the_object_store(name: st
         assert memory * 0.3 <= store < memory / 2, group
 
 
-def test_the_head_does_no_work_and_the_groups_are_what_they_are_called() -> None:
+def test_the_head_runs_no_tasks_and_only_the_gpu_group_has_gpus() -> None:
     for name in MANIFESTS:
         spec = cluster_spec(name)
         assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
@@ -169,7 +171,7 @@ def test_the_head_does_no_work_and_the_groups_are_what_they_are_called() -> None
             assert {"nvidia.com/gpu", "spot"} <= tolerated
 
 
-def test_a_failed_job_is_tried_again_and_nothing_stays() -> None:
+def test_a_failed_job_is_retried_and_the_cluster_is_removed() -> None:
     spec = read("rayjob.yaml")["spec"]
     assert spec["backoffLimit"] > 0
     assert spec["submissionMode"] == "K8sJobMode"
@@ -186,7 +188,7 @@ def test_the_two_manifests_describe_the_same_cluster() -> None:
     assert job == standing
 
 
-def test_ray_start_knows_its_options() -> None:
+def test_options_of_ray_start_exist() -> None:
     known = {option for parameter in ray_start.params for option in parameter.opts}
     for name in MANIFESTS:
         spec = cluster_spec(name)
@@ -206,7 +208,7 @@ def launcher_schema() -> Any:
     return json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
 
 
-def test_ray_up_takes_its_config() -> None:
+def test_the_config_is_valid_for_ray_up() -> None:
     config = read("ray-up.yaml")
     jsonschema.validate(config, launcher_schema())
     filled = prepare_config(copy.deepcopy(config))
@@ -218,9 +220,9 @@ def test_ray_up_takes_its_config() -> None:
     assert filled["head_node_type"] in filled["available_node_types"]
 
 
-def test_ray_up_refuses_a_misspelt_field() -> None:
+def test_every_misspelt_field_is_invalid_for_ray_up() -> None:
     config, validator = read("ray-up.yaml"), jsonschema.Draft7Validator(launcher_schema())
-    open_to_all = {"provider", "node_config", "resources"}  # what the provider knows, and resources of any name
+    open_to_all = {"provider", "node_config", "resources"}  # mappings with arbitrary keys
     tried = 0
     for path, changed in misspelt(config):
         steps = path.split(".")
@@ -232,7 +234,7 @@ def test_ray_up_refuses_a_misspelt_field() -> None:
 
 
 @pytest.mark.parametrize("kind", ["head", "gpu", "cpu"])
-def test_aws_takes_the_nodes(kind: str) -> None:
+def test_the_nodes_are_valid_for_aws(kind: str) -> None:
     node = read("ray-up.yaml")["available_node_types"][kind]
     shape = botocore.session.get_session().get_service_model("ec2").operation_model("RunInstances").input_shape
     request = {**node["node_config"], "MinCount": 1, "MaxCount": 1}
@@ -259,7 +261,7 @@ def image_user() -> str:
     return user.partition(":")[0]
 
 
-def test_the_image_is_pinned_and_its_user_is_no_one() -> None:
+def test_the_base_image_is_pinned_and_the_user_is_not_root() -> None:
     (base,) = [rest for word, rest in instructions() if word == "FROM"]
     assert re.fullmatch(r"python:3\.\d+\.\d+-slim-[a-z]+", base)
     wanted = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["requires-python"]
@@ -281,16 +283,16 @@ def test_nothing_is_installed_when_the_image_starts() -> None:
 
 
 def ignored(path: str) -> bool:
-    """Whether the builder does not get a path, by Dockerfile.dockerignore: the last rule that matches counts."""
-    answer = False
+    """Whether Dockerfile.dockerignore excludes a path: the last matching rule decides."""
+    excluded = False
     for rule in (CLUSTER / "Dockerfile.dockerignore").read_text().splitlines():
         pattern = rule.removeprefix("!").removeprefix("**/")
         if rule and not rule.startswith("#") and (fnmatch.fnmatch(path, pattern) or path.startswith(f"{pattern}/")):
-            answer = not rule.startswith("!")
-    return answer
+            excluded = not rule.startswith("!")
+    return excluded
 
 
-def test_what_the_image_copies_is_there_and_sent_to_the_builder() -> None:
+def test_files_copied_into_the_image_exist_and_are_sent_to_the_builder() -> None:
     copied = [name for word, rest in instructions() if word == "COPY" for name in rest.split()[:-1]]
     assert {"galaxy_batch", "train", "jobs", "pyproject.toml"} <= set(copied)
     for name in copied:
@@ -299,11 +301,11 @@ def test_what_the_image_copies_is_there_and_sent_to_the_builder() -> None:
     assert ignored(".venv")
     assert ignored("tests/cluster/test_cluster.py")
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    assert {project["readme"], *project["license-files"]} <= set(copied), "the package cannot be built without"
+    assert {project["readme"], *project["license-files"]} <= set(copied), "needed to build the package"
 
 
 def locked() -> dict[str, str]:
-    """The versions in the image."""
+    """Versions of the packages in the image."""
     (installs,) = [rest for word, rest in instructions() if word == "RUN" and "--requirement" in rest]
     (name,) = re.findall(r"--requirement (\S+)", installs)
     return dict(line.split("==") for line in (REPOSITORY / name).read_text().splitlines())
@@ -314,8 +316,8 @@ def test_the_image_and_the_cluster_have_the_same_ray() -> None:
         assert cluster_spec(name)["rayVersion"] == locked()["ray"]
 
 
-def test_the_image_lacks_no_package_and_has_no_two_that_disagree() -> None:
-    """Installed without their dependencies, so the list must have them all: as the packages installed here say."""
+def test_the_packages_of_the_image_are_complete_and_compatible() -> None:
+    """They are installed without dependencies, so the lock must list all that their metadata require."""
     versions, checked = locked(), 0
     extras = {"ray": {"default", "data", "train"}}
     place = {"python_version": "3.12", "python_full_version": "3.12.12", "sys_platform": "linux", "os_name": "posix",
@@ -332,18 +334,18 @@ def test_the_image_lacks_no_package_and_has_no_two_that_disagree() -> None:
         for requirement in map(Requirement, package.requires or []):
             wanted = [{**place, "extra": extra} for extra in ("", *extras.get(name, ()))]
             if requirement.marker is None or any(requirement.marker.evaluate(each) for each in wanted):
-                found = versions.get(canonicalize_name(requirement.name))
-                assert found is not None, f"{name} needs {requirement}"
-                assert requirement.specifier.contains(found, prereleases=True), (
-                    f"{name} needs {requirement}, not {found}"
+                locked_version = versions.get(canonicalize_name(requirement.name))
+                assert locked_version is not None, f"{name} needs {requirement}"
+                assert requirement.specifier.contains(locked_version, prereleases=True), (
+                    f"{name} needs {requirement}, not {locked_version}"
                 )
     assert checked > 60
 
 
-# --- what all of them name ---
+# --- images and paths ---
 
 
-def test_one_image_everywhere() -> None:
+def test_all_files_name_the_same_image() -> None:
     images = {
         container["image"] for name in MANIFESTS for pod in pods(name).values() for container in pod["containers"]
     }
@@ -355,15 +357,15 @@ def test_one_image_everywhere() -> None:
 
 
 def commands() -> list[str]:
-    """Every command that runs a job: the entrypoint, and those that comments tell to type."""
-    found = [read("rayjob.yaml")["spec"]["entrypoint"]]
+    """All commands that run a job, in the entrypoint and in comments."""
+    lines = [read("rayjob.yaml")["spec"]["entrypoint"]]
     for name in (*YAMLS, "Dockerfile"):
         comments = re.findall(r"^#\s+(.*python -m jobs\..*)$", (CLUSTER / name).read_text(), re.MULTILINE)
-        found += comments
-    return found
+        lines += comments
+    return lines
 
 
-def test_commands_name_jobs_configs_and_settings_that_are_there() -> None:
+def test_commands_name_existing_jobs_configs_and_settings() -> None:
     assert len(commands()) >= 3
     for command in commands():
         words = shlex.split(command)
@@ -378,7 +380,7 @@ def test_commands_name_jobs_configs_and_settings_that_are_there() -> None:
 
 
 @pytest.mark.parametrize("name", [*YAMLS, "Dockerfile"])
-def test_files_that_are_named_are_there(name: str) -> None:
+def test_named_files_exist(name: str) -> None:
     text = (CLUSTER / name).read_text()
     named = set(re.findall(r"(?<![\w/.])((?:cluster|jobs)/[\w./-]+\w)", text))
     assert named

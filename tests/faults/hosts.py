@@ -64,12 +64,12 @@ class _Namespace:
 
     def processes(self) -> list[psutil.Process]:
         """All processes in the namespace except the one that holds it."""
-        mark, found = os.readlink(f"/proc/{self.pid}/ns/net"), []
+        mark, processes = os.readlink(f"/proc/{self.pid}/ns/net"), []
         for process in psutil.process_iter():
             with contextlib.suppress(OSError):
                 if process.pid != self.pid and os.readlink(f"/proc/{process.pid}/ns/net") == mark:
-                    found.append(process)
-        return found
+                    processes.append(process)
+        return processes
 
     def close(self) -> None:
         self.process.kill()
@@ -108,12 +108,12 @@ class Host:
         with contextlib.suppress(psutil.NoSuchProcess):
             me = psutil.Process(self.process.pid)
             self._seen.update([me, *me.children(recursive=True)])
-        found = []
+        processes = []
         for process in self._seen:
             with contextlib.suppress(psutil.Error):
                 if title in " ".join(process.cmdline()):
-                    found.append(process)
-        return found
+                    processes.append(process)
+        return processes
 
     def kill(self, title: str = "") -> int:
         """`kill -9` all its processes, or those with `title` in their command line; returns their number."""

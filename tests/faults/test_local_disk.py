@@ -97,10 +97,10 @@ def test_finished_parts_survive_the_driver(survey: SurveyFiles, saved_model: Sav
             runs[-1].kill_all()
             assert ended[-1] == -signal.SIGKILL
             assert not list(output.rglob("manifest.json"))
-            found = parts()
-            assert wanted <= len(found) < 20
-            assert {path: found[path] for path in before} == before
-            before = found
+            written = parts()
+            assert wanted <= len(written) < 20
+            assert {path: written[path] for path in before} == before
+            before = written
         runs.append(
             Job(["-m", "jobs.build_catalog", str(file), "--set", "classify.chunk_rows=2"], {}, tmp_path, "last")
         )
@@ -114,8 +114,8 @@ def test_finished_parts_survive_the_driver(survey: SurveyFiles, saved_model: Sav
     assert verify_catalog(last.summary["catalog_uri"]) == []
     ids = read_catalog(last.summary["catalog_uri"])["object_id"].to_pylist()
     assert len(ids) == len(set(ids)) == 40
-    found = parts()
-    assert {path: found[path] for path in before} == before
+    written = parts()
+    assert {path: written[path] for path in before} == before
     assert not [path for path in output.rglob("exchange/**/*") if path.is_file()], "the runs of the publication"
     codes = ", ".join(map(str, [*ended, last.code]))
     RECORDS.append(

@@ -1,4 +1,4 @@
-"""The jobs as a user runs them: processes, exit codes, the summary line."""
+"""Jobs as processes: exit codes, messages and the summary line."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ def config(tmp_path: Path, survey: SurveyFiles, saved_model: SavedModel) -> Path
     return file
 
 
-def test_build_catalog_on_one_cpu_and_again(config: Path) -> None:
+def test_build_catalog_on_one_cpu_and_a_second_time(config: Path) -> None:
     first = run_job("build_catalog", str(config))
     assert first.returncode == 0, first.stderr
     summary = summary_of(first)
@@ -70,7 +70,7 @@ def test_too_many_failures_exit_with_3_and_a_summary(config: Path) -> None:
         (["output_uri=nosuchscheme://x"], "no driver for this scheme"),
     ],
 )
-def test_bad_input_exits_with_2_before_ray_starts(
+def test_input_errors_exit_with_2_before_ray_starts(
     config: Path, call_job: CallJob, overrides: list[str], message: str
 ) -> None:
     ended = call_job("build_catalog", str(config), *(word for o in overrides for word in ("--set", o)))
@@ -80,7 +80,7 @@ def test_bad_input_exits_with_2_before_ray_starts(
     assert ended.stdout == ""
 
 
-def test_a_refusal_as_a_user_sees_it(config: Path) -> None:
+def test_an_unknown_key_is_reported_without_traceback(config: Path) -> None:
     process = run_job("build_catalog", str(config), "--set", "relase=x", timeout=60)
     assert process.returncode == 2, process.stderr
     assert "relase = 'x': unknown key; did you mean release?" in process.stderr
@@ -98,28 +98,28 @@ def test_duplicate_ids_are_named(config: Path, survey: SurveyFiles, tmp_path: Pa
 
 
 @pytest.mark.parametrize("job", ["build_catalog", "train_model", "pack_cutouts", "export_catalog", "compare_catalogs"])
-def test_no_config_no_run(job: str, call_job: CallJob) -> None:
+def test_a_missing_config_exits_with_2(job: str, call_job: CallJob) -> None:
     ended = call_job(job, "nowhere.toml")
     assert (ended.code, "no such file" in ended.log) == (2, True), ended.log
     assert call_job(job).code == 2
 
 
-def test_nothing_outlives_a_job_even_one_that_is_killed(config: Path) -> None:
+def test_no_process_survives_a_killed_job(config: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "jobs.build_catalog", str(config)],
         cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     started, deadline = list[psutil.Process](), time.monotonic() + 60
-    while not any(is_raylet(found) for found in started):
-        assert process.poll() is None, "Ray was never seen running"
-        assert time.monotonic() < deadline, "Ray was never seen running"
+    while not any(is_raylet(child) for child in started):
+        assert process.poll() is None, "Ray did not start"
+        assert time.monotonic() < deadline, "Ray did not start"
         time.sleep(0.2)
         started = psutil.Process(process.pid).children(recursive=True)
     time.sleep(2)
     started = list({*started, *psutil.Process(process.pid).children(recursive=True)})
     process.kill()
     process.wait(30)
-    assert psutil.wait_procs(started, timeout=120)[1] == []  # Ray looks for its parent now and then
+    assert psutil.wait_procs(started, timeout=120)[1] == []  # Ray checks its parent periodically
 
 
 def is_raylet(process: psutil.Process) -> bool:
@@ -129,7 +129,7 @@ def is_raylet(process: psutil.Process) -> bool:
 
 
 @pytest.mark.slow
-def test_a_benchmark_counts_what_was_published(tmp_path: Path, survey: SurveyFiles, saved_model: SavedModel) -> None:
+def test_the_benchmark_measures_all_stages(tmp_path: Path, survey: SurveyFiles, saved_model: SavedModel) -> None:
     file = tmp_path / "benchmark.toml"
     file.write_text(
         f'output_uri = "{tmp_path / "out"}"\ncheckpoint_uri = "{saved_model.uri}"\nrows = 90\nruns = 1\nseconds = 0.2\n'
@@ -142,7 +142,7 @@ def test_a_benchmark_counts_what_was_published(tmp_path: Path, survey: SurveyFil
     assert summary == json.loads((tmp_path / "out" / "benchmark.json").read_text())
     (job,) = summary["whole_job"]
     assert job["rows"] == 90
-    assert job["failed"] == 8  # the 4 without a usable cutout, twice; the ten that stand there three times are good
+    assert job["failed"] == 8  # 90 rows repeat the 4 unusable cutouts twice; those repeated three times are usable
     assert 0 < job["rate_per_s"] < job["steady_rate_per_s"]
     assert job["share_of_lowest_ceiling"] > 0
     assert {"driver", "actor"} <= job["peak_bytes"].keys()

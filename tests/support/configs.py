@@ -69,13 +69,13 @@ def catalog_config(survey: SurveyFiles, model: SavedModel, output: Path, **setti
             "uri_template": "images/{object_id}.jpg",
         },
         "classify": {"chunk_rows": 7},
-        "runtime": {"actors": 1, "engine": "torch"},  # OpenVINO takes seconds to load, and has its own tests
+        "runtime": {"actors": 1, "engine": "torch"},  # OpenVINO is slow to load and has its own tests
     }
     return parse_config(CatalogConfig, {**values, **settings})
 
 
 def pack_config(survey: SurveyFiles, output: Path, **settings: Any) -> PackConfig:
-    """Row groups of 4 rows, and some five shards."""
+    """Row groups of 4 rows and about five shards."""
     values: dict[str, Any] = {
         "output_uri": str(output),
         "manifest": {"uri": str(survey.manifest), "uri_template": "images/{object_id}.jpg", **POSITIONS},
@@ -85,4 +85,6 @@ def pack_config(survey: SurveyFiles, output: Path, **settings: Any) -> PackConfi
     }
     config = parse_config(PackConfig, {**values, **settings})
     total = sum(file.stat().st_size for file in survey.images.iterdir())
-    return dataclasses.replace(config, shard_bytes=total // 5)  # less than a config may say: the survey is small
+    return dataclasses.replace(
+        config, shard_bytes=total // 5
+    )  # below the minimum of a config, because the survey is small

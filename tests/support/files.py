@@ -1,4 +1,4 @@
-"""Files that a job has left, and whether they were written again."""
+"""Output files of a job and their modification times."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Jobs as processes, and as calls in the test's own process."""
+"""Running jobs as processes, and the type of the fixture that runs them in this process."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from tests.support.repository import REPOSITORY
 
 @dataclass(frozen=True)
 class FinishedJob:
-    """How a job ended."""
+    """Result of a job."""
 
     code: object
     log: str

@@ -1,4 +1,4 @@
-"""Parts of a few rows, and catalog files of them."""
+"""Small part files, and catalog files made from them."""
 
 from pathlib import Path
 

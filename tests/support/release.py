@@ -1,4 +1,4 @@
-"""The page of a release, checked while it is made."""
+"""Writes and checks the page of a release."""
 
 import json
 import re

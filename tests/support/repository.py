@@ -1,4 +1,4 @@
-"""Where the project is."""
+"""Root folder of the project."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Rows of a catalog changed on purpose, for comparisons."""
+"""Changes of catalog rows, for comparisons."""
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,7 @@ def with_magnitudes(rows: pa.Table, seed: int = 0) -> pa.Table:
 
 
 def flipped(rows: pa.Table, which: np.ndarray) -> pa.Table:
-    """The same rows, the two probabilities of some exchanged."""
+    """The rows with the two probabilities of the selected ones exchanged."""
     smooth, featured = rows["p_smooth"].to_numpy(), rows["p_featured"].to_numpy()
     label = rows["predicted_class"].to_pandas()
     other = label.map({"smooth": "featured", "featured": "smooth"})
@@ -26,7 +26,7 @@ def flipped(rows: pa.Table, which: np.ndarray) -> pa.Table:
 
 
 def failing(rows: pa.Table, which: np.ndarray) -> pa.Table:
-    """The same rows, some without a class."""
+    """The rows with the selected ones failed."""
     columns = {
         name: pa.array(rows[name].to_numpy(), mask=which | rows[name].is_null().to_numpy())
         for name in ("predicted_class", "confidence", "p_smooth", "p_featured", "image_hash")

@@ -37,7 +37,7 @@ AT_ONCE = 50 * PART_ROWS
 
 
 def write_survey(folder: Path, count: int, positions: str | None) -> list[int]:
-    """Parts of rows that lie within a degree or so of the given positions; the rows of each."""
+    """Write parts of rows near the given positions; returns the number of rows of each."""
     known = pd.read_csv(positions) if positions else None
     sizes: list[int] = []
     write = ray.remote(write_some).options(num_cpus=1)
@@ -48,7 +48,7 @@ def write_survey(folder: Path, count: int, positions: str | None) -> list[int]:
 
 
 def write_some(folder: Path, first: int, count: int, known: pd.DataFrame | None) -> list[int]:
-    """Some of the parts."""
+    """Write some of the parts."""
     rng = np.random.default_rng((1, first))
     if known is None:
         ra, dec = even_positions(count, rng)
@@ -61,7 +61,7 @@ def write_some(folder: Path, first: int, count: int, known: pd.DataFrame | None)
 
 
 def main(folder: Path, count: int, positions: str | None) -> None:
-    """Make the parts, publish them, verify the catalog."""
+    """Write the parts, publish and verify the catalog."""
     seconds = {}
     with ray_session(RuntimeConfig()):
         started = time.monotonic()

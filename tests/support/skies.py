@@ -32,7 +32,7 @@ CONTRACT = CatalogContract(CLASSES, release=RELEASE, model_id=MODEL_ID, limits=R
 
 
 def even_positions(count: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Degrees, evenly over the whole sphere, both poles and both sides of the meridian RA 0 among them."""
+    """Positions in degrees, uniform on the sphere, including both poles and both sides of RA 0."""
     ra, dec = rng.uniform(0, 360, count), np.degrees(np.arcsin(rng.uniform(-1, 1, count)))
     corners = [(0, 90), (0, -90), (0, 0), (359.999_999, 0), (0.000_001, 0), (45, 89.999), (225, 89.999), (0, 1e-9)]
     for place, (corner_ra, corner_dec) in enumerate(corners[:count]):
@@ -48,7 +48,7 @@ def sky_rows(
     text_ids: bool = False,
     first: int = 0,
 ) -> pa.Table:
-    """Rows as a model would have them: one in fifty without an image, one in forty with the same placeholder.
+    """Simulated rows after classification: 2% have no image, 2.5% have the same placeholder.
 
     Args:
         count: rows.
@@ -90,14 +90,14 @@ def sky_rows(
 
 
 def schema_of(rows: pa.Table) -> pa.Schema:
-    """The schema of a catalog of such rows; columns that are none of a catalog's own are kept ones."""
+    """Schema of a catalog of the rows; columns that the package does not define are kept columns."""
     id_type = rows.schema.field("object_id").type
     own = catalog_schema(id_type, CLASSES).names
     return catalog_schema(id_type, CLASSES, [column for column in rows.schema if column.name not in own])
 
 
 def write_parts(folder: Path | str, rows: pa.Table, part_rows: int, first: int = 0) -> list[int]:
-    """Cut rows into parts as the pipeline would write them; the rows of each."""
+    """Write rows as part files; returns the number of rows of each."""
     sizes = []
     for number, start in enumerate(range(0, len(rows), part_rows), start=first):
         part = rows.slice(start, part_rows)
@@ -146,7 +146,7 @@ def manifest_with(**changes: Any) -> CatalogManifest:
 
 
 def read_catalog(folder: str | Path) -> pa.Table:
-    """All rows of a catalog, with and without a position, in the order of their ids."""
+    """All rows of a catalog, sorted by id."""
     tables = [pq.read_table(file, partitioning=None) for file in sorted(Path(folder).rglob("*.parquet"))]
     return pa.concat_tables(table.replace_schema_metadata(None) for table in tables).sort_by("object_id")
 
@@ -159,7 +159,7 @@ def publish_rows(
     run_rows: int = 3000,
     task_runner: TaskRunner = run_in_order,
 ) -> Path:
-    """A published catalog of the rows; its folder."""
+    """Publish the rows; returns the folder of the catalog."""
     layout = layout_in(folder)
     sizes = write_parts(layout.parts, rows, part_rows)
     publish_sorted(layout, sort_parts(layout, sizes, task_runner, run_rows), rows, max_rows, task_runner)
@@ -175,14 +175,14 @@ def write_unsorted_parts(folder: Path | str, rows: pa.Table) -> tuple[Layout, li
 def publish_sorted(
     layout: Layout, totals: PartTotals, rows: pa.Table, max_rows: int = 400, task_runner: TaskRunner = run_in_order
 ) -> CatalogManifest:
-    """The second pass, of rows whose parts are sorted."""
+    """Publish rows that are sorted already."""
     schema = schema_of(rows)
     header = CatalogFileHeader(schema, RELEASE, MODEL_ID)
     return publish(layout, totals, header, provenance_of(len(rows), schema, max_rows), REVIEW, task_runner)
 
 
 def catalog_contents(catalog: Path) -> dict[str, bytes]:
-    """Every file of a catalog but those with a date."""
+    """Contents of all files of a catalog, except those that contain a date."""
     return {
         str(file.relative_to(catalog)): file.read_bytes()
         for file in sorted(catalog.rglob("*"))

@@ -1,4 +1,4 @@
-"""Training runs on simulated galaxies, and results of a run that was never trained."""
+"""Configs and made-up results of training runs."""
 
 import dataclasses
 from pathlib import Path
@@ -35,7 +35,7 @@ def train_config(voted: SurveyFiles, output: Path, *overrides: str) -> TrainConf
 
 
 def part_of(galaxies: int, classes: int, wrong: int, seed: int, with_logits: bool = True) -> PartResult:
-    """Galaxies in turn of each class, the first ones predicted wrongly."""
+    """Galaxies of alternating classes, the first `wrong` of which are predicted wrongly."""
     generator = np.random.default_rng(seed)
     labels = np.arange(galaxies) % classes
     said = np.where(np.arange(galaxies) < wrong, (labels + 1) % classes, labels)
