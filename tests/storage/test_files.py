@@ -88,7 +88,9 @@ def test_write_list_read_and_remove_on_every_store(scheme: str, tmp_path: Path, 
 
 def test_a_part_costs_one_put_request(s3: S3) -> None:
     rows = pa.table({"object_id": [1, 2], "predicted_class": ["smooth", None], "needs_review": [False, True]})
-    rows = rows.append_column(CHUNK, pa.array([7, 7], pa.int32())).append_column("status", pa.array(["ok", "missing"]))
+    rows = rows.append_column(CHUNK, pa.array([7, 7], pa.int32())).append_column(
+        "status", pa.array(["ok", "unreadable"])
+    )
     schema = pa.schema([rows.schema.field("predicted_class"), rows.schema.field("needs_review")])
     write_part(rows, f"{s3.uri}/parts", schema, "dr1", "model")
     (request,) = s3.proxy.requests
