@@ -30,7 +30,6 @@ from galaxy_batch.failures import failure_problem, main_failure
 from galaxy_batch.inputs.manifest import Chunk, read_chunk
 from galaxy_batch.missing import failed_cutout, look_for_missing
 from galaxy_batch.plan import ReleasePlan
-from galaxy_batch.release_page.page import PAGE, write_release_page
 from galaxy_batch.reuse.join import join_previous
 from galaxy_batch.reuse.predictions import PreviousPredictions, read_predictions, reuse_counts, reuse_predictions
 from galaxy_batch.review.flags import flag_for_review
@@ -196,6 +195,8 @@ def _write_page(plan: ReleasePlan, summary: dict[str, Any] | None) -> str | None
     config, folder = plan.config, plan.layout.report
     if not config.report.enabled:
         return None
+    from galaxy_batch.release_page.page import PAGE, write_release_page  # noqa: PLC0415 - matplotlib takes a second
+
     try:
         if summary is None and PAGE in list_names(folder):
             return without_secrets(join(folder, PAGE))

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -9,6 +10,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from threading import Timer
 from types import MappingProxyType
 from typing import Any
 
@@ -26,6 +28,7 @@ __all__ = ["ray_session", "run_job"]
 logger = logging.getLogger("jobs")
 
 _INTERRUPTED = 130
+_INTERRUPT_AGAIN_S = 0.05  # longer than a finalizer takes
 
 
 def run_job(
@@ -94,6 +97,15 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def _interrupt_again(hook: Callable[[Any], Any], unraisable: Any) -> None:
+    """Python drops an exception raised in a finalizer or a weak reference's callback: interrupt once more after it."""
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        hook(unraisable)
+        return
+    _handle_signals(_interrupt)
+    Timer(_INTERRUPT_AGAIN_S, signal.raise_signal, [signal.SIGINT]).start()
+
+
 def _handle_signals(handler: Callable[..., None]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handler)
@@ -106,6 +118,8 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
     Within the context, SIGINT and SIGTERM raise KeyboardInterrupt.
     """
     address = os.environ.get("RAY_ADDRESS")
+    hook = sys.unraisablehook
+    sys.unraisablehook = functools.partial(_interrupt_again, hook)
     try:
         with quiet_ray(), ray_at(address) if address else local_ray(runtime.num_cpus):
             _handle_signals(_interrupt)  # after `ray.init`, which sets its own
@@ -115,5 +129,6 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*ray_remote_args", category=RayDeprecationWarning)
             yield
     finally:
+        sys.unraisablehook = hook
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

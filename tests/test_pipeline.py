@@ -124,7 +124,7 @@ def test_the_release_page_is_written_beside_the_catalog(
         raise RuntimeError("no page today")
 
     with monkeypatch.context() as patched:
-        patched.setattr("galaxy_batch.pipeline.write_release_page", no_page)
+        patched.setattr("galaxy_batch.release_page.page.write_release_page", no_page)
         assert classify_release(plan_release(config))["report_uri"] is None  # and the catalog is published
     silent = dataclasses.replace(config, report=ReportConfig(enabled=False))
     assert classify_release(plan_release(silent))["report_uri"] is None

@@ -113,3 +113,34 @@ def test_an_interrupted_packing_run_says_what_is_done(manifest: Path, tmp_path: 
     code, log = interrupt("pack_cutouts", config, signal.SIGTERM, (output / "plan.json").exists)
     assert code == 130, log
     assert check_log(log) < ROWS
+
+
+LOST_INTERRUPT = """
+import os, signal, time, weakref
+from types import SimpleNamespace
+from jobs import command
+
+class Thing: pass
+
+def interrupted(_):
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(1000): pass
+
+def job(arguments):
+    with command.ray_session(SimpleNamespace(num_cpus=1)):
+        thing = Thing()
+        reference = weakref.ref(thing, interrupted)
+        del thing
+        time.sleep(20)
+    return {}
+
+raise SystemExit(command.run_job("test", job, takes_config=False))
+"""
+
+
+def test_an_interrupt_during_garbage_collection_is_not_lost() -> None:
+    """Python only prints an exception that is raised in a weak reference's callback."""
+    command = [sys.executable, "-c", LOST_INTERRUPT]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=False, text=True, timeout=120)
+    assert done.returncode == 130, done.stderr
+    assert "interrupted" in done.stderr
