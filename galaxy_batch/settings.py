@@ -79,7 +79,7 @@ def check_annotations(kind: type) -> None:
 
 def resolve_uri(uri: str) -> str:
     """Return the URI; a local path without a scheme made absolute, since workers have another working directory."""
-    return uri if "://" in uri or uri.startswith("memory:") else str(Path(uri).expanduser().absolute())
+    return uri if "://" in uri or uri.startswith(("memory:", "builtin:")) else str(Path(uri).expanduser().absolute())
 
 
 def _is_supported(hint: Any) -> bool:

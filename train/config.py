@@ -86,6 +86,9 @@ class NetworkConfig:
     """Mean of each channel, of pixels scaled to 0…1; subtracted. Default: ImageNet."""
     std: tuple[_Positive, _Positive, _Positive] = (0.229, 0.224, 0.225)
     """Standard deviation of each channel, of pixels scaled to 0…1; divided by. Default: ImageNet."""
+    stored_as: Literal["fp32", "fp16"] = "fp32"
+    """Floating-point format of the weights in the checkpoint. `fp16` halves the file; the weights are rounded before
+    the model is calibrated and tested."""
     rgb: RgbConfig = field(default_factory=RgbConfig)
     """Rendering of FITS bands to RGB; use the same values in `[classify.rgb]` when classifying."""
 

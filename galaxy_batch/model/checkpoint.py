@@ -14,12 +14,13 @@ import safetensors
 import safetensors.torch
 import torch
 
+from galaxy_batch.checkpoints import BUILTIN, read_builtin
 from galaxy_batch.errors import InputError
 from galaxy_batch.model.familiarity import Familiarity
 from galaxy_batch.model.network import ModelSpec, MorphologyModel
 from galaxy_batch.storage.files import read_bytes, write_atomically
 
-__all__ = ["Checkpoint", "agreement", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "agreement", "load_checkpoint", "round_to_fp16", "save_checkpoint"]
 
 _KEY = "galaxy_batch"  # one key: safetensors does not order several, and equal checkpoints must be equal bytes
 _FORMAT = 1
@@ -80,10 +81,16 @@ def agreement(probabilities: npt.NDArray[np.floating], reference: npt.NDArray[np
     }
 
 
-def save_checkpoint(uri: str, checkpoint: Checkpoint, model: MorphologyModel) -> Checkpoint:
+def save_checkpoint(uri: str, checkpoint: Checkpoint, model: MorphologyModel, fp16: bool = False) -> Checkpoint:
     """Write one `.safetensors` file; returns the checkpoint with its content id.
 
     The same tensors and description always give the same bytes, hence the same id.
+
+    Args:
+        uri: of the file.
+        checkpoint: its description.
+        model: its tensors.
+        fp16: store the weights in half precision, as `round_to_fp16` rounds them.
     """
     description = dataclasses.asdict(dataclasses.replace(checkpoint, checkpoint_id=""))
     del description["checkpoint_id"]
@@ -92,9 +99,19 @@ def save_checkpoint(uri: str, checkpoint: Checkpoint, model: MorphologyModel) ->
     if model.familiarity is not None:
         state |= {_FAMILIARITY + name: tensor for name, tensor in model.familiarity.state_dict().items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.items())}
+    if fp16:
+        tensors = {name: tensor.half() if _has_fp16(name, tensor) else tensor for name, tensor in tensors.items()}
     content = safetensors.torch.save(tensors, metadata={_KEY: text})
     write_atomically(uri, content)
     return dataclasses.replace(checkpoint, checkpoint_id=_content_id(content))
+
+
+def round_to_fp16(model: MorphologyModel) -> None:
+    """Round the weights to half precision, in place: then a file with `fp16` has exactly this model."""
+    with torch.no_grad():
+        for name, tensor in model.backbone.state_dict().items():
+            if _has_fp16(name, tensor):
+                tensor.copy_(tensor.half())
 
 
 def load_checkpoint(uri: str) -> tuple[Checkpoint, MorphologyModel]:
@@ -104,7 +121,7 @@ def load_checkpoint(uri: str) -> tuple[Checkpoint, MorphologyModel]:
         InputError: the file does not exist, is not a checkpoint of this project, or its layers do not fit.
     """
     try:
-        content = read_bytes(uri)
+        content = read_builtin(uri) if uri.startswith(BUILTIN) else read_bytes(uri)
     except (FileNotFoundError, IsADirectoryError):
         raise InputError("checkpoint_uri", uri, "no such file; jobs.train_model writes one") from None
     except PermissionError as error:
@@ -140,6 +157,11 @@ def _describe(uri: str, content: bytes) -> Checkpoint:
         raise InputError(
             "checkpoint_uri", uri, "not a galaxy_batch checkpoint (.safetensors); jobs.train_model writes one"
         ) from None
+
+
+def _has_fp16(name: str, tensor: torch.Tensor) -> bool:
+    """Convolutions and linear layers; the few numbers of batch norms and of familiarity may exceed its range."""
+    return tensor.is_floating_point() and tensor.dim() > 1 and not name.startswith(_FAMILIARITY)
 
 
 def _content_id(content: bytes) -> str:

@@ -15,6 +15,7 @@ import timm
 import torch
 from torch import nn
 
+from galaxy_batch.checkpoints import BUILTIN, read_builtin
 from galaxy_batch.errors import InputError
 from galaxy_batch.storage.files import read_bytes
 
@@ -72,10 +73,10 @@ def read_weights(uri: str) -> Mapping[str, Any]:
         InputError: there is no such file, or it is neither format.
     """
     try:
-        content = read_bytes(uri)
+        content = read_builtin(uri) if uri.startswith(BUILTIN) else read_bytes(uri)
     except FileNotFoundError:
         raise InputError("weights", uri, "no such file; give a file, 'pretrained' or 'random'") from None
-    if uri.endswith(".safetensors"):
+    if uri.endswith(".safetensors") or uri.startswith(BUILTIN):
         try:
             return dict(safetensors.torch.load(content))
         except safetensors.SafetensorError as error:

@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 
 from galaxy_batch.errors import InputError
-from galaxy_batch.model.checkpoint import load_checkpoint, save_checkpoint
+from galaxy_batch.model.checkpoint import load_checkpoint, round_to_fp16, save_checkpoint
 from tests.support.models import SavedModel, save_random_model
 from train.evaluate.familiarity import measure_familiarity
 
@@ -31,6 +31,21 @@ def test_statistics_of_the_training_galaxies_are_saved(saved_model: SavedModel, 
     loaded, again = load_checkpoint(uri)
     assert loaded == saved
     assert torch.equal(again.predict(pixels).unfamiliarity, model.predict(pixels).unfamiliarity)
+
+
+def test_half_precision_halves_the_file_and_keeps_the_rounded_model(saved_model: SavedModel, tmp_path: Path) -> None:
+    checkpoint, model = load_checkpoint(saved_model.uri)
+    pixels = torch.randint(0, 255, (30, 3, 64, 64), dtype=torch.uint8)
+    model.familiarity = measure_familiarity(model, pixels, torch.device("cpu"), 0)
+    exact = model(pixels)
+    round_to_fp16(model)
+    file = tmp_path / "m.safetensors"
+    save_checkpoint(str(file), checkpoint, model, fp16=True)
+    _, again = load_checkpoint(str(file))
+    assert torch.equal(again(pixels), model(pixels))
+    assert torch.allclose(again(pixels), exact, atol=2e-3)
+    assert not torch.equal(again(pixels), exact)
+    assert file.stat().st_size < 0.65 * Path(saved_model.uri).stat().st_size
 
 
 def test_statistics_that_do_not_fit_are_refused(saved_model: SavedModel, tmp_path: Path) -> None:
