@@ -4,16 +4,20 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
-__all__ = ["CLEAR_LINE", "Progress", "Stopwatch", "log_interruption"]
+__all__ = ["CLEAR_LINE", "Progress", "Stopwatch", "log_interruption", "with_progress"]
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 CLEAR_LINE = "\r\x1b[K"
 """Clears the line of a terminal, so that the next text replaces the progress line."""
 _REDRAW_S = 0.2
+_STEP_EVERY_S = 10.0
 _MEASURED_S = 1.0  # least time for a rate
 
 
@@ -146,6 +150,27 @@ class Stopwatch:
             yield
         finally:
             self.seconds[step] = round(self.seconds.get(step, 0.0) + time.monotonic() - started, 3)
+
+
+def with_progress(items: Iterable[T], step: str, total: int, each: Callable[[T], int] = len) -> Iterator[T]:  # type: ignore[assignment]
+    """Yield the items; at intervals, log how many galaxies of them are done, the rate, and the time left.
+
+    Args:
+        items: batches of galaxies.
+        step: name of the step, for the log.
+        total: galaxies in all batches.
+        each: galaxies in one batch.
+    """
+    done, started = 0, time.monotonic()
+    shown = started
+    for item in items:
+        yield item
+        done += each(item)
+        now = time.monotonic()
+        if now - shown >= _STEP_EVERY_S and done < total:
+            shown, rate = now, done / (now - started)
+            left = _duration((total - done) / rate)
+            logger.info("%s: %s of %s galaxies, %.1f per second, %s left", step, f"{done:,}", f"{total:,}", rate, left)
 
 
 def log_interruption(done: int, total: int) -> None:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from galaxy_batch.runtime import progress
-from galaxy_batch.runtime.progress import CLEAR_LINE, Progress, Stopwatch
+from galaxy_batch.runtime.progress import CLEAR_LINE, Progress, Stopwatch, with_progress
 from tests.support.repository import REPOSITORY
 
 
@@ -113,3 +113,19 @@ def test_times_of_one_step_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ValueError, match="broken"):
             fail_after(seconds)
     assert steps.seconds == {"publish": 5.0}
+
+
+def test_a_long_step_logs_its_progress_at_intervals(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    with caplog.at_level(logging.INFO):
+        for batch in with_progress([b"x" * 50] * 20, "describing", 1000):
+            assert len(batch) == 50
+            clock[0] += 4
+    assert [record.message for record in caplog.records][:2] == [
+        "describing: 150 of 1,000 galaxies, 12.5 per second, 1m08s left",
+        "describing: 300 of 1,000 galaxies, 12.5 per second, 56s left",
+    ]
+    assert len(caplog.records) == 6, "none at the end"

@@ -6,6 +6,7 @@ import torch
 
 from galaxy_batch.model.familiarity import STAGES, Familiarity, can_describe, describe
 from galaxy_batch.model.network import MorphologyModel, normalise, symmetry
+from galaxy_batch.runtime.progress import with_progress
 
 __all__ = ["fit_familiarity", "measure_familiarity"]
 
@@ -37,15 +38,19 @@ def measure_familiarity(
     rows = generator.permutation(len(pixels))[:_MAX_GALAXIES]
     numbers = generator.integers(0, 8, len(rows))
     descriptions = []
-    for number in range(8):
-        for batch in torch.split(pixels[torch.from_numpy(rows[numbers == number])], _FORWARD_BATCH):
-            if len(batch):
-                turned = symmetry(normalise(batch.to(device), model.spec.mean, model.spec.std), number)
-                stages = model.backbone.forward_intermediates(  # type: ignore[operator]
-                    turned.contiguous(memory_format=torch.channels_last),
-                    indices=list(STAGES), stop_early=True, intermediates_only=True,
-                )  # fmt: skip
-                descriptions.append(describe(stages).double().cpu())
+    work = [
+        (number, batch)
+        for number in range(8)
+        for batch in torch.split(torch.from_numpy(rows[numbers == number]), _FORWARD_BATCH)
+        if len(batch)
+    ]
+    for number, batch in with_progress(work, "describing", len(rows), lambda item: len(item[1])):
+        turned = symmetry(normalise(pixels[batch].to(device), model.spec.mean, model.spec.std), number)
+        stages = model.backbone.forward_intermediates(  # type: ignore[operator]
+            turned.contiguous(memory_format=torch.channels_last),
+            indices=list(STAGES), stop_early=True, intermediates_only=True,
+        )  # fmt: skip
+        descriptions.append(describe(stages).double().cpu())
     return fit_familiarity(torch.cat(descriptions).numpy()).to(device)
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from galaxy_batch.model.network import MorphologyModel
 from galaxy_batch.model.output import ModelOutput
+from galaxy_batch.runtime.progress import with_progress
 from train.config import FitConfig, Phase
 from train.data.galaxies import Examples
 from train.fit.frozen_features import FrozenFeatures
@@ -116,7 +117,7 @@ def fit(
 def predict_logits(model: MorphologyModel, pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Logits ``(N, classes)``, float32 on the CPU, of uint8 pixels ``(N, 3, size, size)``."""
     model.eval()
-    batches = torch.split(pixels, FORWARD_BATCH)
+    batches = with_progress(torch.split(pixels, FORWARD_BATCH), "classifying", len(pixels))
     return torch.cat([model(batch.to(device)).float().cpu() for batch in batches])
 
 
@@ -124,8 +125,9 @@ def predict_logits(model: MorphologyModel, pixels: torch.Tensor, device: torch.d
 def predict(model: MorphologyModel, pixels: torch.Tensor, device: torch.device) -> ModelOutput[torch.Tensor]:
     """What `MorphologyModel.predict` gives for uint8 pixels ``(N, 3, size, size)``, on the CPU."""
     model.eval()
-    batches = (model.predict(batch.to(device)) for batch in torch.split(pixels, FORWARD_BATCH))
-    return ModelOutput.join((output.map(torch.Tensor.cpu) for output in batches), torch.cat)
+    batches = with_progress(torch.split(pixels, FORWARD_BATCH), "classifying", len(pixels))
+    outputs = (model.predict(batch.to(device)) for batch in batches)
+    return ModelOutput.join((output.map(torch.Tensor.cpu) for output in outputs), torch.cat)
 
 
 def _largest_share(count: int, world: World, device: torch.device) -> int:

@@ -5,6 +5,7 @@ import numpy.typing as npt
 import torch
 
 from galaxy_batch.model.network import symmetry
+from galaxy_batch.runtime.progress import with_progress
 from train.config import FitConfig, Phase
 from train.fit.layers import Layers
 
@@ -55,15 +56,18 @@ class FrozenFeatures:
 
     def _compute_all(self, versions: dict[int, int]) -> None:
         deepest = max(versions, default=0)
-        for version in range(max(versions.values(), default=0)):
-            for rows in np.array_split(np.arange(len(self.pixels)), -(-len(self.pixels) // _FORWARD_BATCH)):
-                lower = self._compute(rows, version, deepest)
-                for blocks in (b for b in versions if version < versions[b]):
-                    values = lower if blocks == deepest else self._pooled(lower, deepest)
-                    if blocks not in self.kept:
-                        shape = (versions[blocks], len(self.pixels), *values.shape[1:])
-                        self.kept[blocks] = torch.empty(shape, dtype=torch.float16)
-                    self.kept[blocks][version, rows] = values.half().cpu()
+        count = max(versions.values(), default=0)
+        batches = np.array_split(np.arange(len(self.pixels)), -(-len(self.pixels) // _FORWARD_BATCH))
+        work = [(version, rows) for version in range(count) for rows in batches]
+        step = f"features of {count} views"
+        for version, rows in with_progress(work, step, count * len(self.pixels), lambda item: len(item[1])):
+            lower = self._compute(rows, version, deepest)
+            for blocks in (b for b in versions if version < versions[b]):
+                values = lower if blocks == deepest else self._pooled(lower, deepest)
+                if blocks not in self.kept:
+                    shape = (versions[blocks], len(self.pixels), *values.shape[1:])
+                    self.kept[blocks] = torch.empty(shape, dtype=torch.float16)
+                self.kept[blocks][version, rows] = values.half().cpu()
 
     @torch.no_grad()
     def _compute(self, rows: npt.NDArray[np.int64], epoch: int, blocks: int) -> torch.Tensor:

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from galaxy_batch.model.network import MorphologyModel
+from galaxy_batch.runtime.progress import with_progress
 from train.config import FitConfig, Phase
 from train.data.galaxies import Examples
 from train.fit.frozen_features import FrozenFeatures
@@ -93,7 +94,8 @@ class PhaseRun:
         loss_sum, correct, galaxies = 0.0, 0, 0
         order = np.random.default_rng((self.config.seed, self.phase.blocks, number, self.world.rank))
         rows_in_order = np.resize(order.permutation(len(train.targets)), self.galaxies)
-        for rows in _batches(rows_in_order, self.batch_size):
+        batches = _batches(rows_in_order, self.batch_size)
+        for rows in with_progress(batches, f"epoch {number}", len(rows_in_order)):
             activations = features.batch(rows, number - 1, self.phase)
             targets, vote_targets = train.targets[rows].to(self.device), train.vote_targets[rows].to(self.device)
             with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
