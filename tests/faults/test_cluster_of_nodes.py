@@ -93,7 +93,7 @@ def test_a_job_waits_for_hosts_and_uses_one_that_joins_later(far: Experiment, cl
     second = cluster.add_host()
     actors = watch(job, second)
     ended = finish(far, job)
-    assert "the cluster has grown: 2 model workers in place of 1" in ended.stderr
+    assert "the cluster has grown: 2 model workers instead of 1" in ended.stderr
     assert actors, "no model actor on the second host"
     asked = [request.path for request in far.store.proxy.requests]
     written = next(number for number, path in enumerate(asked) if "/part-" in path)
