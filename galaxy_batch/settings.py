@@ -2,6 +2,7 @@
 
 Unknown keys, wrong types and values out of range are `InputError`s that name the field, the value and the remedy.
 `--set section.key=value` overrides the file; the value is read as TOML, or as plain text where it is not TOML.
+`--unset section.key` takes a key or a section out of the file, which restores the default.
 
 A field may be annotated with `str`, `int`, `float`, `bool`, `Literal`, a tuple (`tuple[str, ...]` or of fixed length),
 `dict[str, ...]`, another dataclass, or one of these `| None`; `Annotated` adds a `Range` or `Uri`. Any other
@@ -20,7 +21,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from galaxy_batch.errors import InputError
 
-__all__ = ["Range", "Uri", "check_annotations", "load_config", "parse_config", "resolve_uri"]
+__all__ = ["Range", "Unset", "Uri", "check_annotations", "load_config", "parse_config", "resolve_uri", "setting_type"]
 
 T = TypeVar("T")
 
@@ -40,12 +41,20 @@ class Uri:
     """Marks a field that is a path or URI: relative local paths are made absolute when read."""
 
 
-def load_config(kind: type[T], path: str | Path, overrides: Iterable[str] = ()) -> T:
-    """Read a TOML file and `key=value` overrides into the dataclass `kind`.
+class Unset(str):
+    """An override that removes a key or a section, named with dots, from what the file gives."""
+
+    __slots__ = ()
+
+
+def load_config(kind: type[T], path: str | Path | None, overrides: Iterable[str] = ()) -> T:
+    """Read a TOML file, if there is one, and overrides (`key=value`, `Unset`) into the dataclass `kind`.
 
     Raises:
         InputError: the file is missing or not TOML, or a field is unknown, mistyped or out of range.
     """
+    if path is None:
+        return parse_config(kind, {}, overrides)
     file = Path(path)
     if not file.is_file():
         raise InputError("config", str(path), "no such file; the first argument is a TOML config")
@@ -57,11 +66,14 @@ def load_config(kind: type[T], path: str | Path, overrides: Iterable[str] = ()) 
 
 
 def parse_config(kind: type[T], values: Mapping[str, Any], overrides: Iterable[str] = ()) -> T:
-    """Build the dataclass `kind` from nested tables and `key=value` overrides; errors as `load_config`."""
+    """Build the dataclass `kind` from nested tables and overrides; errors as `load_config`."""
     check_annotations(kind)
     tree = deepcopy(dict(values))
     for override in overrides:
-        _apply(override, tree)
+        if isinstance(override, Unset):
+            _remove(kind, override, tree)
+        else:
+            _apply(override, tree)
     return _build(kind, tree, "")
 
 
@@ -116,6 +128,38 @@ def _apply(override: str, tree: dict[str, Any]) -> None:
         tree[name] = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         tree[name] = text
+
+
+def _remove(kind: type, key: Unset, tree: dict[str, Any]) -> None:
+    """Remove a key or section from nested tables, if it is there; raises `InputError` if no setting has this name."""
+    setting_type(kind, key, "--unset")
+    *sections, name = key.split(".")
+    for section in sections:
+        tree = tree.get(section, {})
+        if not isinstance(tree, dict):
+            return
+    tree.pop(name, None)
+
+
+def setting_type(kind: type, key: str, option: str) -> Any:
+    """The annotation of a setting or section, without `| None`.
+
+    Raises:
+        InputError: there is no such setting; names `option`, by which the key was given.
+    """
+    hint: Any = kind
+    for number, name in enumerate(key.split(".")):
+        if get_origin(hint) is dict:
+            hint = get_args(hint)[1]
+            continue
+        hints = get_type_hints(hint, include_extras=True) if dataclasses.is_dataclass(hint) else {}
+        if name not in hints:
+            section = ".".join(key.split(".")[:number])
+            raise InputError(option, key, f"unknown key; known in {section or 'the config'}: {', '.join(hints)}")
+        hint = hints[name]
+        if get_origin(hint) in (Union, types.UnionType):
+            (hint,) = _without_none(get_args(hint))
+    return hint
 
 
 def _build(kind: type[T], values: Mapping[str, Any], prefix: str) -> T:

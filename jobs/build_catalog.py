@@ -16,6 +16,7 @@ from galaxy_batch.dry_run import dry_run_release
 from galaxy_batch.pipeline import classify_release, remove_sorted_runs
 from galaxy_batch.plan import plan_release
 from galaxy_batch.settings import load_config
+from jobs.arguments import CommandLine
 from jobs.command import ray_session, run_job
 
 
@@ -36,4 +37,4 @@ def build_catalog(arguments: argparse.Namespace) -> dict[str, Any]:
 
 if __name__ == "__main__":
     flags = {"dry-run": "check the inputs, classify a sample and estimate the run time, without writing anything"}
-    sys.exit(run_job(__doc__, build_catalog, flags=flags))
+    sys.exit(run_job(CommandLine(__doc__, CatalogConfig, flags=flags), build_catalog))

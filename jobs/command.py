@@ -9,9 +9,8 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from threading import Timer
-from types import MappingProxyType
 from typing import Any
 
 import ray
@@ -20,6 +19,7 @@ from ray.util.annotations import RayDeprecationWarning
 from galaxy_batch.config import RuntimeConfig
 from galaxy_batch.errors import GateError, InputError, RunInterrupted
 from galaxy_batch.runtime.progress import CLEAR_LINE
+from jobs.arguments import CommandLine
 from jobs.quiet import quiet_ray
 from jobs.ray_start import local_ray, ray_at
 
@@ -31,42 +31,18 @@ _INTERRUPTED = 130
 _INTERRUPT_AGAIN_S = 0.05  # longer than a finalizer takes
 
 
-def run_job(
-    description: str | None,
-    job: Callable[[argparse.Namespace], dict[str, Any]],
-    takes_config: bool = True,
-    options: Mapping[str, str] = MappingProxyType({}),
-    positionals: Mapping[str, str] = MappingProxyType({}),
-    flags: Mapping[str, str] = MappingProxyType({}),
-) -> int:
+def run_job(command_line: CommandLine, job: Callable[[argparse.Namespace], dict[str, Any]]) -> int:
     """Parse the command line, run the job, and print its summary as the last line of stdout.
 
     Args:
-        description: text of `--help`: what the job does, with an example. The docstring of the job's module.
+        command_line: the arguments that the job takes.
         job: function of the parsed arguments; returns the summary.
-        takes_config: whether the first argument is a TOML config.
-        options: name and help of further options with a value: `address` becomes `--address`.
-        positionals: name and help of positional arguments, for a job that has neither config nor `--set`.
-        flags: name and help of further options without a value: `dry-run` becomes `--dry-run`.
 
     Returns:
         The exit code: 0 done; 2 a bad config or command; 3 a gate failed; 130 interrupted by SIGINT or SIGTERM. Any
         other exception is raised (exit code 1).
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, meaning in positionals.items():
-        parser.add_argument(name, metavar=name.upper(), help=meaning)
-    if takes_config and not positionals:
-        parser.add_argument("config", metavar="CONFIG.toml", help="settings of the job; see jobs/configs")
-    if not positionals:
-        parser.add_argument(
-            "--set", action="append", default=[], metavar="KEY=VALUE", help="override one setting; may be repeated"
-        )
-    for name, meaning in options.items():
-        parser.add_argument(f"--{name}", help=meaning)
-    for name, meaning in flags.items():
-        parser.add_argument(f"--{name}", action="store_true", help=meaning)
-    arguments = parser.parse_args()
+    arguments = command_line.parse()
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO,

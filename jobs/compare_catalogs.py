@@ -1,7 +1,7 @@
 """Compare two published catalogs of the same sky, write a page and comparison.json, and check the gates.
 
 Example:
-    python -m jobs.compare_catalogs jobs/configs/compare_releases.toml --set old_uri=OLD --set new_uri=NEW
+    python -m jobs.compare_catalogs release=dr7/model=M/catalog release=dr8/model=M/catalog --to changes
 """
 
 import argparse
@@ -9,12 +9,14 @@ import logging
 import sys
 from typing import Any
 
-from galaxy_batch.compare.compare import CompareConfig, compare_catalogs
+from galaxy_batch.compare.compare import compare_catalogs
+from galaxy_batch.compare.config import CompareConfig
 from galaxy_batch.compare.page import write_comparison
 from galaxy_batch.compare.result import plain
 from galaxy_batch.errors import GateError
 from galaxy_batch.settings import load_config
 from galaxy_batch.storage.files import check_writable, without_secrets
+from jobs.arguments import CommandLine, Shortcut
 from jobs.command import run_job
 
 logger = logging.getLogger("jobs.compare_catalogs")
@@ -55,4 +57,6 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_job(__doc__, compare))
+    shortcuts = {"to": Shortcut(("FOLDER",), ("output_uri",), "folder that gets index.html and comparison.json")}
+    places = {"old_uri": "OLD", "new_uri": "NEW"}
+    sys.exit(run_job(CommandLine(__doc__, CompareConfig, places=places, shortcuts=shortcuts), compare))

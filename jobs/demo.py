@@ -22,6 +22,7 @@ from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
 from galaxy_batch.settings import Range, Uri, parse_config, resolve_uri
 from galaxy_batch.synthetic.survey import ONE_OF_EACH_DEFECT, SurveyFiles, write_images, write_tables
+from jobs.arguments import CommandLine
 from jobs.command import ray_session, run_job
 from train.config import FitConfig, NetworkConfig, Phase, SplitConfig, TrainConfig
 from train.run import train_model
@@ -133,4 +134,4 @@ def _show(summary: dict[str, Any], trained: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_job(__doc__, demo, takes_config=False))
+    sys.exit(run_job(CommandLine(__doc__, DemoConfig, takes_config=False), demo))

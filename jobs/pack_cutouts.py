@@ -14,6 +14,7 @@ from galaxy_batch.packing import pack as packing
 from galaxy_batch.packing.config import PackConfig
 from galaxy_batch.packing.plan import plan_pack
 from galaxy_batch.settings import load_config
+from jobs.arguments import CommandLine
 from jobs.command import ray_session, run_job
 
 
@@ -27,4 +28,4 @@ def pack_cutouts(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_job(__doc__, pack_cutouts))
+    sys.exit(run_job(CommandLine(__doc__, PackConfig), pack_cutouts))

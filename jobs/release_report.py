@@ -1,7 +1,7 @@
 """Write the HTML page of a published catalog again, from the catalog alone.
 
 Example:
-    python -m jobs.release_report jobs/configs/release_report.toml --set catalog_uri=CATALOG
+    python -m jobs.release_report catalogs/release=dr7/model=CHECKPOINT/catalog --set report.cutouts=12
 """
 
 import argparse
@@ -14,6 +14,7 @@ from galaxy_batch.config import ManifestConfig, ReportConfig
 from galaxy_batch.release_page.page import write_release_page
 from galaxy_batch.settings import Uri, load_config
 from galaxy_batch.storage.files import join, without_secrets
+from jobs.arguments import CommandLine, Shortcut
 from jobs.command import run_job
 
 
@@ -39,4 +40,9 @@ def release_report(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_job(__doc__, release_report))
+    shortcuts = {
+        "to": Shortcut(("FOLDER",), ("report_uri",), "folder of the page; default: `report` beside the catalog")
+    }
+    places = {"catalog_uri": "CATALOG"}
+    line = CommandLine(__doc__, ReleaseReportConfig, places=places, shortcuts=shortcuts)
+    sys.exit(run_job(line, release_report))

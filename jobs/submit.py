@@ -35,8 +35,9 @@ from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import GalaxyBatchError, InputError
 from galaxy_batch.plan import ReleasePlan, plan_release
-from galaxy_batch.settings import load_config
+from galaxy_batch.settings import Unset, load_config
 from galaxy_batch.storage.files import without_secrets
+from jobs.arguments import CommandLine
 from jobs.cluster_client import LostConnectionError, Submission, UnknownJobError, connect, submit_job
 from jobs.command import run_job
 from jobs.upload import is_uploaded
@@ -118,7 +119,8 @@ def _command(path: str, overrides: Sequence[str], config: CatalogConfig) -> list
         f"{key}={uri}" for key, uri in uris.items() if uri.startswith("/")
     ]  # the job has another working directory
     words = ["python", "-m", "jobs.build_catalog", file.relative_to(here).as_posix()]
-    return words + [word for override in (*overrides, *local) for word in ("--set", override)]
+    given = [("--unset" if isinstance(override, Unset) else "--set", override) for override in (*overrides, *local)]
+    return words + [word for pair in given for word in pair]
 
 
 def _follow(submission: Submission) -> JobDetails:
@@ -201,7 +203,7 @@ def main() -> int:
     options = {"address": "URL of the cluster's dashboard; default: RAY_API_SERVER_ADDRESS or RAY_ADDRESS"}
     flags = {"dry-run": "check the inputs and classify a sample on the cluster, without writing anything"}
     try:
-        return run_job(__doc__, submit, options=options, flags=flags)
+        return run_job(CommandLine(__doc__, CatalogConfig, options=options, flags=flags), submit)
     except UnverifiedError as error:
         logger.error("%s", error)
         print(json.dumps(error.summary), flush=True)

@@ -10,8 +10,10 @@ from typing import Any
 
 from galaxy_batch.config import RuntimeConfig
 from galaxy_batch.settings import load_config
+from jobs.arguments import CommandLine
 from jobs.command import ray_session, run_job
-from train.sweep import SweepConfig, sweep_threshold
+from train.config import SweepConfig
+from train.sweep import sweep_threshold
 
 
 def sweep(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -24,4 +26,4 @@ def sweep(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_job(__doc__, sweep))
+    sys.exit(run_job(CommandLine(__doc__, SweepConfig), sweep))

@@ -10,6 +10,7 @@ from typing import Any
 
 from galaxy_batch.config import RuntimeConfig
 from galaxy_batch.settings import load_config
+from jobs.arguments import CommandLine
 from jobs.command import ray_session, run_job
 from train.config import TrainConfig
 from train.run import train_model
@@ -25,4 +26,4 @@ def train(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_job(__doc__, train))
+    sys.exit(run_job(CommandLine(__doc__, TrainConfig), train))

@@ -13,6 +13,7 @@ from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.errors import GateError
 from galaxy_batch.settings import resolve_uri
 from galaxy_batch.storage.files import without_secrets
+from jobs.arguments import CommandLine
 from jobs.command import run_job
 
 logger = logging.getLogger("jobs.verify_catalog")
@@ -38,4 +39,4 @@ def verify(arguments: argparse.Namespace) -> dict[str, Any]:
 
 if __name__ == "__main__":
     positionals = {"catalog_uri": "folder of the catalog, with manifest.json in it; a path or any fsspec URI"}
-    sys.exit(run_job(__doc__, verify, positionals=positionals))
+    sys.exit(run_job(CommandLine(__doc__, positionals=positionals), verify))

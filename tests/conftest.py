@@ -69,7 +69,7 @@ def call_job(
         monkeypatch.delitem(sys.modules, f"jobs.{job}", raising=False)
         caplog.clear()
         with pytest.raises(SystemExit) as ended:
-            runpy.run_module(f"jobs.{job}", run_name="__main__")
+            runpy.run_module(f"jobs.{job}", run_name="__main__", alter_sys=True)
         captured = capsys.readouterr()
         return FinishedJob(ended.value.code, caplog.text + captured.err, captured.out)
 

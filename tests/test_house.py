@@ -60,7 +60,10 @@ IMPORTS: dict[str, set[str]] = {
 # Modules that are tested in a file with another name.
 TESTED_IN = {
     "galaxy_batch/missing.py": "tests/test_pipeline.py",
+    "galaxy_batch/compare/config.py": "tests/compare/test_compare.py",
     "galaxy_batch/compare/figures.py": "tests/compare/test_page.py",
+    "galaxy_batch/export/config.py": "tests/export/test_export.py",
+    "galaxy_batch/export/selection.py": "tests/export/test_export.py",
     "galaxy_batch/packing/config.py": "tests/packing/test_shards.py",
     "train/config.py": "tests/train/test_run.py",
     "train/data/cutouts.py": "tests/train/test_run.py",

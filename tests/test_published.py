@@ -12,10 +12,12 @@ import pytest
 from astropy.table import Table
 
 from galaxy_batch.catalog.verify import verify_catalog
-from galaxy_batch.compare.compare import CompareConfig, compare_catalogs
+from galaxy_batch.compare.compare import compare_catalogs
+from galaxy_batch.compare.config import CompareConfig
 from galaxy_batch.compare.page import write_comparison
 from galaxy_batch.config import CatalogConfig, ManifestConfig, ReportConfig
-from galaxy_batch.export.export import ExportConfig, export_catalog
+from galaxy_batch.export.config import ExportConfig
+from galaxy_batch.export.export import export_catalog
 from galaxy_batch.model.checkpoint import load_checkpoint
 from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release

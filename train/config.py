@@ -8,7 +8,7 @@ from galaxy_batch.errors import InputError
 from galaxy_batch.model.network import PRETRAINED
 from galaxy_batch.settings import Range, Uri
 
-__all__ = ["FitConfig", "LabelConfig", "NetworkConfig", "Phase", "SplitConfig", "TrainConfig"]
+__all__ = ["FitConfig", "LabelConfig", "NetworkConfig", "Phase", "SplitConfig", "SweepConfig", "TrainConfig"]
 
 
 @dataclass(frozen=True)
@@ -164,3 +164,17 @@ class TrainConfig:
     """CPU threads per worker. Default: an equal share of the CPUs."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Training device; `auto` uses a GPU if there is one."""
+
+
+@dataclass(frozen=True)
+class SweepConfig(TrainConfig):
+    """A training config and the thresholds to train at."""
+
+    thresholds: tuple[Annotated[float, Range(0.5, 1)], ...] = (0.5, 0.6, 0.7, 0.8, 0.9)
+    """Vote thresholds; one training run each."""
+    clean_threshold: Annotated[float, Range(0.5, 1)] = 0.8
+    """The common test set of all runs: test galaxies where one class has at least this share of the votes."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.thresholds)) < 2:
+            raise InputError("thresholds", self.thresholds, "give at least two different thresholds")

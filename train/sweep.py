@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,8 @@ from galaxy_batch.errors import InputError
 from galaxy_batch.model.checkpoint import load_checkpoint
 from galaxy_batch.report.figures import embed
 from galaxy_batch.report.page import interval, number, percent, render
-from galaxy_batch.settings import Range
 from galaxy_batch.storage.files import join, without_secrets, write_atomically
-from train.config import TrainConfig
+from train.config import SweepConfig, TrainConfig
 from train.data.galaxies import load_part, read_galaxies
 from train.data.splits import split_galaxies
 from train.evaluate.evaluation import Evaluation, evaluate
@@ -26,23 +25,9 @@ from train.fit.fit import predict_logits
 from train.report.figures import threshold_curves
 from train.run import train_model
 
-__all__ = ["SweepConfig", "ThresholdResult", "recommend", "sweep_threshold"]
+__all__ = ["ThresholdResult", "recommend", "sweep_threshold"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SweepConfig(TrainConfig):
-    """A training config and the thresholds to train at."""
-
-    thresholds: tuple[Annotated[float, Range(0.5, 1)], ...] = (0.5, 0.6, 0.7, 0.8, 0.9)
-    """Vote thresholds; one training run each."""
-    clean_threshold: Annotated[float, Range(0.5, 1)] = 0.8
-    """The common test set of all runs: test galaxies where one class has at least this share of the votes."""
-
-    def __post_init__(self) -> None:
-        if len(set(self.thresholds)) < 2:
-            raise InputError("thresholds", self.thresholds, "give at least two different thresholds")
 
 
 @dataclass(frozen=True)

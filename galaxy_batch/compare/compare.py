@@ -12,8 +12,6 @@ import dataclasses
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,46 +19,20 @@ import numpy.typing as npt
 from galaxy_batch.catalog.manifest import require_manifest
 from galaxy_batch.compare.catalog_columns import CatalogColumns, read_columns
 from galaxy_batch.compare.class_mix import Labels, Mix, Pairs, bin_mix, class_mix, sky_mix
+from galaxy_batch.compare.config import CompareConfig
 from galaxy_batch.compare.drift import Shift, find_shift
-from galaxy_batch.compare.gates import Gates, Measured, judge
+from galaxy_batch.compare.gates import Measured, judge
 from galaxy_batch.compare.matching import match_by_id, match_by_position
 from galaxy_batch.compare.result import CatalogSummary, Comparison, Flip, Matching, Rates
 from galaxy_batch.errors import without_secrets
 from galaxy_batch.rows import ReviewFlag
-from galaxy_batch.settings import Range, Uri
 from galaxy_batch.stats import share, wilson_interval
 
-__all__ = ["CompareConfig", "compare_catalogs"]
+__all__ = ["compare_catalogs"]
 
 logger = logging.getLogger(__name__)
 
 _ERRORS = 3.0  # standard errors that a change in one of many bins must exceed
-
-
-@dataclass(frozen=True)
-class CompareConfig:
-    """Which catalogs are compared, how objects are matched, and how much may change."""
-
-    old_uri: Annotated[str, Uri]
-    """Folder of the catalog to compare with."""
-    new_uri: Annotated[str, Uri]
-    """Folder of the catalog to check."""
-    output_uri: Annotated[str, Uri]
-    """Folder that gets `index.html` and `comparison.json`."""
-    match: Literal["object_id", "position"] = "object_id"
-    """Match rows by equal ids, or as mutual nearest neighbours on the sky."""
-    radius_arcsec: Annotated[float, Range(1e-6, 3600)] = 1.0
-    """Largest separation of a match by position."""
-    bin_columns: tuple[str, ...] = ()
-    """Numeric columns of both catalogs (magnitude, size, redshift) in whose bins class shares are compared."""
-    bins: Annotated[int, Range(2, 50)] = 8
-    """Bins of such a column, with equal numbers of old rows."""
-    min_cell_rows: Annotated[int, Range(10)] = 200
-    """Rows that a sky cell needs in each catalog to be compared."""
-    examples: Annotated[int, Range(0, 1000)] = 25
-    """Objects with a changed class to list, sorted by the lower of the two confidences, highest first."""
-    gates: Gates = field(default_factory=Gates)
-    """Limits of the changes."""
 
 
 def compare_catalogs(config: CompareConfig) -> Comparison:

@@ -2,16 +2,17 @@
 
 ::
 
-    catalog ─> pixels that overlap the cone ─> rows in the cone ─> rows that meet the condition ─> FITS, VOTable, CSV
+    catalog ─> pixels that overlap the cone ─> rows in the cone ─> rows that meet the condition ─> sample
+            ─> order ─> limit ─> FITS, VOTable, CSV, Parquet
 
-Rows are in the order of the sky; those without a position come last, and are in no cone.
+Without an order of their own, rows are in that of the sky; those without a position come last, and are in no cone.
 """
 
 import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,39 +22,22 @@ from galaxy_batch.catalog import hats
 from galaxy_batch.catalog.files import RowFile
 from galaxy_batch.catalog.manifest import MANIFEST, CatalogManifest, require_manifest
 from galaxy_batch.errors import InputError
+from galaxy_batch.export.config import ExportConfig
 from galaxy_batch.export.formats import encode_table, exportable_field, format_of
 from galaxy_batch.export.query import Condition
-from galaxy_batch.settings import Range, Uri
+from galaxy_batch.export.selection import Selection
 from galaxy_batch.sky.cone import Cone
 from galaxy_batch.sky.healpix import Tile
 from galaxy_batch.storage.files import check_writable, join, open_parquet, read_bytes, without_secrets, write_atomically
 from galaxy_batch.storage.retries import with_retries
 from galaxy_batch.storage.threads import map_in_threads
 
-__all__ = ["ExportConfig", "FileRange", "export_catalog", "file_ranges"]
+__all__ = ["FileRange", "export_catalog", "file_ranges"]
 
 logger = logging.getLogger(__name__)
 
 _KEY = "_healpix_29"
 _FILES_AT_ONCE = 4
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """Settings of an export: rows and columns of a catalog, and the output file."""
-
-    catalog_uri: Annotated[str, Uri]
-    """Folder of a published catalog, which contains `manifest.json`."""
-    output_uri: Annotated[str, Uri]
-    """Output file: `.fits`, `.vot` (VOTable) or `.csv`. An existing file is replaced."""
-    cone: Cone | None = None
-    """Export only rows in this cone. When not given, all rows, including those without a position."""
-    where: str | None = None
-    """Export only rows for which this SQL condition is true, e.g. `confidence > 0.9 and predicted_class = 'smooth'`."""
-    columns: tuple[str, ...] = ()
-    """Columns to export, in this order. When not given, all columns."""
-    max_rows: Annotated[int, Range(1, 50_000_000)] = 1_000_000
-    """Largest number of rows, all held in memory. If exceeded, nothing is written and the exit code is 2."""
 
 
 @dataclass(frozen=True)
@@ -82,15 +66,13 @@ def export_catalog(config: ExportConfig) -> dict[str, Any]:
     selected = _select_columns(schema, config.columns)
     exported = pa.schema([exportable_field(column, kind) for column in selected])
     condition = Condition(config.where, schema) if config.where is not None else None
+    selection = Selection(config, schema)
     files = file_ranges(manifest.files, config.cone)
     logger.info("%d of %d files may hold matching rows", len(files), len(manifest.files))
-    tables = [selected.empty_table()]
-    for table in _matching_rows(config, files, selected.names, condition):
-        tables.append(table)
-        if sum(map(len, tables)) > config.max_rows:
-            remedy = "more rows match: select fewer by [cone] or where, or raise max_rows if they fit in memory"
-            raise InputError("max_rows", config.max_rows, remedy)
-    rows = pa.concat_tables(tables)
+    used = {*selected.names, *selection.columns, *(condition.columns if condition else ())}
+    used |= {"ra", "dec"} if config.cone else set()
+    read = pa.schema([column for column in schema if column.name in used])
+    rows = selection.of(read, _matching_rows(config, files, read.names, condition))
     rows = pa.table([rows[column.name].cast(column.type) for column in exported], schema=exported)
     title = f"Galaxy morphologies of release {manifest.release}, by checkpoint {manifest.model_id}"
     write_atomically(config.output_uri, encode_table(rows, kind, title, _about(config, manifest)))
@@ -134,17 +116,16 @@ def _matching_rows(
     config: ExportConfig, files: Sequence[FileRange], columns: Sequence[str], condition: Condition | None
 ) -> Iterator[pa.Table]:
     """The given columns of the matching rows, file by file; a few files are read concurrently."""
-    used = {*columns, *(condition.columns if condition else ()), *(("ra", "dec") if config.cone else ())}
 
     def read(file: FileRange) -> pa.Table:
-        rows = _read(config.catalog_uri, file, sorted(used))
+        rows = _read(config.catalog_uri, file, list(columns))
         if config.cone is None:
             return rows
         return rows.filter(pa.array(config.cone.contains(rows["ra"].to_numpy(), rows["dec"].to_numpy())))
 
     for start in range(0, len(files), _FILES_AT_ONCE):
         for rows in map_in_threads(read, files[start : start + _FILES_AT_ONCE]):
-            yield (condition.filter(rows) if condition else rows).select(list(columns))
+            yield condition.filter(rows) if condition else rows
 
 
 def _read(catalog_uri: str, file: FileRange, columns: list[str]) -> pa.Table:
@@ -198,4 +179,6 @@ def _about(config: ExportConfig, manifest: CatalogManifest) -> dict[str, str]:
         about["cone"] = f"ra {config.cone.ra}, dec {config.cone.dec}, radius {config.cone.radius_deg} deg, ICRS"
     if config.where is not None:
         about["where"] = config.where
+    if config.sample is not None:
+        about["sample"] = f"{config.sample} rows, by a hash of the id"
     return {name: str(value) for name, value in about.items()}

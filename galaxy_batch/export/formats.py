@@ -1,4 +1,4 @@
-"""Encoding of tables as FITS, VOTable or CSV, in memory.
+"""Encoding of tables as FITS, VOTable, CSV or Parquet, in memory.
 
 The formats differ in what they can represent; ids are exact in all:
 
@@ -16,7 +16,8 @@ description           TCOMMn, comment of TTYPEn  DESCRIPTION             (none)
 ====================  =========================  ======================  ===================
 
 TUCDn and TCOMMn are not in the FITS Standard (4.0, 2018), but TOPCAT and STILTS use them. astropy reads a
-VOTable's null text as empty.
+VOTable's null text as empty. Parquet has the types of the catalog, its nulls, and unit, UCD and description as metadata
+of the fields.
 """
 
 import io
@@ -29,6 +30,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+import pyarrow.parquet as pq
 from astropy.io import fits
 
 from galaxy_batch.catalog.votable import votable_file
@@ -38,6 +40,7 @@ __all__ = ["encode_table", "exportable_field", "format_of"]
 
 _ENDINGS = {
     ".fits": "fits", ".fit": "fits", ".vot": "votable", ".votable": "votable", ".xml": "votable", ".csv": "csv",
+    ".parquet": "parquet",
 }  # fmt: skip
 _FITS_FORMATS = {
     pa.bool_(): "L",
@@ -56,7 +59,7 @@ _EXACT_IN_FITS = r"^([\x20-\x7e]*[\x21-\x7e])?$"  # printable ASCII; trailing bl
 
 
 def format_of(uri: str) -> str:
-    """`fits`, `votable` or `csv`, by the file ending.
+    """`fits`, `votable`, `csv` or `parquet`, by the file ending.
 
     Raises:
         InputError: the ending is unknown.
@@ -68,7 +71,7 @@ def format_of(uri: str) -> str:
 
 
 def exportable_field(column: pa.Field, kind: str) -> pa.Field:
-    """The column with a type that every format supports: boolean, integer, float or text.
+    """The column with a type that the format supports: boolean, integer, float or text, or any type in Parquet.
 
     Args:
         column: column of a catalog; kept columns of a survey may have any type.
@@ -77,7 +80,7 @@ def exportable_field(column: pa.Field, kind: str) -> pa.Field:
     Raises:
         InputError: the column holds lists, structs or bytes.
     """
-    if column.type in _FITS_FORMATS:
+    if column.type in _FITS_FORMATS or kind == "parquet":
         return column
     if column.type in _WIDENED:
         return column.with_type(_WIDENED[column.type])
@@ -103,6 +106,9 @@ def encode_table(rows: pa.Table, kind: str, title: str, about: Mapping[str, str]
     if kind == "fits":
         return _fits(rows, title, about)
     sink = io.BytesIO()
+    if kind == "parquet":
+        pq.write_table(rows.replace_schema_metadata({"title": title, **about}), sink, compression="zstd")
+        return sink.getvalue()
     pyarrow.csv.write_csv(rows, sink)
     return sink.getvalue()
 

@@ -5,8 +5,6 @@ from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-from astropy.coordinates import angular_separation
-from astropy_healpix import healpix_to_lonlat
 
 from galaxy_batch.settings import Range
 
@@ -44,6 +42,8 @@ class Cone:
             order: order of the pixels.
             pixels: nested pixel numbers, ``(N,)``.
         """
+        from astropy_healpix import healpix_to_lonlat  # noqa: PLC0415 - seconds, which `--help` need not wait
+
         lowest, highest = np.full(len(pixels), np.iinfo(np.int64).max), np.full(len(pixels), -1)
         owners, pixels = np.arange(len(pixels)), np.asarray(pixels, np.int64)
         deepest = min(order + _REFINEMENT, _MAX_ORDER)
@@ -62,6 +62,8 @@ class Cone:
     def _distance_deg(
         self, ra_rad: npt.NDArray[np.float64], dec_rad: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.float64]:
+        from astropy.coordinates import angular_separation  # noqa: PLC0415 - as above
+
         return np.asarray(np.degrees(angular_separation(np.radians(self.ra), np.radians(self.dec), ra_rad, dec_rad)))
 
 
@@ -71,6 +73,8 @@ def _pixel_radius_deg(order: int) -> float:
     It occurs where the equatorial and the polar region meet: centre at sin(dec) = 2/3 and longitude π / (4 nside),
     northern corner at sin(dec) = 1 - (1 - 1/nside)² / 3 and longitude 0.
     """
+    from astropy.coordinates import angular_separation  # noqa: PLC0415 - as above
+
     nside = 2**order
     centre, corner = np.arcsin(2 / 3), np.arcsin(1 - (1 - 1 / nside) ** 2 / 3)
     return float(np.degrees(angular_separation(np.pi / (4 * nside), centre, 0.0, corner)))

@@ -32,6 +32,7 @@ from galaxy_batch.rows import IMAGE_BYTES, IMAGE_URI
 from galaxy_batch.settings import Range, Uri, load_config
 from galaxy_batch.storage.files import join, write_atomically, write_json
 from galaxy_batch.synthetic.survey import write_survey
+from jobs.arguments import CommandLine
 from jobs.benchmark.memory import watch_memory
 from jobs.benchmark.stage_rates import (
     decode_rate,
@@ -263,4 +264,4 @@ def _decode_stage(threads: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run_job(__doc__, benchmark))
+    sys.exit(run_job(CommandLine(__doc__, BenchmarkConfig), benchmark))

@@ -9,7 +9,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from galaxy_batch.compare.compare import CompareConfig, compare_catalogs
+from galaxy_batch.compare.compare import compare_catalogs
+from galaxy_batch.compare.config import CompareConfig
 from galaxy_batch.compare.result import Comparison, plain
 from galaxy_batch.errors import InputError
 from galaxy_batch.rows import ReviewFlag

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
@@ -20,11 +21,13 @@ from galaxy_batch.catalog.hats import pixel_of
 from galaxy_batch.catalog.manifest import require_manifest
 from galaxy_batch.errors import InputError
 from galaxy_batch.export import export
-from galaxy_batch.export.export import ExportConfig, export_catalog, file_ranges
+from galaxy_batch.export.config import ExportConfig
+from galaxy_batch.export.export import export_catalog, file_ranges
 from galaxy_batch.rows import CATALOG_COLUMNS
 from galaxy_batch.settings import parse_config
 from galaxy_batch.sky.cone import Cone
 from galaxy_batch.sky.healpix import Tile
+from jobs.arguments import CommandLine
 from jobs.command import run_job
 from jobs.export_catalog import export_catalog as job
 from tests.support.jobs import CallJob
@@ -187,7 +190,7 @@ def test_an_empty_selection_is_an_empty_table(catalog: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"output_uri": "{tmp}/x.parquet"}, "unknown file ending; use one of .fits"),
+        ({"output_uri": "{tmp}/x.xlsx"}, "unknown file ending; use one of .fits"),
         ({"catalog_uri": "{tmp}"}, "no catalog is published there: no manifest.json"),
         ({"output_uri": "{catalog}/x.csv"}, "is inside the catalog's folder"),
         ({"output_uri": "{catalog}/dataset/x.csv", "catalog_uri": "{catalog}/"}, "is inside the catalog's folder"),
@@ -270,6 +273,54 @@ def test_the_job_prints_the_remedy(
     config = tmp_path / "export.toml"
     config.write_text(f'catalog_uri = "{catalog}"\noutput_uri = "{tmp_path}/x.vot"\n')
     monkeypatch.setattr(sys, "argv", ["export_catalog", str(config), "--set", "where=DELETE FROM catalog"])
-    assert run_job("", job) == 2
+    assert run_job(CommandLine("", ExportConfig), job) == 2
     assert "where = 'DELETE FROM catalog'" in caplog.text
     assert "write one condition on a row" in caplog.text
+
+
+def test_sample_order_and_limit_equal_a_sort_of_all_rows(catalog: Path, rows: pa.Table, tmp_path: Path) -> None:
+    output = tmp_path / "x.parquet"
+
+    def ids(**selection: Any) -> list[int]:
+        columns = ("object_id",)
+        summary = export_catalog(ExportConfig(str(catalog), str(output), columns=columns, **selection))
+        found: list[int] = pq.read_table(output)["object_id"].to_pylist()
+        assert (summary["rows"], summary["format"]) == (len(found), "parquet")
+        return found
+
+    of_the_sky = ids()
+    assert sorted(of_the_sky) == sorted(rows["object_id"].to_pylist())
+    assert ids(limit=7) == of_the_sky[:7]
+    sample = ids(sample=500)
+    assert sample == [one for one in of_the_sky if one in set(sample)]
+    assert len(sample) == 500 == len(set(sample))
+    assert set(ids(sample=100)) < set(sample) == set(ids(sample=500, order_by="z"))
+    assert 100 < len(set(sample) & set(of_the_sky[: ROWS // 2])) < 400  # from all over the sky
+    z = dict(zip(rows["object_id"].to_pylist(), rows["z"].to_pylist(), strict=True))
+    place = {one: number for number, one in enumerate(of_the_sky)}
+    rising = sorted(of_the_sky, key=lambda one: (z[one] is None, z[one] or 0, place[one]))
+    falling = sorted(of_the_sky, key=lambda one: (z[one] is None, -(z[one] or 0), place[one]))
+    assert ids(order_by="z") == rising
+    assert ids(order_by="z DESC", limit=40) == falling[:40]
+    assert ids(order_by="z desc", sample=500, limit=9) == [one for one in falling if one in set(sample)][:9]
+    above = ids(where="z > 0.5", sample=50, max_rows=50)
+    assert len(above) == 50
+    assert all(z[one] is not None and z[one] > 0.5 for one in above)
+    with pytest.raises(InputError, match="max_rows = 50"):
+        ids(sample=51, limit=5, max_rows=50)
+    for wrong in ("nope", "z descending"):
+        with pytest.raises(InputError, match="order_by"):
+            ids(order_by=wrong)
+
+
+def test_a_catalog_is_exported_without_a_config(catalog: Path, tmp_path: Path, call_job: CallJob) -> None:
+    output = tmp_path / "x.csv"
+    options = ["--cone", "0", "90", "0.5", "--where", "z is not null", "--order-by", "z", "DESC", "--limit", "3"]
+    ended = call_job("export_catalog", str(catalog), "--to", str(output), *options, "--columns", "object_id,z")
+    assert ended.code == 0, ended.log
+    frame = read_csv(output)
+    assert list(frame.columns) == ["object_id", "z"]
+    assert len(frame) == 3
+    assert frame["z"].is_monotonic_decreasing
+    ended = call_job("export_catalog", str(catalog))
+    assert (ended.code, "output_uri = None: is required" in ended.log) == (2, True)

@@ -90,7 +90,7 @@ def as_lists(table: pa.Table) -> dict[str, list[Any]]:
 def test_file_endings() -> None:
     formats = {name: format_of(f"s3://bucket/a.b/{name}") for name in ("x.fits", "x.FIT", "x.vot", "x.xml", "x.csv")}
     assert formats == {"x.fits": "fits", "x.FIT": "fits", "x.vot": "votable", "x.xml": "votable", "x.csv": "csv"}
-    for name in ("x.parquet", "x", "csv"):
+    for name in ("x.xlsx", "x", "csv"):
         with pytest.raises(InputError, match=r"unknown file ending; use one of \.fits, "):
             format_of(name)
 

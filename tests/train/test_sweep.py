@@ -10,8 +10,9 @@ from galaxy_batch.settings import load_config, parse_config
 from galaxy_batch.synthetic.survey import write_survey
 from tests.support.html_pages import Page
 from tests.support.repository import REPOSITORY
+from train.config import SweepConfig
 from train.evaluate.evaluation import Evaluation
-from train.sweep import SweepConfig, ThresholdResult, recommend, sweep_threshold
+from train.sweep import ThresholdResult, recommend, sweep_threshold
 
 
 def result(threshold: float, kept: int, accuracy: float, galaxies: int = 400) -> ThresholdResult:
