@@ -50,6 +50,8 @@ IMPORTS: dict[str, set[str]] = {
     "plan": {"catalog", "config", "errors", "inputs", "model", "reuse", "review", "rows", "runtime", "storage"},
     "dry_run": {"catalog", "cutouts", "errors", "failures", "inputs", "model", "plan", "review", "rows", "runtime"},
     "run_record": {"catalog", "errors", "plan", "runtime", "storage"},
+    "console": set(),
+    "classification": {"config", "cutouts", "inputs", "model", "review", "rows", "settings"},
     "pipeline": {
         "catalog", "cutouts", "errors", "failures", "inputs", "missing", "plan", "release_page", "reuse", "review",
         "run_record", "runtime", "storage",
@@ -59,6 +61,7 @@ IMPORTS: dict[str, set[str]] = {
 
 # Modules that are tested in a file with another name.
 TESTED_IN = {
+    "galaxy_batch/classification.py": "tests/test_pipeline.py",
     "galaxy_batch/missing.py": "tests/test_pipeline.py",
     "galaxy_batch/compare/config.py": "tests/compare/test_compare.py",
     "galaxy_batch/compare/figures.py": "tests/compare/test_page.py",

@@ -24,6 +24,7 @@ from galaxy_batch.plan import plan_release
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.synthetic.survey import SurveyFiles
 from tests.support.configs import catalog_config
+from tests.support.documents import PACKAGE_README, blocks, section
 from tests.support.models import SavedModel, save_random_model
 from tests.support.skies import read_catalog
 from train.evaluate.familiarity import measure_familiarity
@@ -35,12 +36,32 @@ def read(summary: dict[str, Any]) -> pd.DataFrame:
     return read_catalog(summary["catalog_uri"]).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
 
 
+def classified_by_the_readme(survey: SurveyFiles, saved_model: SavedModel) -> pa.Table:
+    """The table that the README's lines for a notebook give, of another manifest and checkpoint."""
+    (code,) = blocks("python", section("In a notebook", PACKAGE_README))
+    names: dict[str, Any] = {}
+    exec(code.replace('"objects.csv"', f'"{survey.manifest}", "{saved_model.uri}"'), names)
+    table: pa.Table = names["table"]
+    return table
+
+
+def check_classified_here(rows: pa.Table, catalog: pd.DataFrame) -> None:
+    """`galaxy_batch.classify` gives the rows of the catalog, without the columns of a release."""
+    frame = rows.to_pandas(integer_object_nulls=True).set_index("object_id")
+    assert set(catalog.columns) - set(frame.columns) == {"release", "model_id"}
+    frame = frame.loc[catalog.index]
+    for name in ("predicted_class", "review_flags", "needs_review", "status", "error"):
+        assert frame[name].fillna("").tolist() == catalog[name].fillna("").tolist(), name
+    np.testing.assert_allclose(frame["confidence"].astype(float), catalog["confidence"].astype(float), atol=1e-4)
+
+
 def test_every_row_is_published_once_and_its_defect_is_flagged(
     survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
 ) -> None:
     plan = plan_release(catalog_config(survey, saved_model, tmp_path))
     summary = classify_release(plan)
     catalog = read(summary).set_index("object_id")
+    check_classified_here(classified_by_the_readme(survey, saved_model), catalog)
     wanted = pd.read_csv(survey.manifest)
     assert sorted(catalog.index) == sorted(wanted["object_id"])
     assert min(catalog.index) > 2**53

@@ -1,0 +1,62 @@
+"""Classification in this process, without Ray and without files: for notebooks, and surveys that fit in memory."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from galaxy_batch.config import ClassifyConfig, ManifestConfig, ReviewConfig
+from galaxy_batch.cutouts.fetch import fetch_cutouts
+from galaxy_batch.inputs.manifest import open_manifest, read_chunk
+from galaxy_batch.model.classifier import Classifier
+from galaxy_batch.model.engines.choose import choose_engine
+from galaxy_batch.model.engines.engine import BATCH_SIZES, EngineName
+from galaxy_batch.review.flags import ReviewLimits, flag_for_review, flag_repeated_images, repeated_hashes
+from galaxy_batch.rows import catalog_schema
+from galaxy_batch.settings import parse_config, resolve_uri
+
+__all__ = ["classify_objects"]
+
+_CHUNK_ROWS = 1024
+_OF_A_RELEASE = ("release", "model_id")  # columns that only a published catalog has
+
+
+def classify_objects(uri: str | Path, checkpoint_uri: str, **manifest: Any) -> pa.Table:
+    """Classify and flag every object of a manifest, in its order; see `galaxy_batch.classify`.
+
+    A cutout that crashes its decoder ends this process; `jobs.build_catalog` isolates it.
+
+    Raises:
+        InputError: the manifest or the checkpoint cannot be used.
+    """
+    config = parse_config(ManifestConfig, {"uri": str(uri), **manifest})
+    limits, review = ClassifyConfig(), ReviewConfig()
+    objects = open_manifest(config, _CHUNK_ROWS)
+    engine: EngineName = "cuda" if torch.cuda.is_available() else choose_engine()
+    threads = os.cpu_count() or 1
+    classifier = Classifier(resolve_uri(checkpoint_uri), limits, BATCH_SIZES[engine], engine, "fp32", threads)
+    checkpoint = classifier.checkpoint
+    flagging = ReviewLimits(
+        min_confidence=checkpoint.min_confidence,
+        max_unfamiliarity=checkpoint.max_unfamiliarity,
+        max_instability=checkpoint.max_instability,
+        has_positions=config.ra_column is not None,
+    )
+    schema = catalog_schema(objects.id_type, checkpoint.spec.classes, objects.kept)
+    schema = pa.schema([column for column in schema if column.name not in _OF_A_RELEASE])
+    tables = []
+    for chunk in objects.chunks:
+        rows = read_chunk(pa.Table.from_pylist([chunk.as_item()]), config)
+        rows = flag_for_review(classifier(fetch_cutouts(rows, limits.max_image_bytes)), flagging)
+        tables.append(pa.table([rows[column.name].cast(column.type) for column in schema], schema=schema))
+    return _with_repeated_images(pa.concat_tables(tables), review)
+
+
+def _with_repeated_images(rows: pa.Table, review: ReviewConfig) -> pa.Table:
+    """Set REPEATED_IMAGE, which all rows decide; the schema stays as it is."""
+    hashes = rows["image_hash"].drop_null().to_numpy()
+    flagged = flag_repeated_images(rows, repeated_hashes(hashes, np.ones(len(hashes), np.int64), review))
+    return flagged.cast(rows.schema)
