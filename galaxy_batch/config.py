@@ -14,6 +14,7 @@ __all__ = [
     "CatalogConfig",
     "ClassifyConfig",
     "DryRunConfig",
+    "JoinConfig",
     "ManifestConfig",
     "PublishConfig",
     "ReportConfig",
@@ -22,13 +23,39 @@ __all__ = [
     "RuntimeConfig",
 ]
 
+_TABLE = re.compile(r"(\.(parquet|csv|tsv|ecsv|vot|votable|xml)|^[^*?\[]*\.(fits|fit))(\.gz|\.bz2)?$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class JoinConfig:
+    """A second table with further columns of the same objects."""
+
+    uri: Annotated[str, Uri]
+    """The second table, in any format of the first. Its key and `columns` are held in memory."""
+    id_column: str
+    """Column of the second table by which its rows are found: its key."""
+    columns: tuple[str, ...]
+    """Columns of the second table. Other settings name them like columns of the first, which may have others of the
+    same names; they are null for objects without a row in the second table."""
+    key_column: str | None = None
+    """Column of the first table that equals the key. When not given, `id_column`."""
+    only: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Use only rows of the second table with one of these values, e.g. `{sample = ["original", "extra"]}`. Of several
+    rows of an object, the one whose value is listed first."""
+
+    def __post_init__(self) -> None:
+        if not self.columns:
+            raise InputError("join.columns", self.columns, "name the columns to use of the second table")
+
 
 @dataclass(frozen=True)
 class ManifestConfig:
-    """The table of objects and the location of their cutouts."""
+    """The table of objects and the location of their cutouts, or a folder of cutouts."""
 
     uri: Annotated[str, Uri]
-    """Table of objects: Parquet (a file, a folder, a glob or a HATS catalog), CSV, TSV, ECSV, FITS or VOTable."""
+    """Table of objects: Parquet (a file, a folder, a glob or a HATS catalog), CSV, TSV, ECSV, FITS or VOTable. Without
+    image_column, uri_template and band_templates: the cutouts themselves, in a folder, a glob, a zip or a tar; the id
+    of each is its file name without the ending."""
     id_column: str = "object_id"
     """Column of unique object ids: integers or strings."""
     ra_column: str | None = None
@@ -52,10 +79,22 @@ class ManifestConfig:
     """Text ids become int64; all must be whole numbers. For joins with tables that have the same ids as int64."""
     table: str | None = None
     """Table of a FITS file (name or number of its HDU) or VOTable (name, ID or number from 1) that has several."""
+    recursive: bool = False
+    """Whether cutouts in folders below `uri` belong to a folder of cutouts."""
+    join: JoinConfig | None = None
+    """A second table with further columns."""
+
+    @property
+    def lists_images(self) -> bool:
+        """Whether `uri` is a folder of cutouts, not a table."""
+        return self.image_column is None and self.uri_template is None and not self.band_templates
 
     def __post_init__(self) -> None:
-        if [self.image_column is None, self.uri_template is None, not self.band_templates].count(False) != 1:
+        given = [self.image_column is None, self.uri_template is None, not self.band_templates].count(False)
+        if given > 1 or (self.lists_images and _TABLE.search(self.uri)):
             raise InputError("manifest", self.uri, "give exactly one of image_column, uri_template and band_templates")
+        if self.join is not None and self.id_column in self.join.columns:
+            raise InputError("manifest.join.columns", self.id_column, "the ids are in the first table: leave it out")
         if self.band_templates and not len(self.band_templates) == len(set(self.band_templates)) == 3:
             raise InputError("manifest.band_templates", self.band_templates, "give three, all different")
         if (self.ra_column is None) != (self.dec_column is None):

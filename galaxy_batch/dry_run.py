@@ -197,7 +197,8 @@ def _check_sample(plan: ReleasePlan, rows: pa.Table, sample: pa.Table) -> None:
         logger.warning("a cutout of the sample without a class: %s", without_secrets(str(example)))
         return
     config = plan.config.manifest
-    field = next(name for name in ("uri_template", "image_column", "band_templates") if getattr(config, name))
+    settings = ("uri_template", "image_column", "band_templates", "uri")
+    field = next(name for name in settings if getattr(config, name))
     raise InputError(
         f"manifest.{field}",
         getattr(config, field),

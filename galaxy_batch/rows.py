@@ -20,6 +20,7 @@ __all__ = [
     "IMAGE_BYTES",
     "IMAGE_URI",
     "MODEL_COLUMNS",
+    "NO_URI",
     "ORIGIN",
     "Column",
     "Origin",
@@ -37,6 +38,8 @@ CHUNK = "_chunk"
 """int32: number of the row's chunk; the same in every row of a block."""
 IMAGE_URI = "_image_uri"
 """string: URI of the cutout, or a list of three, one per band, red first; absent when the manifest has the bytes."""
+NO_URI = ""
+"""URI of the cutout of an object that has none in the second table of a join; its status is `missing`."""
 IMAGE_BYTES = "_image_bytes"
 """large_binary: the encoded cutout as stored, or `pack_bands` of its three files; null where it could not be read, or
 where nothing is left to decode."""

@@ -8,13 +8,13 @@ import pyarrow as pa
 
 from galaxy_batch.cutouts.bands import BANDS, pack_bands
 from galaxy_batch.errors import InputError
-from galaxy_batch.rows import IMAGE_BYTES, IMAGE_URI, Status
-from galaxy_batch.storage.files import NotAFileError, read_heads
+from galaxy_batch.rows import IMAGE_BYTES, IMAGE_URI, NO_URI, Status
+from galaxy_batch.storage.files import DamagedMemberError, NotAFileError, read_heads
 
 __all__ = ["NO_IMAGE", "fetch_cutouts", "hash_image"]
 
 NO_IMAGE = "no image in the manifest"
-"""Error of a `missing` row whose manifest holds the images."""
+"""Error of a `missing` row whose manifest holds the images, or names none for it."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,14 @@ def _sized(content: bytes | None, max_bytes: int) -> _Download:
 
 
 def _fetch_uris(uris: Sequence[str | None], max_bytes: int) -> list[_Download]:
-    contents = iter(read_heads([uri for uri in uris if uri is not None], max_bytes + 1))
-    return [
-        _Download(None, Status.REFUSED, "no URI, or one that contains '..' or control characters")
-        if uri is None
-        else _with_status(next(contents), max_bytes)
-        for uri in uris
-    ]
+    contents = iter(read_heads([uri for uri in uris if uri], max_bytes + 1))
+    return [_with_status(next(contents), max_bytes) if uri else _without_uri(uri) for uri in uris]
+
+
+def _without_uri(uri: str | None) -> _Download:
+    if uri == NO_URI:
+        return _Download(None, Status.MISSING, NO_IMAGE)
+    return _Download(None, Status.REFUSED, "no URI, or one that contains '..' or control characters")
 
 
 def _fetch_bands(uris: Sequence[Sequence[str | None] | None], max_bytes: int) -> list[_Download]:
@@ -99,6 +100,8 @@ def _with_status(content: bytes | Exception, max_bytes: int) -> _Download:
         return _Download(None, Status.MISSING, "no such file")
     if isinstance(content, NotAFileError):
         return _Download(None, Status.REFUSED, "not a file but a device, a pipe or a socket")
+    if isinstance(content, DamagedMemberError):
+        return _Download(None, Status.UNREADABLE, str(content))
     if isinstance(content, InputError):
         return _Download(None, Status.UNREACHABLE, content.remedy)
     if isinstance(content, Exception):

@@ -107,11 +107,15 @@ def _columns_by_setting(config: ManifestConfig) -> dict[str, list[str]]:
         "band_templates" if config.band_templates else "uri_template": [*template_columns(config)],
         "keep_columns": [*kept_columns(config).values()],
     }
-    return {key: [name for name in names if name is not None] for key, names in columns.items()}
+    own = {key: [name for name in names if name is not None] for key, names in columns.items()}
+    if config.join is None:
+        return own
+    first = {key: [name for name in names if name not in config.join.columns] for key, names in own.items()}
+    return {**first, "join.key_column": [config.join.key_column or config.id_column]}
 
 
 def wanted_columns(config: ManifestConfig, with_image: bool = True) -> list[str]:
-    """Names of the columns to read, each once."""
+    """Names of the columns to read of the table, each once; without those that a second table has."""
     columns = _columns_by_setting(config)
     if not with_image:
         columns["image_column"] = []
@@ -119,8 +123,9 @@ def wanted_columns(config: ManifestConfig, with_image: bool = True) -> list[str]
 
 
 def text_columns(config: ManifestConfig) -> list[str]:
-    """Names of the columns whose spelling matters: ids, and parts of URIs."""
-    return [config.id_column, *template_columns(config)]
+    """Names of the columns whose spelling matters: ids, keys of a join, and parts of URIs."""
+    keys = [config.id_column] if config.join is None else [config.id_column, config.join.key_column or config.id_column]
+    return [*keys, *template_columns(config)]
 
 
 def contains_images(schema: pa.Schema, config: ManifestConfig) -> bool:
@@ -129,7 +134,9 @@ def contains_images(schema: pa.Schema, config: ManifestConfig) -> bool:
     Raises:
         InputError: it contains neither.
     """
-    if config.image_column is None or is_text(value_type(schema.field(config.image_column).type)):
+    if config.image_column is None or (config.join is not None and config.image_column in config.join.columns):
+        return False
+    if is_text(value_type(schema.field(config.image_column).type)):
         return False
     _check_image_type(schema.field(config.image_column).type, config)
     return True
@@ -150,7 +157,9 @@ def pipeline_columns(table: pa.Table, config: ManifestConfig, folder: str, with_
     columns["dec"] = pa.array(dec, from_pandas=True)
     columns["_healpix_29"] = _healpix(ra, dec)
     image = config.image_column
-    if image is None or (image in table.column_names and is_text(table[image].type)):
+    if config.lists_images:
+        columns[IMAGE_URI] = table[IMAGE_URI]
+    elif image is None or (image in table.column_names and is_text(table[image].type)):
         columns[IMAGE_URI] = image_uris(table, config, folder)
     elif with_bytes:
         columns |= _embedded(table[image], config, folder)

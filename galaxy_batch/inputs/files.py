@@ -1,5 +1,6 @@
-"""The files of a manifest: one file, a glob, a folder of Parquet files, or a HATS catalog."""
+"""The files of a table: one file, a glob, a folder of Parquet files, or a HATS catalog."""
 
+import os
 import posixpath
 import re
 from collections.abc import Iterable
@@ -9,7 +10,7 @@ from urllib.parse import unquote
 from galaxy_batch.errors import InputError
 from galaxy_batch.storage.files import filesystem, join, read_bytes
 
-__all__ = ["is_parquet", "manifest_files", "manifest_folder", "path_columns"]
+__all__ = ["has_wildcards", "is_parquet", "manifest_files", "manifest_folder", "path_columns"]
 
 _WILDCARDS = re.compile(r"[*?\[]")
 # Data files of a HATS catalog (IVOA Note HATS 1.0), and the files of our own catalogs for objects without a position.
@@ -24,6 +25,11 @@ def is_parquet(uri: str) -> bool:
     return uri.lower().endswith(".parquet")
 
 
+def has_wildcards(uri: str) -> bool:
+    """Whether a URI is a glob; a name with such characters that exists on the local disk is itself meant."""
+    return bool(_WILDCARDS.search(uri)) and not os.path.exists(uri)
+
+
 def manifest_files(uri: str) -> list[str]:
     """The files of a manifest, sorted: one file, the matches of a glob, or the Parquet files of a folder.
 
@@ -33,7 +39,7 @@ def manifest_files(uri: str) -> list[str]:
         InputError: there are none.
     """
     fs, path = filesystem(uri)
-    if _WILDCARDS.search(path):
+    if has_wildcards(uri):
         matches: dict[str, dict[str, Any]] = fs.glob(path, detail=True)
         files = [
             file
@@ -45,15 +51,16 @@ def manifest_files(uri: str) -> list[str]:
     else:
         files = [path] if fs.exists(path) else []
     if not files:
-        raise InputError("manifest.uri", uri, "no such file, or a folder without Parquet files")
+        remedy = "no such file, or a folder without Parquet files; a folder of cutouts is a manifest without a table"
+        remedy += ": leave out image_column, uri_template and band_templates"
+        raise InputError("manifest.uri", uri, remedy)
     return [str(fs.unstrip_protocol(p)) if "://" in uri else str(p) for p in sorted(files)]
 
 
 def manifest_folder(uri: str) -> str:
     """The folder that templates are relative to: a folder itself, or the parent of a file or of the first wildcard."""
-    wildcard = _WILDCARDS.search(uri)
-    if wildcard:
-        return posixpath.dirname(uri[: wildcard.start()])
+    if has_wildcards(uri):
+        return posixpath.dirname(_WILDCARDS.split(uri)[0])
     fs, path = filesystem(uri)
     return uri.rstrip("/") if fs.isdir(path) else posixpath.dirname(uri)
 

@@ -2,6 +2,7 @@
 
 import posixpath
 import string
+from collections.abc import Collection
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 from galaxy_batch.config import ManifestConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.inputs.plain_types import is_binary, plain
+from galaxy_batch.rows import NO_URI
 from galaxy_batch.storage.files import join
 
 __all__ = ["image_uris", "template_columns"]
@@ -35,14 +37,16 @@ def image_uris(
     """Absolute URI of each row's cutout; null where the row has none or an unsafe one.
 
     With `band_templates`, a list of three per row, any of which may be null. Relative URIs are below `folder`, the
-    manifest's.
+    manifest's, and so is the archive of `zip://{name}.jpg::images.zip`. NO_URI where the second table of a join has no
+    row.
 
     Raises:
         InputError: a column of a template cannot be written as text.
     """
+    joined = config.join.columns if config.join is not None else ()
     if not config.band_templates:
-        return _uris(table, folder, config.uri_template or "{" + (column or config.image_column or "") + "}")
-    bands = [_uris(table, folder, template).combine_chunks() for template in config.band_templates]
+        return _uris(table, folder, config.uri_template or "{" + (column or config.image_column or "") + "}", joined)
+    bands = [_uris(table, folder, template, joined).combine_chunks() for template in config.band_templates]
     order = np.arange(len(bands) * len(table)).reshape(len(bands), len(table)).T.ravel()  # by row, then band
     flat = pa.concat_arrays(bands).take(pa.array(order))
     return pa.ListArray.from_arrays(np.arange(0, len(flat) + 1, len(bands), dtype=np.int32), flat)
@@ -63,24 +67,35 @@ def _columns(field: str, template: str) -> list[str]:
     return names
 
 
-def _uris(table: pa.Table, manifest_folder: str, template: str) -> pa.ChunkedArray:
-    head, _, _ = template.partition("{")
-    folder, _, _ = head.rpartition("/")
-    rest = template[len(folder) :].lstrip("/") if folder else template
-    base = (
-        template[: len(folder) + 1]
-        if template.startswith("/") or "://" in head
-        else _normal(join(manifest_folder, folder))
-    )
+def _uris(table: pa.Table, manifest_folder: str, template: str, joined: Collection[str]) -> pa.ChunkedArray:
+    base, rest = _base(template, manifest_folder)
+    hostile = _HOSTILE if template.startswith("{") else f"{_HOSTILE}|{'::' if '::' in template else '::.*://'}"
     pieces: list[pa.ChunkedArray | str] = []
+    absent = pa.chunked_array([np.zeros(len(table), bool)])
     for text, name, _, _ in string.Formatter().parse(rest):
         pieces.append(text)
         if name is not None:
             values = _texts(table[name], name)
-            pieces.append(pc.if_else(pc.match_substring_regex(values, _HOSTILE), None, values))
+            pieces.append(pc.if_else(pc.match_substring_regex(values, hostile), None, values))
+            absent = pc.or_(absent, values.is_null()) if name in joined else absent
     named = pc.binary_join_element_wise(*[p for p in pieces if not isinstance(p, str) or p], "")
     absolute = pc.match_substring_regex(named, "^(/|[A-Za-z][A-Za-z0-9+.-]*://)")
-    return pc.if_else(absolute, named, pc.binary_join_element_wise(base.rstrip("/"), named, "/"))
+    uris = pc.if_else(absolute, named, pc.binary_join_element_wise(base.rstrip("/"), named, "/"))
+    return pc.if_else(absent, NO_URI, uris)
+
+
+def _base(template: str, manifest_folder: str) -> tuple[str, str]:
+    """The folder that a template is in, and the rest of it."""
+    if "::" in template:
+        member, _, archive = template.rpartition("::")
+        is_absolute = archive.startswith("/") or "://" in archive
+        return "", f"{member}::{archive if is_absolute else _normal(join(manifest_folder, archive))}"
+    head, _, _ = template.partition("{")
+    folder, _, _ = head.rpartition("/")
+    rest = template[len(folder) :].lstrip("/") if folder else template
+    if template.startswith("/") or "://" in head:
+        return template[: len(folder) + 1], rest
+    return _normal(join(manifest_folder, folder)), rest
 
 
 def _texts(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:

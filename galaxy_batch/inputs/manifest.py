@@ -1,7 +1,8 @@
-"""The manifest: a table of objects, divided deterministically into chunks of rows.
+"""The manifest: a table of objects or a folder of cutouts, divided deterministically into chunks of rows.
 
 A chunk is the unit of work. A Parquet manifest is read twice, piece by piece: here, to check ids and positions, and
-by the worker of each chunk. Other formats are read once and whole; their rows are stored in the chunks.
+by the worker of each chunk. Other formats and folders are read once and whole; their rows are stored in the chunks,
+and so are the columns that a second table adds to a Parquet file.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,12 +18,15 @@ from galaxy_batch.errors import InputError
 from galaxy_batch.inputs.columns import (
     check_columns,
     check_kept,
+    column_hashes,
     contains_images,
     exact_ids,
     pipeline_columns,
     wanted_columns,
 )
 from galaxy_batch.inputs.files import is_parquet, manifest_files, manifest_folder
+from galaxy_batch.inputs.folder import VERSION_COLUMNS
+from galaxy_batch.inputs.join import SecondTable, read_second_table, with_columns
 from galaxy_batch.inputs.parquet import open_parquet_table
 from galaxy_batch.inputs.scan import ManifestScan, check_unique
 from galaxy_batch.inputs.tables import read_table
@@ -48,6 +52,8 @@ class Chunk:
     """The manifest's folder, to which URIs in a Parquet file are relative."""
     types: bytes = b""
     """Arrow schema of kept columns that have other types in another file; empty where the types are the file's own."""
+    joined: bytes = b""
+    """The columns of a second table for a range of a Parquet file, as an Arrow IPC stream; empty without one."""
 
     def as_item(self) -> dict[str, Any]:
         """The chunk as one row of a Ray dataset."""
@@ -78,7 +84,8 @@ def open_manifest(config: ManifestConfig, chunk_rows: int) -> Manifest:
             or repeated ids.
     """
     check_kept(config)
-    files, folder = manifest_files(config.uri), manifest_folder(config.uri)
+    files, folder = _files(config)
+    second = read_second_table(config)
     chunks: list[Chunk] = []
     stored: dict[str, pa.Schema] = {}
     with DiskCounter(_expected_rows(files)) as ids:
@@ -86,7 +93,7 @@ def open_manifest(config: ManifestConfig, chunk_rows: int) -> Manifest:
         for uri in files:
             read = _scan_parquet if is_parquet(uri) else _scan_table
             try:
-                new, stored[uri] = read(uri, folder, chunk_rows, len(chunks), scan)
+                new, stored[uri] = read(uri, folder, chunk_rows, len(chunks), scan, second)
             except InputError as error:
                 shown = error.remedy if len(files) == 1 or uri in error.remedy else f"{error.remedy}; in {uri}"
                 raise InputError(error.field, error.value, shown) from None
@@ -94,6 +101,8 @@ def open_manifest(config: ManifestConfig, chunk_rows: int) -> Manifest:
         if not chunks:
             raise InputError("manifest.uri", config.uri, "the manifest has no rows")
         scan.check()
+        if second is not None:
+            second.check()
         check_unique(ids, files, folder, config)
     kept = scan.types.schema()
     return Manifest(
@@ -117,6 +126,8 @@ def read_chunk(chunk: pa.Table, config: ManifestConfig) -> pa.Table:
         rows = pa.ipc.open_stream(item["inline"]).read_all()
     else:
         table = _read_range(item["uri"], item["start"], item["rows"], wanted_columns(config))
+        if item["joined"]:
+            table = with_columns(table, pa.ipc.open_stream(item["joined"]).read_all())
         rows = pipeline_columns(table, config, item["folder"], with_bytes=True)
     if len(rows) != item["rows"]:
         raise RuntimeError(
@@ -150,18 +161,28 @@ def find_objects(config: ManifestConfig, ids: pa.Array) -> pa.Table:
     Of a Parquet manifest, all ids are read, and the other columns only of row groups that contain given ids.
     """
     config = replace(config, keep_columns=())
-    folder = manifest_folder(config.uri)
-    tables = []
-    for uri in manifest_files(config.uri):
+    files, folder = _files(config)
+    second = read_second_table(config)
+    tables: list[pa.Table] = []
+    for uri in files:
         if is_parquet(uri):
-            tables += _find_in_parquet(uri, folder, config, ids)
-            continue
-        table = read_table(uri, config)
-        tables.append(pipeline_columns(table.filter(_has_id(table, config, ids)), config, folder, with_bytes=True))
-    return pa.concat_tables(tables)
+            tables += _find_in_parquet(uri, config, ids)
+        else:
+            table = read_table(uri, config)
+            tables.append(table.filter(_has_id(table, config, ids)))
+    if second is not None:
+        tables = [with_columns(table, second.columns_of(table)) for table in tables]
+    return pa.concat_tables([pipeline_columns(table, config, folder, with_bytes=True) for table in tables])
 
 
-def _find_in_parquet(uri: str, folder: str, config: ManifestConfig, ids: pa.Array) -> list[pa.Table]:
+def _files(config: ManifestConfig) -> tuple[list[str], str]:
+    """The files of the manifest, and the folder that URIs in it are relative to."""
+    if config.lists_images:
+        return [config.uri], ""
+    return manifest_files(config.uri), manifest_folder(config.uri)
+
+
+def _find_in_parquet(uri: str, config: ManifestConfig, ids: pa.Array) -> list[pa.Table]:
     with open_parquet_table(uri) as parquet:
         check_columns(parquet.schema.names, config, uri)
         columns = wanted_columns(config)
@@ -170,7 +191,7 @@ def _find_in_parquet(uri: str, folder: str, config: ManifestConfig, ids: pa.Arra
             if pc.any(_has_id(parquet.read([group], [config.id_column]), config, ids)).as_py():
                 batches = parquet.batches(group, columns, _BATCH_ROWS)
                 tables += [rows.filter(_has_id(rows, config, ids)) for rows in batches]
-    return [pipeline_columns(table, config, folder, with_bytes=True) for table in tables]
+    return tables
 
 
 def _has_id(table: pa.Table, config: ManifestConfig, ids: pa.Array) -> pa.ChunkedArray:
@@ -187,7 +208,7 @@ def _expected_rows(files: Sequence[str]) -> int:
 
 
 def _scan_parquet(
-    uri: str, folder: str, chunk_rows: int, first: int, scan: ManifestScan
+    uri: str, folder: str, chunk_rows: int, first: int, scan: ManifestScan, second: SecondTable | None
 ) -> tuple[list[Chunk], pa.Schema]:
     """Chunks of one file, and the types of its kept columns."""
     config = scan.config
@@ -195,8 +216,12 @@ def _scan_parquet(
         check_columns(parquet.schema.names, config, uri)
         embedded = contains_images(parquet.schema, config)
         columns = wanted_columns(config, with_image=not embedded)
+        joined: list[pa.Table] = []
         for group in range(len(parquet.group_rows)):
             table = parquet.read([group], columns)
+            if second is not None:
+                joined.append(second.columns_of(table))
+                table = with_columns(table, joined[-1])
             rows = pipeline_columns(table, config, folder, with_bytes=False)
             scan.add(table, rows, uri)
             if embedded:  # images are not read here; their sizes and statistics in the footer identify them
@@ -205,25 +230,38 @@ def _scan_parquet(
             scan.digest.update(str(sorted((parquet.file.metadata.metadata or {}).items())).encode())
         ranges = _divide(parquet.group_rows, chunk_rows)
         chunks = [Chunk(first + n, count, uri, start, folder=folder) for n, (start, count) in enumerate(ranges)]
+        if joined:
+            added = pa.concat_tables(joined)
+            chunks = [replace(chunk, joined=_stream(added.slice(chunk.start, chunk.rows))) for chunk in chunks]
         return chunks, rows.select(scan.kept).schema if chunks else pa.schema([])
 
 
 def _scan_table(
-    uri: str, folder: str, chunk_rows: int, first: int, scan: ManifestScan
+    uri: str, folder: str, chunk_rows: int, first: int, scan: ManifestScan, second: SecondTable | None
 ) -> tuple[list[Chunk], pa.Schema]:
     """Chunks of one file, and the types of its kept columns."""
     table = read_table(uri, scan.config)
+    if second is not None:
+        table = with_columns(table, second.columns_of(table))
     rows = pipeline_columns(table, scan.config, folder, with_bytes=True)
     if not len(rows):
         return [], pa.schema([])
     scan.add(table, rows, uri)
+    if scan.config.lists_images:  # the images are not read here
+        for name in VERSION_COLUMNS:
+            scan.digest.update(column_hashes(table[name]).tobytes())
     chunks: list[Chunk] = []
     for start, count in _divide([len(rows)], chunk_rows):
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, rows.schema) as writer:
-            writer.write_table(rows.slice(start, count))
-        chunks.append(Chunk(first + len(chunks), count, uri, inline=sink.getvalue().to_pybytes()))
+        chunks.append(Chunk(first + len(chunks), count, uri, inline=_stream(rows.slice(start, count))))
     return chunks, rows.select(scan.kept).schema
+
+
+def _stream(rows: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
 def _with_types(chunks: Sequence[Chunk], stored: dict[str, pa.Schema], agreed: pa.Schema) -> Iterator[Chunk]:

@@ -1,4 +1,4 @@
-"""Whole tables: CSV, TSV, ECSV, FITS and VOTable files as Arrow tables of the columns that a manifest needs."""
+"""Whole tables: CSV, TSV, ECSV, FITS, VOTable and folders as Arrow tables of the columns that a manifest needs."""
 
 import posixpath
 
@@ -10,6 +10,7 @@ from galaxy_batch.inputs.columns import wanted_columns
 from galaxy_batch.inputs.delimited import is_ecsv, read_delimited
 from galaxy_batch.inputs.ecsv import read_ecsv
 from galaxy_batch.inputs.fits import read_fits
+from galaxy_batch.inputs.folder import read_folder
 from galaxy_batch.inputs.votable import read_votable
 from galaxy_batch.storage.files import filesystem
 
@@ -36,6 +37,8 @@ def read_table(uri: str, config: ManifestConfig) -> pa.Table:
         InputError: no such file, an unknown ending, a file of another format, or a column that is missing or cannot
             be converted.
     """
+    if config.lists_images:
+        return read_folder(config)
     fs, path = filesystem(uri)
     name = path.lower().removesuffix(".gz").removesuffix(".bz2")
     ending = posixpath.splitext(name)[1]

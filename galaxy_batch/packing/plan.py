@@ -167,7 +167,7 @@ def _divide_chunks(chunks: tuple[Chunk, ...], shards: int) -> tuple[Shard, ...]:
 def _check_apart(config: PackConfig) -> None:
     """Check that the output does not hold the manifest, which would be removed before it is read."""
     _, folder = filesystem(join(config.output_uri, SHARDS))
-    for uri in manifest_files(config.manifest.uri):
+    for uri in [config.manifest.uri] if config.manifest.lists_images else manifest_files(config.manifest.uri):
         if filesystem(uri)[1].startswith(f"{folder}/"):
             raise InputError("output_uri", config.output_uri, "the manifest is in the shards of this output")
 

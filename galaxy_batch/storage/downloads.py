@@ -4,14 +4,17 @@ import asyncio
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import fsspec
 from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
+from galaxy_batch.errors import InputError
+from galaxy_batch.storage.archives import Archive, ArchiveMember, DamagedMemberError, open_archive, split_member_uri
 from galaxy_batch.storage.drivers import CONCURRENT_READS, filesystem_without_retries
-from galaxy_batch.storage.retries import http_status, is_transient, with_retries_async
+from galaxy_batch.storage.retries import http_status, is_transient, with_retries, with_retries_async
 
 __all__ = ["OBJECT_S", "TRY_S", "NotAFileError", "is_empty", "read_heads"]
 
@@ -21,6 +24,7 @@ OBJECT_S = 60.0
 """Time limit of all attempts for one file and the waits between them, in seconds."""
 
 _GONE = (404, 410)
+_PARTIAL = 206
 _NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 
 
@@ -33,7 +37,8 @@ def read_heads(uris: Sequence[str], limit: int) -> list[bytes | Exception]:
 
     One ranged request per file: the size is not requested first, and a huge file is not read to its end. From each
     store `CONCURRENT_READS` files are read at a time, with retries, each for at most `OBJECT_S` seconds. After as many
-    consecutive files without any response, the store counts as down and its other files are not requested.
+    consecutive files without any response, the store counts as down and its other files are not requested. Members
+    of a zip or tar are read in place, with the same requests.
     """
     contents: list[bytes | Exception] = [FileNotFoundError()] * len(uris)
     by_store: dict[str, list[int]] = {}
@@ -54,85 +59,139 @@ def is_empty(error: Exception) -> bool:
     return http_status(error) == 416
 
 
+class _Piece(NamedTuple):
+    """A range of bytes of a file."""
+
+    path: str
+    start: int
+    end: int
+
+
 def _store(uri: str) -> str:
-    """The part of a URI before the path; URIs with the same one share a driver."""
+    """The part of a URI before the path; URIs with the same one share a driver, members of an archive its listing."""
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return ""
+    member = split_member_uri(uri)
+    if member is not None:
+        return f"{member.kind}::{member.archive}"
     if "::" in uri or "?versionId=" in uri:
         return uri
     return f"{scheme}://{rest.partition('/')[0]}"
 
 
 def _heads_of_one_store(uris: Sequence[str], limit: int) -> list[bytes | Exception]:
+    if split_member_uri(uris[0]) is not None:
+        return _heads_of_one_archive(uris, limit)
     fs, first = filesystem_without_retries(uris[0])
     paths = [first, *(fs._strip_protocol(uri) for uri in uris[1:])]
+    return _read_pieces(fs, [_Piece(path, 0, limit) for path in paths])
+
+
+def _heads_of_one_archive(uris: Sequence[str], limit: int) -> list[bytes | Exception]:
+    parts = [part for part in map(split_member_uri, uris) if part is not None]
+    fs, path = filesystem_without_retries(parts[0].archive)
+    archive = with_retries(lambda: open_archive(parts[0].kind, parts[0].archive))
+    members = [archive.member(part.member) for part in parts]
+
+    def read(wanted: Sequence[ArchiveMember], extra: Sequence[int]) -> list[bytes | Exception]:
+        spans = [archive.span(member, limit) for member in wanted]
+        return _read_pieces(fs, [_Piece(path, a, b + more) for (a, b), more in zip(spans, extra, strict=True)])
+
+    found = [member for member in members if member is not None]
+    raw = read(found, [0] * len(found))
+    short = [0 if isinstance(r, Exception) else archive.shortage(m, r) for m, r in zip(found, raw, strict=True)]
+    if any(short):
+        again = [n for n, more in enumerate(short) if more]
+        for n, longer in zip(again, read([found[n] for n in again], [short[n] for n in again]), strict=True):
+            raw[n] = longer
+    contents = iter(_contents(archive, found, raw, limit))
+    return [FileNotFoundError(uri) if m is None else next(contents) for uri, m in zip(uris, members, strict=True)]
+
+
+def _contents(
+    archive: Archive, members: Sequence[ArchiveMember], raw: Sequence[bytes | Exception], limit: int
+) -> Iterator[bytes | Exception]:
+    for member, stored in zip(members, raw, strict=True):
+        try:
+            yield stored if isinstance(stored, Exception) else archive.content(member, stored, limit)
+        except DamagedMemberError as error:
+            yield error
+
+
+def _read_pieces(fs: fsspec.AbstractFileSystem, pieces: Sequence[_Piece]) -> list[bytes | Exception]:
     if isinstance(fs, LocalFileSystem):
-        return [_local_head(path, limit) for path in paths]
-    heads: list[bytes | Exception] = fsspec.asyn.sync(fsspec.asyn.get_loop(), _remote_heads, fs, paths, limit)
-    return heads
+        return [_local_piece(piece) for piece in pieces]
+    contents: list[bytes | Exception] = fsspec.asyn.sync(fsspec.asyn.get_loop(), _remote_pieces, fs, pieces)
+    return contents
 
 
-def _local_head(path: str, limit: int) -> bytes | Exception:
+def _local_piece(piece: _Piece) -> bytes | Exception:
+    path = piece.path
     try:
         kind = os.stat(path).st_mode
         if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
             return NotAFileError(path)
         with open(path, "rb") as file:
-            return file.read(limit)
+            file.seek(piece.start)
+            return file.read(piece.end - piece.start)
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL byte
         return FileNotFoundError(path) if getattr(error, "errno", None) in _NO_SUCH_NAME else error
 
 
-async def _remote_heads(fs: fsspec.AbstractFileSystem, paths: Sequence[str], limit: int) -> list[bytes | Exception]:
+async def _remote_pieces(fs: fsspec.AbstractFileSystem, pieces: Sequence[_Piece]) -> list[bytes | Exception]:
     slots = asyncio.Semaphore(CONCURRENT_READS if _is_async(fs) else 1)
     failures = 0  # consecutive files without any response
 
-    async def head(path: str) -> bytes | Exception:
+    async def read(piece: _Piece) -> bytes | Exception:
         nonlocal failures
         async with slots:  # also held between attempts, so that a throttling store gets fewer requests
             if failures >= CONCURRENT_READS:
                 return ConnectionError("the store does not respond")
-            content = await _head_with_retries(fs, path, limit)
+            content = await _read_with_retries(fs, piece)
         no_response = isinstance(content, Exception) and is_transient(content) and http_status(content) is None
         failures = failures + 1 if no_response else 0
         return content
 
-    return list(await asyncio.gather(*map(head, paths)))
+    return list(await asyncio.gather(*map(read, pieces)))
 
 
-async def _head_with_retries(fs: fsspec.AbstractFileSystem, path: str, limit: int) -> bytes | Exception:
+async def _read_with_retries(fs: fsspec.AbstractFileSystem, piece: _Piece) -> bytes | Exception:
     try:
         async with asyncio.timeout(OBJECT_S):
-            return await with_retries_async(lambda: asyncio.wait_for(_head(fs, path, limit), TRY_S))
+            return await with_retries_async(lambda: asyncio.wait_for(_read(fs, piece), TRY_S))
     except Exception as error:  # noqa: BLE001 - drivers have no common class; becomes the status of this row
         return b"" if is_empty(error) else error
 
 
-async def _head(fs: fsspec.AbstractFileSystem, path: str, limit: int) -> bytes:
+async def _read(fs: fsspec.AbstractFileSystem, piece: _Piece) -> bytes:
+    path, start, end = piece
     if "http" in fs.protocol:
-        return await _http_head(fs, path, limit)
+        return await _read_http(fs, piece)
     if _is_async(fs):
-        content: bytes = await fs._cat_file(path, start=0, end=limit)
+        content: bytes = await fs._cat_file(path, start=start, end=end)
     else:
-        content = await asyncio.to_thread(fs.cat_file, path, start=0, end=limit)
-    return content[:limit]
+        content = await asyncio.to_thread(fs.cat_file, path, start=start, end=end)
+    return content[: end - start]
 
 
-async def _http_head(fs: fsspec.AbstractFileSystem, url: str, limit: int) -> bytes:
-    """Read up to the limit, even from servers that ignore the range, where the driver would read the whole file."""
-    headers = {**fs.kwargs.get("headers", {}), "Range": f"bytes=0-{limit - 1}", "Accept-Encoding": "identity"}
+async def _read_http(fs: fsspec.AbstractFileSystem, piece: _Piece) -> bytes:
+    """Read up to the end, even from servers that ignore the range, where the driver would read the whole file."""
+    url, start, end = piece
+    headers = {**fs.kwargs.get("headers", {}), "Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
     session = await fs.set_session()
     content = bytearray()
     async with session.get(fs.encode_url(url), **{**fs.kwargs, "headers": headers}) as response:
         if response.status in _GONE:
             raise FileNotFoundError(url)
         response.raise_for_status()
-        async for piece in response.content.iter_any():
-            content += piece
-            if len(content) >= limit:
+        if start and response.status != _PARTIAL:
+            raise InputError("uri", url, "the server sends no parts of a file: copy the archive to another store")
+        async for received in response.content.iter_any():
+            content += received
+            if len(content) >= end - start:
                 break
-    return bytes(content[:limit])
+    return bytes(content[: end - start])
 
 
 def _is_async(fs: fsspec.AbstractFileSystem) -> bool:
