@@ -21,9 +21,14 @@ from jobs.command import ray_session, run_job
 
 
 def build_catalog(arguments: argparse.Namespace) -> dict[str, Any]:
+    """As `build_release`, with the settings of the command line."""
+    return build_release(load_config(CatalogConfig, arguments.config, arguments.set), arguments.dry_run)
+
+
+def build_release(config: CatalogConfig, dry_run: bool) -> dict[str, Any]:
     """Check all inputs, then classify the release, or only a sample of it in a dry run."""
-    plan = plan_release(load_config(CatalogConfig, arguments.config, arguments.set))
-    if arguments.dry_run:
+    plan = plan_release(config)
+    if dry_run:
         return dry_run_release(plan, on_cluster=bool(os.environ.get("RAY_ADDRESS")))
     if plan.published is not None:
         return classify_release(plan)

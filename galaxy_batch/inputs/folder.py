@@ -63,7 +63,7 @@ def read_folder(config: ManifestConfig) -> pa.Table:
     folder, files, others = _listing(config)
     images = sorted((file for file in files if image_ending(file.path)), key=lambda file: file.path)
     if not has_wildcards(config.uri) and folder is not None:
-        _check_tables(config, folder, images, [file.path for file in files])
+        _check_tables(folder, images, [file.path for file in files], others)
     if not images:
         raise InputError("manifest.uri", config.uri, _emptiness(config, [file.path for file in files], others))
     paths = [file.path for file in images]
@@ -91,12 +91,16 @@ def _listing(config: ManifestConfig) -> tuple[str | None, list[_File], list[str]
             remedy = "a web server has no listing of its files: give a zip or a tar there, or a table with uri_template"
             raise InputError("manifest.uri", config.uri, remedy)
         fs.invalidate_cache()
-        folder = posixpath.normpath(manifest_folder(config.uri)) if isinstance(fs, LocalFileSystem) else None
-        folder = folder or manifest_folder(config.uri)
-        entries = _entries(fs, path, config)
+        entries = list(_entries(fs, path, config))
         fs.invalidate_cache()  # the driver would keep the listing
     except (FileNotFoundError, NotADirectoryError):
         raise InputError("manifest.uri", config.uri, "no such file or folder") from None
+    if has_wildcards(config.uri):
+        folder = manifest_folder(config.uri)
+    elif [entry["name"] for entry in entries] == [path]:  # one file
+        folder = posixpath.dirname(config.uri)
+    else:
+        folder = config.uri.rstrip("/")
     root = fs._strip_protocol(folder).rstrip("/") + "/"
     files, folders = [], []
     for entry in entries:
@@ -136,7 +140,7 @@ def _members(config: ManifestConfig) -> list[_File]:
     return [_File(name, member[3], str(version)) for name, member, version in rows if not _HIDDEN.search(name)]
 
 
-def _check_tables(config: ManifestConfig, folder: str, images: list[_File], paths: list[str]) -> None:
+def _check_tables(folder: str, images: list[_File], paths: list[str], folders: list[str]) -> None:
     """Refuse a folder with a table in it, which probably is the manifest."""
     tables = [path for path in paths if _TABLE.search(path)]
     fits = [file.path for file in images if _FITS.search(file.path)]
@@ -144,14 +148,15 @@ def _check_tables(config: ManifestConfig, folder: str, images: list[_File], path
         tables += [path for path in fits if _is_fits_table(join(folder, path))]
     if not tables:
         return
-    ending = next((image_ending(file.path) for file in images if file.path not in tables), ".jpg")
-    table = join(folder, tables[0])
+    beside = [file.path for file in images if file.path not in tables]
+    where = f"{sorted(folders)[0]}/" if folders and not beside else ""
+    ending = image_ending(beside[0]) if beside else ".jpg"
     remedy = (
-        f"holds a table, {tables[0]}. To classify the objects of the table, set uri = {table!r}, "
-        f"id_column = 'ID' and uri_template = '{{ID}}{ending}', with the name of its column of ids for ID. To "
-        f"classify the images alone, set uri = {join(folder, '*' + str(ending))!r}"
+        f"holds a table, {tables[0]}. To classify the objects of the table, set uri = {join(folder, tables[0])!r}, "
+        f"id_column = 'ID' and uri_template = '{where}{{ID}}{ending}', with the name of its column of ids for ID. To "
+        f"classify the images alone, set uri = {join(folder, f'{where}*{ending}')!r}"
     )
-    raise InputError("manifest.uri", config.uri, remedy)
+    raise InputError("manifest.uri", folder, remedy)
 
 
 def _is_fits_table(uri: str) -> bool:

@@ -85,6 +85,8 @@ def read_second_table(config: ManifestConfig) -> SecondTable | None:
         table, ranks = _chosen(table.filter(table[join.id_column].is_valid()), join)
         keys = exact_ids(table[join.id_column], about)
     except InputError as error:
+        if error.field.startswith("manifest.join."):
+            raise
         field = {"manifest.uri": "uri", "manifest.id_column": "id_column"}.get(error.field, "columns")
         raise InputError(f"manifest.join.{field}", error.value, error.remedy) from None
     except pa.ArrowInvalid as error:

@@ -31,7 +31,7 @@ CONFIG_OF_JOB: dict[str, Any] = {
     "sweep_threshold": SweepConfig,
     "train_model": TrainConfig,
 }
-JOBS = [*CONFIG_OF_JOB, "demo", "verify_catalog"]
+JOBS = [*CONFIG_OF_JOB, "classify_folder", "demo", "verify_catalog"]
 
 
 def parse_command(command: str) -> tuple[str, list[str]]:
