@@ -69,7 +69,6 @@ TESTED_IN = {
     "galaxy_batch/export/selection.py": "tests/export/test_export.py",
     "galaxy_batch/packing/config.py": "tests/packing/test_shards.py",
     "train/config.py": "tests/train/test_run.py",
-    "train/data/cutouts.py": "tests/train/test_run.py",
     "train/data/galaxies.py": "tests/train/test_run.py",
     "train/evaluate/familiarity.py": "tests/model/test_familiarity.py",
     "train/evaluate/grad_cam_metrics.py": "tests/train/evaluate/test_grad_cam.py",

@@ -1,6 +1,12 @@
-"""Pixels of the training galaxies: fetched, decoded and resized exactly as in the catalog job."""
+"""Pixels of the training galaxies: fetched, decoded and resized exactly as in the catalog job.
+
+Where they exceed `_MAX_BYTES`, they are in a temporary file that is mapped into memory and has no name.
+"""
 
 import logging
+import math
+import os
+import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +19,7 @@ import torch
 from galaxy_batch.config import ClassifyConfig, RgbConfig
 from galaxy_batch.cutouts.decode import decode, resize
 from galaxy_batch.cutouts.fetch import fetch_cutouts
+from galaxy_batch.errors import InputError
 from galaxy_batch.rows import IMAGE_BYTES, UnusableCutout
 
 __all__ = ["TrainingCutouts", "load_cutouts"]
@@ -21,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _FETCH_BATCH = 1024
 _LIMITS = ClassifyConfig()
+_MAX_BYTES = 4 << 30  # of pixels in memory; more are in a file that the system reads when they are used
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,7 @@ class TrainingCutouts:
     """Pixels of the galaxies that have a usable cutout."""
 
     pixels: torch.Tensor
-    """``(N, 3, size_px, size_px)`` uint8."""
+    """``(N, 3, size_px, size_px)`` uint8; may be mapped from a file."""
     rows: npt.NDArray[np.int64]
     """``(N,)``: row of each galaxy in the galaxy table."""
     unusable: dict[str, int]
@@ -46,8 +54,11 @@ def load_cutouts(
         crop_fraction: as in `ModelSpec`.
         threads: number of decoding threads.
         rgb: rendering of FITS bands to RGB.
+
+    Raises:
+        InputError: the pixels need a file, and `TMPDIR` has no room for it.
     """
-    pixels = torch.empty((len(galaxies), 3, size_px, size_px), dtype=torch.uint8)
+    pixels = _empty_pixels((len(galaxies), 3, size_px, size_px))
     rows: list[int] = []
     unusable: Counter[str] = Counter()
 
@@ -74,3 +85,19 @@ def load_cutouts(
     if unusable:
         logger.warning("excluded, no usable cutout: %s", dict(unusable))
     return TrainingCutouts(pixels[: len(rows)], np.array(rows, np.int64), dict(unusable))
+
+
+def _empty_pixels(shape: tuple[int, int, int, int]) -> torch.Tensor:
+    """A uint8 tensor in memory, or in a temporary file where it is large."""
+    size = math.prod(shape)
+    if size <= _MAX_BYTES:
+        return torch.empty(shape, dtype=torch.uint8)
+    folder = tempfile.gettempdir()
+    logger.info("%.1f GB of pixels are kept in a file in %s", size / 1e9, folder)
+    with tempfile.NamedTemporaryFile(prefix="gb-pixels-") as file:  # the mapping outlives the name
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)  # a full disk would end the process when a page is written
+        except OSError as error:
+            remedy = f"cannot hold a file of {size / 1e9:.1f} GB for the pixels ({error.strerror}): set TMPDIR"
+            raise InputError("TMPDIR", folder, remedy) from None
+        return torch.from_file(file.name, shared=True, size=size, dtype=torch.uint8).view(shape)

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -46,13 +47,27 @@ class Part:
 
 
 def read_galaxies(config: TrainConfig) -> tuple[pa.Table, Labels]:
-    """The galaxy table with the locations of its cutouts, and the labels, row by row."""
+    """The galaxy table with the locations of its cutouts, and the labels, row by row.
+
+    Galaxies without votes in the second table of a join are left out.
+    """
     votes = [*question_of(config.labels).columns, *_auxiliary_columns(config)]
     keep = tuple(dict.fromkeys([*config.galaxies.keep_columns, *votes]))
-    galaxies = read_objects(dataclasses.replace(config.galaxies, keep_columns=keep))
+    galaxies = _with_votes(read_objects(dataclasses.replace(config.galaxies, keep_columns=keep)), config, votes)
     labels = label_votes(galaxies, config.labels)
     logger.info("labels at threshold %g: %s", config.labels.threshold, dict(labels.counts()))
     return galaxies, labels
+
+
+def _with_votes(galaxies: pa.Table, config: TrainConfig, votes: Sequence[str]) -> pa.Table:
+    """The galaxies that have a row in the second table, where that has votes."""
+    joined = [name for name in votes if config.galaxies.join is not None and name in config.galaxies.join.columns]
+    if not joined:
+        return galaxies
+    voted = np.any([galaxies[name].is_valid().to_numpy() for name in joined], axis=0)
+    if not voted.all():
+        logger.warning("excluded, no votes: %d of %d galaxies", (~voted).sum(), len(voted))
+    return galaxies.filter(pa.array(voted))
 
 
 def new_model(config: TrainConfig, labels: Labels) -> MorphologyModel:
