@@ -18,7 +18,7 @@ from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.inputs.columns import check_kept_names, kept_columns
 from galaxy_batch.inputs.manifest import Chunk, Manifest, open_manifest
-from galaxy_batch.model.checkpoint import Checkpoint, load_checkpoint
+from galaxy_batch.model.checkpoint import Checkpoint, read_checkpoint
 from galaxy_batch.model.engines.engine import Precision
 from galaxy_batch.reuse.predictions import read_predictions
 from galaxy_batch.reuse.previous import PreviousCatalog, open_previous, verify_previous
@@ -86,8 +86,9 @@ def plan_release(config: CatalogConfig) -> ReleasePlan:
     Raises:
         InputError: something in the config cannot be used.
     """
-    checkpoint, model = load_checkpoint(config.checkpoint_uri)
-    _check_flags(config, checkpoint, has_statistics=model.familiarity is not None)
+    file = read_checkpoint(config.checkpoint_uri)
+    checkpoint = file.checkpoint
+    _check_flags(config, checkpoint, file.has_statistics)
     with _store_errors("manifest.uri", config.manifest.uri, "read"):
         manifest = open_manifest(config.manifest, config.classify.chunk_rows)
     check_kept_names(kept_columns(config.manifest), catalog_schema(manifest.id_type, checkpoint.spec.classes).names)

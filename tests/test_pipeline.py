@@ -18,7 +18,7 @@ from galaxy_batch.catalog.manifest import unpublish
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.config import ReportConfig
 from galaxy_batch.errors import GateError, InputError
-from galaxy_batch.model.checkpoint import load_checkpoint, save_checkpoint
+from galaxy_batch.model.saved_model import load_checkpoint, save_checkpoint
 from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
 from galaxy_batch.rows import ReviewFlag

@@ -18,7 +18,7 @@ from galaxy_batch.compare.page import write_comparison
 from galaxy_batch.config import CatalogConfig, ManifestConfig, ReportConfig
 from galaxy_batch.export.config import ExportConfig
 from galaxy_batch.export.export import export_catalog
-from galaxy_batch.model.checkpoint import load_checkpoint
+from galaxy_batch.model.saved_model import load_checkpoint
 from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
 from galaxy_batch.release_page.page import write_release_page

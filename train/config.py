@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from galaxy_batch.config import ManifestConfig, RgbConfig
 from galaxy_batch.errors import InputError
-from galaxy_batch.model.network import PRETRAINED
+from galaxy_batch.model.spec import PRETRAINED
 from galaxy_batch.settings import Range, Uri
 
 __all__ = ["FitConfig", "LabelConfig", "NetworkConfig", "Phase", "SplitConfig", "SweepConfig", "TrainConfig"]

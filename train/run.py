@@ -14,9 +14,10 @@ import pyarrow as pa
 import torch
 
 from galaxy_batch.errors import InputError
-from galaxy_batch.model.checkpoint import Checkpoint, agreement, round_to_fp16, save_checkpoint
+from galaxy_batch.model.checkpoint import Checkpoint, agreement
 from galaxy_batch.model.network import MorphologyModel
 from galaxy_batch.model.output import ModelOutput
+from galaxy_batch.model.saved_model import round_to_fp16, save_checkpoint
 from galaxy_batch.storage.files import join, without_secrets
 from train.config import TrainConfig
 from train.data.galaxies import Part, Rows, load_part, new_model, read_galaxies
@@ -154,7 +155,7 @@ def _held_out_result(
     galaxies: pa.Table, labels: Labels, part: Part, model: MorphologyModel, device: torch.device
 ) -> PartResult:
     """Calibration or test galaxies, with predictions."""
-    output = predict(model, part.examples.pixels, device).map(lambda tensor: tensor.double().numpy())
+    output = predict(model, part.examples.pixels, device).map(lambda array: array.astype(np.float64))
     return _part_result(galaxies, labels, part, output)
 
 
@@ -204,9 +205,7 @@ def _limits(model: MorphologyModel, calibration: PartResult, device: torch.devic
     instability = calibration.instability
     if model.spec.views == 1:
         logger.info("measuring the instability of %d calibration galaxies", len(calibration.pixels))
-        model.stability_views = _STABILITY_VIEWS
-        instability = predict(model, calibration.pixels, device).instability.double().numpy()
-        model.stability_views = 1
+        instability = predict(model, calibration.pixels, device, _STABILITY_VIEWS).instability.astype(np.float64)
     return _quantile(calibration.unfamiliarity, _FAMILIAR), _quantile(instability, _STABLE)
 
 

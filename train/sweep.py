@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from galaxy_batch.errors import InputError
-from galaxy_batch.model.checkpoint import load_checkpoint
+from galaxy_batch.model.saved_model import load_checkpoint
 from galaxy_batch.report.figures import embed
 from galaxy_batch.report.page import interval, number, percent, render
 from galaxy_batch.storage.files import join, without_secrets, write_atomically

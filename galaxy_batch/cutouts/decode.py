@@ -1,4 +1,4 @@
-"""Decode and resize cutouts to uint8 tensors of the network's input size, the same in training and inference."""
+"""Decode cutouts to uint8 pixels, the same in training and inference."""
 
 import io
 import warnings
@@ -6,17 +6,13 @@ import warnings
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-import torch
-import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 
 from galaxy_batch.config import RgbConfig
+from galaxy_batch.cutouts.resize import Pixels
 from galaxy_batch.rows import Status, UnusableCutout
 
-__all__ = ["Pixels", "blank_fraction", "decode", "resize"]
-
-Pixels = torch.Tensor
-"""uint8 of shape ``(3, height, width)``, red, green, blue; or ``(N, 3, height, width)``."""
+__all__ = ["Pixels", "blank_fraction", "decode"]
 
 _BLANK_SAMPLE = 96  # pixels per side; subsampled, because averaging would remove the sky noise
 _JPEG = b"\xff\xd8\xff"
@@ -48,14 +44,14 @@ def decode(content: bytes, max_pixels: int, rgb: RgbConfig = _DEFAULT_RGB) -> Pi
             _check_scans(content)
             pixels = _decode_jpeg(content, max_pixels)
             if pixels is not None:
-                return torch.from_numpy(pixels).permute(2, 0, 1)
+                return pixels.transpose(2, 0, 1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow and astropy warn about odd metadata; real faults raise
             if content.startswith(_FITS):
-                return torch.from_numpy(_decode_fits(content, max_pixels, rgb))
+                return _decode_fits(content, max_pixels, rgb)
             with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
                 _check_size(image.width, image.height, max_pixels)
-                return torch.from_numpy(np.array(_rgb(image))).permute(2, 0, 1)
+                return np.array(_rgb(image)).transpose(2, 0, 1)
     except UnidentifiedImageError:
         raise UnusableCutout(Status.UNREADABLE, f"not an image: begins with {content[:24]!r}") from None
     except Image.DecompressionBombError as error:
@@ -67,24 +63,6 @@ def decode(content: bytes, max_pixels: int, rgb: RgbConfig = _DEFAULT_RGB) -> Pi
         raise UnusableCutout(Status.UNREADABLE, f"{type(error).__name__}: {error}") from None
 
 
-def resize(pixels: Pixels, size_px: int | None, crop_fraction: float) -> Pixels:
-    """Crop the central square and scale it to ``(…, 3, size_px, size_px)``, uint8, antialiased bilinear.
-
-    Args:
-        pixels: ``(3, height, width)`` or ``(N, 3, height, width)``, uint8, on any device.
-        size_px: side of the network's input; None keeps the cropped square's size.
-        crop_fraction: side of the cropped square, as a fraction of the shorter side.
-    """
-    batch = pixels if pixels.dim() == 4 else pixels.unsqueeze(0)
-    height, width = batch.shape[-2:]
-    side = max(1, round(crop_fraction * min(height, width)))
-    top, left = (height - side) // 2, (width - side) // 2
-    batch = batch[..., top : top + side, left : left + side]
-    if size_px is not None and side != size_px:
-        batch = _scale(batch.contiguous(memory_format=torch.channels_last), size_px)
-    return batch if pixels.dim() == 4 else batch[0]
-
-
 def blank_fraction(pixels: Pixels) -> float:
     """Fraction of the pixels within one level of the median brightness, of one cutout ``(3, height, width)``.
 
@@ -92,19 +70,11 @@ def blank_fraction(pixels: Pixels) -> float:
     constant frame has 1, a line of text on black at least 0.96.
     """
     step = max(1, min(pixels.shape[1:]) // _BLANK_SAMPLE)
-    red, green, blue = pixels.numpy()[:, ::step, ::step].astype(np.uint16)
+    red, green, blue = pixels[:, ::step, ::step].astype(np.uint16)
     grey = (red + green + blue).ravel()  # 3 x brightness
     counts = np.bincount(grey, minlength=3 * 256 + 3)
     median = int(np.searchsorted(counts.cumsum(), (len(grey) + 1) // 2))
     return float(counts[max(0, median - 3) : median + 4].sum() / len(grey))
-
-
-def _scale(batch: Pixels, size_px: int) -> Pixels:
-    """In uint8 on a CPU, where torch has vector code for it; in float, then rounded, on other devices."""
-    if batch.device.type == "cpu":
-        return F.interpolate(batch, (size_px, size_px), mode="bilinear", antialias=True, align_corners=False)
-    scaled = F.interpolate(batch.float(), (size_px, size_px), mode="bilinear", antialias=True, align_corners=False)
-    return scaled.round_().clamp_(0, 255).to(torch.uint8)
 
 
 def _decode_jpeg(content: bytes, max_pixels: int) -> npt.NDArray[np.uint8] | None:

@@ -1,4 +1,7 @@
-"""A trained model in one self-describing safetensors file, which cannot run code."""
+"""The description of a trained model, in its safetensors file, which cannot run code. Imports no torch.
+
+The tensors of the file are loaded by `saved_model`.
+"""
 
 import dataclasses
 import hashlib
@@ -11,20 +14,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import safetensors
-import safetensors.torch
-import torch
 
 from galaxy_batch.checkpoints import BUILTIN, read_builtin
 from galaxy_batch.errors import InputError
-from galaxy_batch.model.familiarity import Familiarity
-from galaxy_batch.model.network import ModelSpec, MorphologyModel
-from galaxy_batch.storage.files import read_bytes, write_atomically
+from galaxy_batch.model.spec import ModelSpec
+from galaxy_batch.storage.files import read_bytes
 
-__all__ = ["Checkpoint", "agreement", "load_checkpoint", "round_to_fp16", "save_checkpoint"]
+__all__ = [
+    "FAMILIARITY",
+    "Checkpoint",
+    "CheckpointFile",
+    "agreement",
+    "content_id",
+    "file_metadata",
+    "read_checkpoint",
+]
+
+FAMILIARITY = "familiarity."
+"""Prefix of the tensors with statistics of the training galaxies; all others are the backbone's."""
 
 _KEY = "galaxy_batch"  # one key: safetensors does not order several, and equal checkpoints must be equal bytes
 _FORMAT = 1
-_FAMILIARITY = "familiarity."  # prefix of its tensors; all others are the backbone's
+_STATISTICS = {FAMILIARITY + name for name in ("mean", "scale", "axes", "variance", "rest")}
 _MIN_SAME_CLASS, _MAX_DIFFERENCE = 0.999, 0.01  # bf16 may change one class in 1000, and probabilities by 0.01
 
 
@@ -67,6 +78,17 @@ class Checkpoint:
         )
 
 
+@dataclass(frozen=True)
+class CheckpointFile:
+    """A file whose description and table of tensors are valid; whether the network takes them is not known yet."""
+
+    checkpoint: Checkpoint
+    has_statistics: bool
+    """Whether there are statistics of the training galaxies."""
+    content: bytes
+    """The whole file."""
+
+
 def agreement(probabilities: npt.NDArray[np.floating], reference: npt.NDArray[np.floating]) -> dict[str, float]:
     """How well class probabilities ``(N, classes)`` agree with a reference for the same galaxies.
 
@@ -81,44 +103,11 @@ def agreement(probabilities: npt.NDArray[np.floating], reference: npt.NDArray[np
     }
 
 
-def save_checkpoint(uri: str, checkpoint: Checkpoint, model: MorphologyModel, fp16: bool = False) -> Checkpoint:
-    """Write one `.safetensors` file; returns the checkpoint with its content id.
-
-    The same tensors and description always give the same bytes, hence the same id.
-
-    Args:
-        uri: of the file.
-        checkpoint: its description.
-        model: its tensors.
-        fp16: store the weights in half precision, as `round_to_fp16` rounds them.
-    """
-    description = dataclasses.asdict(dataclasses.replace(checkpoint, checkpoint_id=""))
-    del description["checkpoint_id"]
-    text = json.dumps({"format": _FORMAT, **description}, sort_keys=True)
-    state = dict(model.backbone.state_dict())
-    if model.familiarity is not None:
-        state |= {_FAMILIARITY + name: tensor for name, tensor in model.familiarity.state_dict().items()}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.items())}
-    if fp16:
-        tensors = {name: tensor.half() if _has_fp16(name, tensor) else tensor for name, tensor in tensors.items()}
-    content = safetensors.torch.save(tensors, metadata={_KEY: text})
-    write_atomically(uri, content)
-    return dataclasses.replace(checkpoint, checkpoint_id=_content_id(content))
-
-
-def round_to_fp16(model: MorphologyModel) -> None:
-    """Round the weights to half precision, in place: then a file with `fp16` has exactly this model."""
-    with torch.no_grad():
-        for name, tensor in model.backbone.state_dict().items():
-            if _has_fp16(name, tensor):
-                tensor.copy_(tensor.half())
-
-
-def load_checkpoint(uri: str) -> tuple[Checkpoint, MorphologyModel]:
-    """Read a checkpoint and build its model, in eval mode on the CPU.
+def read_checkpoint(uri: str) -> CheckpointFile:
+    """Read a checkpoint without building its model.
 
     Raises:
-        InputError: the file does not exist, is not a checkpoint of this project, or its layers do not fit.
+        InputError: the file does not exist, is truncated, or is not a checkpoint of this project.
     """
     try:
         content = read_builtin(uri) if uri.startswith(BUILTIN) else read_bytes(uri)
@@ -126,20 +115,31 @@ def load_checkpoint(uri: str) -> tuple[Checkpoint, MorphologyModel]:
         raise InputError("checkpoint_uri", uri, "no such file; jobs.train_model writes one") from None
     except PermissionError as error:
         raise InputError("checkpoint_uri", uri, f"cannot be read: {error}") from None
-    checkpoint = _describe(uri, content)
-    model = MorphologyModel(checkpoint.spec)
+    checkpoint = _described(uri, content)
     try:
-        tensors: dict[str, torch.Tensor] = safetensors.torch.load(content)
-        statistics = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_FAMILIARITY)}
-        model.backbone.load_state_dict(tensors)
-        if statistics:
-            model.familiarity = Familiarity(**{n.removeprefix(_FAMILIARITY): t for n, t in statistics.items()})
-    except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError) as error:
+        names = {name for name, _ in safetensors.deserialize(content)}  # type: ignore[no-untyped-call]
+    except safetensors.SafetensorError as error:
         raise InputError("checkpoint_uri", uri, f"the tensors do not fit the description: {error}") from None
-    return checkpoint, model.eval()
+    statistics = {name for name in names if name.startswith(FAMILIARITY)}
+    if statistics and statistics != _STATISTICS:
+        differing = ", ".join(sorted(statistics ^ _STATISTICS))
+        raise InputError("checkpoint_uri", uri, f"the tensors do not fit the description: {differing}")
+    return CheckpointFile(checkpoint, bool(statistics), content)
 
 
-def _describe(uri: str, content: bytes) -> Checkpoint:
+def file_metadata(checkpoint: Checkpoint) -> dict[str, str]:
+    """The description as metadata of a safetensors file."""
+    description = dataclasses.asdict(checkpoint)
+    del description["checkpoint_id"]
+    return {_KEY: json.dumps({"format": _FORMAT, **description}, sort_keys=True)}
+
+
+def content_id(content: bytes) -> str:
+    """The first 16 hex digits of the SHA-256 of a file."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _described(uri: str, content: bytes) -> Checkpoint:
     try:
         (length,) = struct.unpack("<Q", content[:8])
         header = json.loads(content[8 : 8 + length])
@@ -150,19 +150,10 @@ def _describe(uri: str, content: bytes) -> Checkpoint:
             raise InputError("checkpoint_uri", uri, f"format {version}; this version reads format {_FORMAT}")
         for name in ("classes", "mean", "std"):
             spec[name] = tuple(spec[name])
-        return Checkpoint(spec=ModelSpec(**spec), checkpoint_id=_content_id(content), **description)
+        return Checkpoint(spec=ModelSpec(**spec), checkpoint_id=content_id(content), **description)
     except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
             "checkpoint_uri", uri, "not a galaxy_batch checkpoint (.safetensors); jobs.train_model writes one"
         ) from None
-
-
-def _has_fp16(name: str, tensor: torch.Tensor) -> bool:
-    """Convolutions and linear layers; the few numbers of batch norms and of familiarity may exceed its range."""
-    return tensor.is_floating_point() and tensor.dim() > 1 and not name.startswith(_FAMILIARITY)
-
-
-def _content_id(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,5 +1,6 @@
 """The model actor: encoded cutouts in, calibrated class probabilities out."""
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,13 +10,15 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 
 from galaxy_batch.config import ClassifyConfig
-from galaxy_batch.cutouts.decode import Pixels, blank_fraction, decode, resize
-from galaxy_batch.model.checkpoint import load_checkpoint
-from galaxy_batch.model.engines.choose import make_engine
-from galaxy_batch.model.engines.engine import ArrayOutput, EngineName, PendingOutput, Precision
+from galaxy_batch.cutouts.decode import blank_fraction, decode
+from galaxy_batch.cutouts.resize import Pixels, resize
+from galaxy_batch.model.checkpoint import read_checkpoint
+from galaxy_batch.model.engines.choose import load_engine
+from galaxy_batch.model.engines.engine import EngineName, PendingOutput, Precision
+from galaxy_batch.model.output import ViewOutput
+from galaxy_batch.model.views import combined, view_numbers
 from galaxy_batch.rows import (
     BLANK_FRACTION,
     IMAGE_BYTES,
@@ -36,6 +39,9 @@ Array = npt.NDArray[np.float32]
 class _ChunkPredictions:
     """Predictions for the rows of a chunk, filled in as batches are computed; nan where there is no image."""
 
+    views: ViewOutput[Array]
+    """Class logits ``(views, rows, classes)`` and squared distances ``(views, rows)``."""
+
     status: list[str]
     error: list[str | None]
     blank_fraction: Array
@@ -55,6 +61,7 @@ class Classifier:
         engine: what computes the network.
         precision: of the network's sums.
         threads: CPU threads of this actor, for decoding and, on a CPU, for the model.
+        network: the network as `converted_network` gives it, where it is at hand; only used by OpenVINO.
     """
 
     def __init__(
@@ -65,10 +72,12 @@ class Classifier:
         engine: EngineName,
         precision: Precision,
         threads: int,
+        network: bytes | None = None,
     ) -> None:
-        self.checkpoint, model = load_checkpoint(checkpoint_uri)
-        model.stability_views = config.stability_views
-        self.engine = make_engine(engine, model, precision, batch_size, threads)
+        self.checkpoint = read_checkpoint(checkpoint_uri).checkpoint
+        self.engine = load_engine(engine, checkpoint_uri, precision, batch_size, threads, network)
+        averaged = self.checkpoint.spec.views
+        self.views = view_numbers(averaged if averaged > 1 else config.stability_views)
         self.config = config
         self.decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
@@ -82,45 +91,50 @@ class Classifier:
         Changes `status` and `error` where a cutout cannot be decoded.
         Drops `_image_bytes`.
         """
+        classes = self.checkpoint.spec.classes
         predictions = _ChunkPredictions(
+            views=ViewOutput(_nans(len(self.views), len(rows), len(classes)), _nans(len(self.views), len(rows))),
             status=rows["status"].to_pylist(),
             error=rows["error"].to_pylist(),
-            blank_fraction=np.full(len(rows), np.nan, np.float32),
-            columns={
-                name: _reused(rows, name)
-                for name in (*MODEL_COLUMNS, *probability_columns(self.checkpoint.spec.classes))
-            },
+            blank_fraction=_nans(len(rows)),
+            columns={name: _reused(rows, name) for name in (*MODEL_COLUMNS, *probability_columns(classes))},
         )
-        computing: deque[tuple[list[int], PendingOutput]] = deque()
+        computing: deque[tuple[list[int], int, PendingOutput]] = deque()
+        collect = functools.partial(self._collect, computing, predictions, report)
         for positions, cutouts in self._batches(rows[IMAGE_BYTES], predictions):
-            if len(computing) > self.engine.in_flight:
-                self._collect(*computing.popleft(), predictions, report)
-            computing.append((positions, self.engine.compute(self.engine.load(cutouts))))
-        while computing:
-            self._collect(*computing.popleft(), predictions, report)
-        return _with_predictions(rows.drop_columns([IMAGE_BYTES]), predictions, self.checkpoint.spec.classes)
+            collect(self.engine.in_flight)
+            loaded = self.engine.load(cutouts)
+            for place, view in enumerate(self.views):
+                collect(self.engine.in_flight)
+                computing.append((positions, place, self.engine.compute(loaded, view)))
+        collect(0)
+        self._combine(predictions)
+        return _with_predictions(rows.drop_columns([IMAGE_BYTES]), predictions, classes)
 
     def _collect(
         self,
-        positions: list[int],
-        pending: PendingOutput,
+        computing: deque[tuple[list[int], int, PendingOutput]],
         predictions: _ChunkPredictions,
         report: Callable[[int], None] | None,
+        most_open: int,
     ) -> None:
-        for name, values in self._columns(pending.result()).items():
-            predictions.columns[name][positions] = values
-        if report is not None:
-            report(len(positions))
+        """Wait for the first forward passes, until at most `most_open` are open."""
+        while len(computing) > most_open:
+            positions, place, pending = computing.popleft()
+            for values, computed in zip(predictions.views, pending.result(), strict=True):
+                values[place, positions] = computed
+            if report is not None and place == len(self.views) - 1:
+                report(len(positions))
 
-    def _columns(self, output: ArrayOutput) -> dict[str, Array]:
-        """The model's output as columns of the catalog."""
-        logits = torch.from_numpy(output.class_logits)
-        probabilities = torch.softmax(logits / self.checkpoint.temperature, dim=1).numpy()
-        classes = probability_columns(self.checkpoint.spec.classes)
-        return {
-            **{name: getattr(output, name) for name in MODEL_COLUMNS},
-            **dict(zip(classes, probabilities.T, strict=True)),
-        }
+    def _combine(self, predictions: _ChunkPredictions) -> None:
+        """Fill in the columns of the rows whose views are computed."""
+        rows = np.flatnonzero(~np.isnan(predictions.views.class_logits[0, :, 0]))
+        output = combined(predictions.views.map(lambda values: values[:, rows]), self.checkpoint.spec.views)
+        for name in MODEL_COLUMNS:
+            predictions.columns[name][rows] = getattr(output, name)
+        names = probability_columns(self.checkpoint.spec.classes)
+        for name, values in zip(names, _probabilities(output.class_logits, self.checkpoint.temperature).T, strict=True):
+            predictions.columns[name][rows] = values
 
     def _batches(
         self, images: pa.ChunkedArray, predictions: _ChunkPredictions
@@ -157,10 +171,22 @@ class Classifier:
         return resize(native, size_px, spec.crop_fraction), blank_fraction(native)
 
 
+def _nans(*shape: int) -> Array:
+    return np.full(shape, np.nan, np.float32)
+
+
+def _probabilities(logits: Array, temperature: float) -> Array:
+    """Softmax of the logits ``(N, classes)``, divided by the temperature."""
+    scaled = logits / np.float32(temperature)
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    probabilities: Array = powers / powers.sum(axis=1, keepdims=True)
+    return probabilities
+
+
 def _reused(rows: pa.Table, name: str) -> Array:
     """A column of values reused from a previous catalog; nan where there are none."""
     if name not in rows.column_names:
-        return np.full(len(rows), np.nan, np.float32)
+        return _nans(len(rows))
     values: Array = rows[name].to_numpy().copy()
     return values
 

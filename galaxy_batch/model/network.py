@@ -1,59 +1,25 @@
 """The network: uint8 pixels in, predictions out; the same module in training and in inference."""
 
-import math
-from dataclasses import dataclass
-
+import numpy as np
+import numpy.typing as npt
 import timm
 import torch
 from torch import nn
 
-from galaxy_batch.cutouts.decode import Pixels
 from galaxy_batch.errors import InputError
 from galaxy_batch.model.familiarity import STAGES, Familiarity, describe
-from galaxy_batch.model.output import ModelOutput
+from galaxy_batch.model.output import ModelOutput, ViewOutput
+from galaxy_batch.model.spec import PRETRAINED, RANDOM, ModelSpec
+from galaxy_batch.model.views import combined, view_numbers
 from galaxy_batch.model.weights import hub_weights, load_weights, read_weights
 
-__all__ = [
-    "PRETRAINED",
-    "RANDOM",
-    "ModelSpec",
-    "MorphologyModel",
-    "build_model",
-    "normalise",
-    "symmetry",
-]
-
-PRETRAINED = "pretrained"
-"""Weights: the ImageNet weights that timm publishes for the architecture, from the model hub."""
-RANDOM = "random"
-"""Weights: every layer starts at random."""
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """How pixels become logits: everything that must be equal in training and inference."""
-
-    architecture: str
-    """Any image model of timm, by its name there."""
-    classes: tuple[str, ...]
-    """Names of the classes, in the order of the logits."""
-    size_px: int
-    """Side of the network's input."""
-    crop_fraction: float
-    """Share of the cutout's shorter side that the central crop keeps."""
-    mean: tuple[float, float, float]
-    """Per channel, of pixels scaled to 0…1; subtracted."""
-    std: tuple[float, float, float]
-    """Per channel, of pixels scaled to 0…1; divided by."""
-    views: int = 1
-    """Number of views (flips and quarter turns) whose probabilities are averaged: 1, 2, 4 or 8. The sky has no up, so
-    more views are more accurate; each costs one forward pass."""
+__all__ = ["MorphologyModel", "build_model", "normalise", "symmetry"]
 
 
 class MorphologyModel(nn.Module):
     """A timm backbone with one logit per class, that takes uint8 pixels ``(N, 3, size_px, size_px)``.
 
-    The forward pass gives class logits, for training; `predict` gives everything.
+    The forward pass sees one view of each cutout; `predict` sees all that the spec asks for.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -61,8 +27,6 @@ class MorphologyModel(nn.Module):
         self.spec = spec
         self.familiarity: Familiarity | None = None
         """Statistics of the training galaxies; None until training ends."""
-        self.stability_views = 1
-        """Number of views that measure instability where `spec.views` is 1; they do not change the logits."""
         try:
             self.backbone: nn.Module = timm.create_model(
                 spec.architecture, pretrained=False, num_classes=len(spec.classes)
@@ -71,53 +35,36 @@ class MorphologyModel(nn.Module):
             raise InputError("architecture", spec.architecture, f"timm has no such model: {error}") from None
         self.backbone.to(memory_format=torch.channels_last)
 
-    def forward(self, pixels: Pixels) -> torch.Tensor:
-        """Logits ``(N, len(classes))`` of uint8 pixels ``(N, 3, size_px, size_px)``."""
-        return _mean_logits([self.backbone(view) for view in self._views(pixels, self.spec.views)])
-
-    def predict(self, pixels: Pixels) -> ModelOutput[torch.Tensor]:
-        """Class logits, unfamiliarity and instability, float32, of uint8 pixels ``(N, 3, size_px, size_px)``."""
-        own = self.spec.views
-        views = self._views(pixels, own if own > 1 else self.stability_views)
-        logits, squared_distances = [], []
-        for number, view in enumerate(views):
-            if self.familiarity is None or number >= own:
-                logits.append(self.backbone(view).float())
-                continue
-            last, stages = self.backbone.forward_intermediates(view, indices=list(STAGES))  # type: ignore[operator]
-            logits.append(self.backbone.forward_head(last).float())  # type: ignore[operator]
-            squared_distances.append(self.familiarity(describe(stages)))
-        return ModelOutput(
-            class_logits=_mean_logits(logits[:own]),
-            unfamiliarity=torch.stack(squared_distances).mean(0).sqrt() if squared_distances else _unknown(logits),
-            instability=_instability(logits) if len(logits) > 1 else _unknown(logits),
-        )
-
-    def _views(self, pixels: Pixels, count: int) -> list[torch.Tensor]:
+    def forward(self, pixels: torch.Tensor) -> ViewOutput[torch.Tensor]:
+        """Class logits and squared distance, float32, of uint8 pixels ``(N, 3, size_px, size_px)`` as they are."""
         inputs = normalise(pixels, self.spec.mean, self.spec.std)
-        return [inputs] + [_channels_last(symmetry(inputs, n)) for n in range(8 // count, 8, 8 // count)]
+        if self.familiarity is None:
+            logits = self.backbone(inputs).float()
+            return ViewOutput(logits, torch.full_like(logits[:, 0], torch.nan))
+        last, stages = self.backbone.forward_intermediates(inputs, indices=list(STAGES))  # type: ignore[operator]
+        logits = self.backbone.forward_head(last).float()  # type: ignore[operator]
+        return ViewOutput(logits, self.familiarity(describe(stages)))
+
+    @torch.no_grad()
+    def predict(self, pixels: torch.Tensor, stability_views: int = 1) -> ModelOutput[npt.NDArray[np.float32]]:
+        """Class logits, unfamiliarity and instability of uint8 pixels ``(N, 3, size_px, size_px)``.
+
+        Args:
+            pixels: on the model's device.
+            stability_views: number of views that measure instability where `spec.views` is 1.
+        """
+        own = self.spec.views
+        numbers = view_numbers(own if own > 1 else stability_views)
+        views = [self(symmetry(pixels, number)).map(_as_array) for number in numbers]
+        return combined(ViewOutput(*map(np.stack, zip(*views, strict=True))), own)
 
 
-def _unknown(views: list[torch.Tensor]) -> torch.Tensor:
-    """One nan a cutout; a new tensor each time, or OpenVINO would keep the name of one output only."""
-    return torch.full_like(views[0][:, 0], torch.nan)
+def _as_array(tensor: torch.Tensor) -> npt.NDArray[np.float32]:
+    array: npt.NDArray[np.float32] = tensor.float().cpu().numpy()
+    return array
 
 
-def _mean_logits(views: list[torch.Tensor]) -> torch.Tensor:
-    """Logits of the mean probability over views, of the logits ``(N, classes)`` of each view."""
-    if len(views) == 1:
-        return views[0]
-    return torch.stack([logits.log_softmax(dim=1) for logits in views]).logsumexp(dim=0) - math.log(len(views))
-
-
-def _instability(views: list[torch.Tensor]) -> torch.Tensor:
-    """Largest standard deviation over views of a class's probability, ``(N,)``, of the logits of each view."""
-    probabilities = torch.stack([logits.softmax(dim=1) for logits in views])
-    deviations = probabilities - probabilities.mean(dim=0)
-    return deviations.square().mean(dim=0).sqrt().amax(dim=1)
-
-
-def normalise(pixels: Pixels, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+def normalise(pixels: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
     """uint8 pixels ``(N, 3, h, w)`` as float32, `(pixels / 255 - mean) / std` per channel, on their device."""
     centre = torch.tensor(mean, device=pixels.device).view(1, -1, 1, 1)
     scale = torch.tensor(std, device=pixels.device).view(1, -1, 1, 1)
@@ -125,10 +72,7 @@ def normalise(pixels: Pixels, mean: tuple[float, ...], std: tuple[float, ...]) -
 
 
 def symmetry(images: torch.Tensor, number: int) -> torch.Tensor:
-    """One of the eight symmetries of square images ``(N, C, h, h)``; 0 is the identity.
-
-    Odd numbers flip left and right; 2, 3, 6, 7 upside down; 4 to 7 turn by a quarter first.
-    """
+    """`views.view_of` for tensors ``(…, h, h)``, on their device."""
     turned = images.rot90(1, (-2, -1)) if number & 4 else images
     flipped = turned.flip(-2) if number & 2 else turned
     return flipped.flip(-1) if number & 1 else flipped

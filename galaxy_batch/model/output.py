@@ -1,16 +1,29 @@
-"""What one forward pass gives, tensor by name."""
+"""What the network gives for one view of cutouts, and the model for all views, tensor by name."""
 
 from collections.abc import Callable, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
-__all__ = ["ModelOutput"]
+__all__ = ["ModelOutput", "ViewOutput"]
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 
+class ViewOutput(NamedTuple, Generic[T]):
+    """What the network gives for one view of N cutouts: torch tensors, or float32 NumPy arrays from an engine."""
+
+    class_logits: T
+    """``(N, classes)``, before the temperature."""
+    squared_distance: T
+    """``(N,)``: of `Familiarity`, 1 on average for training galaxies; nan without statistics."""
+
+    def map(self, function: Callable[[T], U]) -> "ViewOutput[U]":
+        """Apply a function to every tensor."""
+        return ViewOutput(*map(function, self))
+
+
 class ModelOutput(NamedTuple, Generic[T]):
-    """Predictions for N cutouts: torch tensors from the network, float32 NumPy arrays from an engine.
+    """Predictions for N cutouts, from all views of them.
 
     A field with the name of a `MODEL_COLUMNS` entry of `rows.py` becomes that column of the catalog.
     """

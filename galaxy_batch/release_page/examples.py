@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 
+import numpy as np
 import pyarrow as pa
 import simplejpeg
 
 from galaxy_batch.catalog.manifest import CatalogManifest
 from galaxy_batch.config import ClassifyConfig, ManifestConfig
-from galaxy_batch.cutouts.decode import decode, resize
+from galaxy_batch.cutouts.decode import decode
 from galaxy_batch.cutouts.fetch import fetch_cutouts
+from galaxy_batch.cutouts.resize import resize
 from galaxy_batch.errors import GalaxyBatchError
 from galaxy_batch.inputs.manifest import find_objects
 from galaxy_batch.release_page.sampling import RowLocation
@@ -111,7 +113,7 @@ def _thumbnail(content: bytes, limits: ClassifyConfig, crop_fraction: float) -> 
         pixels = resize(decode(content, limits.max_image_pixels, limits.rgb), _SIDE_PX, crop_fraction)
     except UnusableCutout as bad:
         return None, str(bad.status)
-    picture: bytes = simplejpeg.encode_jpeg(pixels.permute(1, 2, 0).contiguous().numpy(), _QUALITY, "RGB")
+    picture: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels.transpose(1, 2, 0)), _QUALITY, "RGB")
     return picture, ""
 
 

@@ -24,10 +24,12 @@ import torch
 
 from galaxy_batch.config import ClassifyConfig, ManifestConfig, RuntimeConfig
 from galaxy_batch.inputs.manifest import read_objects
-from galaxy_batch.model.checkpoint import Checkpoint, agreement, load_checkpoint, save_checkpoint
+from galaxy_batch.model.checkpoint import Checkpoint, agreement
 from galaxy_batch.model.engines.choose import choose_engine, make_engine
 from galaxy_batch.model.engines.engine import BATCH_SIZES, EngineName, Precision
-from galaxy_batch.model.network import RANDOM, ModelSpec, MorphologyModel, build_model
+from galaxy_batch.model.network import MorphologyModel, build_model
+from galaxy_batch.model.saved_model import load_checkpoint, save_checkpoint
+from galaxy_batch.model.spec import RANDOM, ModelSpec
 from galaxy_batch.rows import IMAGE_BYTES, IMAGE_URI
 from galaxy_batch.settings import Range, Uri, load_config
 from galaxy_batch.storage.files import join, write_atomically, write_json
@@ -166,8 +168,8 @@ def _engine_rates(
     engine = make_engine(name, model, precision, size, cores)
     agreed = agreement(engine_probabilities(engine, sample, checkpoint.temperature), expected)
     return {
-        f"model ({name}, {precision})": engine_rate(engine, batches, config.seconds, transfer=False),
-        "model with transfer": engine_rate(engine, batches, config.seconds, transfer=True),
+        f"model ({name}, {precision})": engine_rate(engine, batches, config.seconds, False, checkpoint.spec.views),
+        "model with transfer": engine_rate(engine, batches, config.seconds, True, checkpoint.spec.views),
     }, agreed
 
 

@@ -16,10 +16,13 @@ from PIL import Image
 from timm.data.loader import create_loader
 
 from galaxy_batch.config import ClassifyConfig
-from galaxy_batch.cutouts.decode import Pixels, blank_fraction, decode, resize
+from galaxy_batch.cutouts.decode import blank_fraction, decode
 from galaxy_batch.cutouts.fetch import fetch_cutouts
+from galaxy_batch.cutouts.resize import Pixels, resize
 from galaxy_batch.model.engines.engine import Engine, PendingOutput
-from galaxy_batch.model.network import ModelSpec, build_model
+from galaxy_batch.model.network import build_model
+from galaxy_batch.model.spec import ModelSpec
+from galaxy_batch.model.views import view_numbers
 from galaxy_batch.rows import IMAGE_BYTES, UnusableCutout
 
 __all__ = ["decode_rate", "engine_probabilities", "engine_rate", "prepared_batches", "read_rate", "timm_loop_rate"]
@@ -56,36 +59,43 @@ def prepared_batches(
     return [[next(repeated) for _ in range(batch_size)] for _ in range(batches)]
 
 
-def engine_rate(engine: Engine, batches: Sequence[Sequence[Pixels]], seconds: float, transfer: bool) -> float:
-    """Compute the batches over and over: cutouts per second.
+def engine_rate(
+    engine: Engine, batches: Sequence[Sequence[Pixels]], seconds: float, transfer: bool, views: int = 1
+) -> float:
+    """Compute all views of the batches over and over: cutouts per second.
 
     Args:
         engine: warmed up here.
         batches: of the engine's batch size.
         seconds: duration of the measurement.
         transfer: whether every batch is copied to the device; else the batches stay there, and only the model is timed.
+        views: number of views of each cutout.
     """
+    numbers = view_numbers(views)
     loaded = [engine.load(batch) for batch in batches[: engine.in_flight + 1]]
     work = cycle(batches) if transfer else cycle(loaded)
-    computing: deque[PendingOutput] = deque(engine.compute(batch) for batch in loaded)
+    computing: deque[PendingOutput] = deque(engine.compute(batch, 0) for batch in loaded)
     while computing:
         computing.popleft().result()
     done, started = 0, time.perf_counter()
-    while time.perf_counter() - started < seconds or computing:
-        if time.perf_counter() - started < seconds and len(computing) <= engine.in_flight:
-            batch = next(work)
-            computing.append(engine.compute(engine.load(batch) if transfer else batch))
-        else:
-            computing.popleft().result()
-            done += engine.batch_size
+    while time.perf_counter() - started < seconds:
+        batch = next(work)
+        batch = engine.load(batch) if transfer else batch
+        for number in numbers:
+            computing.append(engine.compute(batch, number))
+            if len(computing) > engine.in_flight:
+                computing.popleft().result()
+        done += engine.batch_size
+    while computing:
+        computing.popleft().result()
     return done / (time.perf_counter() - started)
 
 
 def engine_probabilities(
     engine: Engine, batches: Sequence[Sequence[Pixels]], temperature: float
 ) -> npt.NDArray[np.float32]:
-    """Class probabilities ``(N, classes)`` of the cutouts of all batches."""
-    logits = np.concatenate([engine.compute(engine.load(batch)).result().class_logits for batch in batches])
+    """Class probabilities ``(N, classes)`` of the cutouts of all batches, as they are."""
+    logits = np.concatenate([engine.compute(engine.load(batch), 0).result().class_logits for batch in batches])
     return torch.softmax(torch.from_numpy(logits) / temperature, dim=1).numpy()
 
 

@@ -216,9 +216,9 @@ class Experiment:
 
     @property
     def model_id(self) -> str:
-        from galaxy_batch.model.checkpoint import load_checkpoint
+        from galaxy_batch.model.checkpoint import read_checkpoint
 
-        return load_checkpoint(self.checkpoint_uri)[0].checkpoint_id
+        return read_checkpoint(self.checkpoint_uri).checkpoint.checkpoint_id
 
     def config(self) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)

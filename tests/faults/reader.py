@@ -113,18 +113,15 @@ def _serve(source: BinaryIO, sink: BinaryIO, read: Callable[[bytes], tuple[str, 
 
 
 def _main() -> None:
-    import torch
-
-    from galaxy_batch.cutouts.decode import blank_fraction, decode, resize
+    from galaxy_batch.cutouts.decode import blank_fraction, decode
+    from galaxy_batch.cutouts.resize import resize
     from galaxy_batch.rows import UnusableCutout
-
-    torch.set_num_threads(1)
 
     def read(content: bytes) -> tuple[str, str]:
         try:
             pixels = decode(content, _MAX_PIXELS)
             small = resize(pixels, 64, 0.75)
-            assert tuple(small.shape) == (3, 64, 64)
+            assert small.shape == (3, 64, 64)
             assert 0 <= blank_fraction(pixels) <= 1
         except UnusableCutout as bad:
             return str(bad.status), bad.reason

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from galaxy_batch.config import ClassifyConfig, ManifestConfig
-from galaxy_batch.cutouts.decode import resize
 from galaxy_batch.cutouts.fetch import fetch_cutouts
+from galaxy_batch.cutouts.resize import Pixels, resize
 from galaxy_batch.inputs.manifest import read_objects
-from galaxy_batch.model.checkpoint import load_checkpoint, save_checkpoint
 from galaxy_batch.model.classifier import Classifier
 from galaxy_batch.model.engines.engine import Engine, PendingOutput
+from galaxy_batch.model.saved_model import load_checkpoint, save_checkpoint
 from galaxy_batch.synthetic.rendering import render
 from galaxy_batch.synthetic.survey import DEFECTS, SurveyFiles
 from tests.support.engines import computed
@@ -117,12 +117,12 @@ class ResizingEngine:
         self.inner, self.size_px, self.batch_size = inner, size_px, inner.batch_size
         self.sides: list[set[int]] = []
 
-    def load(self, cutouts: list[torch.Tensor]) -> Any:
+    def load(self, cutouts: list[Pixels]) -> Any:
         self.sides.append({cutout.shape[-1] for cutout in cutouts})
         return self.inner.load([resize(cutout, self.size_px, 1.0) for cutout in cutouts])
 
-    def compute(self, loaded: Any) -> PendingOutput:
-        return self.inner.compute(loaded)
+    def compute(self, loaded: Any, view: int) -> PendingOutput:
+        return self.inner.compute(loaded, view)
 
 
 def test_an_engine_that_resizes_gets_cutouts_of_one_side(saved_model: SavedModel) -> None:

@@ -7,7 +7,8 @@ import timm
 import torch
 
 from galaxy_batch.errors import InputError
-from galaxy_batch.model.network import PRETRAINED, ModelSpec, build_model
+from galaxy_batch.model.network import build_model
+from galaxy_batch.model.spec import PRETRAINED, ModelSpec
 from galaxy_batch.model.weights import read_weights
 from tests.support.models import save_random_model
 

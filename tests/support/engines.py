@@ -1,12 +1,19 @@
 """A small model, random pixels, and the output that every engine must give for them."""
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from galaxy_batch.model.engines.engine import ArrayOutput, Engine
-from galaxy_batch.model.network import RANDOM, ModelSpec, MorphologyModel, build_model
+from galaxy_batch.model.engines.engine import Engine
+from galaxy_batch.model.network import MorphologyModel, build_model
+from galaxy_batch.model.output import ModelOutput, ViewOutput
+from galaxy_batch.model.spec import RANDOM, ModelSpec
+from galaxy_batch.model.views import combined, view_numbers
 
 __all__ = ["close", "computed", "expected", "model_of", "pixels_of"]
+
+
+Output = ModelOutput[npt.NDArray[np.float32]]
 
 
 def model_of(architecture: str = "test_efficientnet", size: int = 64, views: int = 1) -> MorphologyModel:
@@ -22,17 +29,18 @@ def pixels_of(count: int, size: int = 64) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
-def computed(engine: Engine, pixels: torch.Tensor) -> ArrayOutput:
+def computed(engine: Engine, pixels: torch.Tensor, views: int = 1, averaged: int = 1) -> Output:
     """The engine's output for one batch."""
-    return engine.compute(engine.load(list(pixels))).result()
+    loaded = engine.load(list(pixels.numpy()))
+    outputs = [engine.compute(loaded, number).result() for number in view_numbers(views)]
+    return combined(ViewOutput(*map(np.stack, zip(*outputs, strict=True))), averaged)
 
 
-@torch.inference_mode()
-def expected(model: MorphologyModel, pixels: torch.Tensor) -> ArrayOutput:
+def expected(model: MorphologyModel, pixels: torch.Tensor, stability_views: int = 1) -> Output:
     """The model's own output."""
-    return model.predict(pixels).map(lambda tensor: tensor.numpy())
+    return model.predict(pixels, stability_views)
 
 
-def close(output: ArrayOutput, other: ArrayOutput, **tolerance: float) -> bool:
+def close(output: Output, other: Output, **tolerance: float) -> bool:
     """Whether two outputs are equal within `numpy.allclose`'s tolerance, nan in the same places."""
     return all(np.allclose(a, b, equal_nan=True, **tolerance) for a, b in zip(output, other, strict=True))

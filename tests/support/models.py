@@ -5,8 +5,10 @@ from pathlib import Path
 
 import torch
 
-from galaxy_batch.model.checkpoint import Checkpoint, save_checkpoint
-from galaxy_batch.model.network import RANDOM, ModelSpec, build_model
+from galaxy_batch.model.checkpoint import Checkpoint
+from galaxy_batch.model.network import build_model
+from galaxy_batch.model.saved_model import save_checkpoint
+from galaxy_batch.model.spec import RANDOM, ModelSpec
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from galaxy_batch.model.checkpoint import Checkpoint
-from galaxy_batch.model.network import RANDOM, ModelSpec, build_model
+from galaxy_batch.model.network import build_model
+from galaxy_batch.model.spec import RANDOM, ModelSpec
 from galaxy_batch.settings import parse_config
 from galaxy_batch.synthetic.survey import SurveyFiles
 from train.config import TrainConfig

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from galaxy_batch.errors import InputError
-from galaxy_batch.model.checkpoint import load_checkpoint
+from galaxy_batch.model.saved_model import load_checkpoint
 from galaxy_batch.synthetic.survey import SurveyFiles, write_survey
 from tests.support.training import train_config
 from train import run

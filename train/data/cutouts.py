@@ -17,8 +17,9 @@ import pyarrow as pa
 import torch
 
 from galaxy_batch.config import ClassifyConfig, RgbConfig
-from galaxy_batch.cutouts.decode import decode, resize
+from galaxy_batch.cutouts.decode import decode
 from galaxy_batch.cutouts.fetch import fetch_cutouts
+from galaxy_batch.cutouts.resize import Pixels, resize
 from galaxy_batch.errors import InputError
 from galaxy_batch.rows import IMAGE_BYTES, UnusableCutout
 
@@ -62,7 +63,7 @@ def load_cutouts(
     rows: list[int] = []
     unusable: Counter[str] = Counter()
 
-    def decode_one(content: bytes | None) -> torch.Tensor | UnusableCutout | None:
+    def decode_one(content: bytes | None) -> Pixels | UnusableCutout | None:
         try:
             return (
                 None
@@ -77,8 +78,8 @@ def load_cutouts(
             chunk = fetch_cutouts(galaxies.slice(start, _FETCH_BATCH), _LIMITS.max_image_bytes)
             decoded = pool.map(decode_one, chunk[IMAGE_BYTES].to_pylist())
             for row, (status, result) in enumerate(zip(chunk["status"].to_pylist(), decoded, strict=True), start):
-                if isinstance(result, torch.Tensor):
-                    pixels[len(rows)] = result
+                if isinstance(result, np.ndarray):
+                    pixels[len(rows)] = torch.from_numpy(result)
                     rows.append(row)
                 else:
                     unusable[status if result is None else str(result.status)] += 1

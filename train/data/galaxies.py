@@ -11,7 +11,8 @@ import pyarrow as pa
 import torch
 
 from galaxy_batch.inputs.manifest import read_objects
-from galaxy_batch.model.network import ModelSpec, MorphologyModel, build_model
+from galaxy_batch.model.network import MorphologyModel, build_model
+from galaxy_batch.model.spec import ModelSpec
 from train.config import TrainConfig
 from train.data.cutouts import load_cutouts
 from train.data.labels import AMBIGUOUS, Labels, label_votes, question_of

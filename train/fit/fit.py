@@ -5,6 +5,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
@@ -113,21 +115,19 @@ def fit(
     return epochs
 
 
-@torch.inference_mode()
 def predict_logits(model: MorphologyModel, pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Logits ``(N, classes)``, float32 on the CPU, of uint8 pixels ``(N, 3, size, size)``."""
-    model.eval()
-    batches = with_progress(torch.split(pixels, FORWARD_BATCH), "classifying", len(pixels))
-    return torch.cat([model(batch.to(device)).float().cpu() for batch in batches])
+    return torch.from_numpy(predict(model, pixels, device).class_logits)
 
 
 @torch.inference_mode()
-def predict(model: MorphologyModel, pixels: torch.Tensor, device: torch.device) -> ModelOutput[torch.Tensor]:
-    """What `MorphologyModel.predict` gives for uint8 pixels ``(N, 3, size, size)``, on the CPU."""
+def predict(
+    model: MorphologyModel, pixels: torch.Tensor, device: torch.device, stability_views: int = 1
+) -> ModelOutput[npt.NDArray[np.float32]]:
+    """What `MorphologyModel.predict` gives for uint8 pixels ``(N, 3, size, size)``."""
     model.eval()
     batches = with_progress(torch.split(pixels, FORWARD_BATCH), "classifying", len(pixels))
-    outputs = (model.predict(batch.to(device)) for batch in batches)
-    return ModelOutput.join((output.map(torch.Tensor.cpu) for output in outputs), torch.cat)
+    return ModelOutput.join((model.predict(batch.to(device), stability_views) for batch in batches), np.concatenate)
 
 
 def _largest_share(count: int, world: World, device: torch.device) -> int:

@@ -1,14 +1,19 @@
-"""Which engine computes the network, by name or by what is installed."""
+"""Which engine computes the network, by name or by what is installed.
+
+Each engine's packages are imported when it is made: OpenVINO needs neither torch nor timm for a converted network.
+"""
 
 import importlib.util
+from typing import TYPE_CHECKING
 
-from galaxy_batch.model.engines.cuda import CudaEngine
+from galaxy_batch.model.checkpoint import read_checkpoint
 from galaxy_batch.model.engines.engine import Engine, EngineName, Precision
-from galaxy_batch.model.engines.openvino import OpenVinoEngine
-from galaxy_batch.model.engines.torch_cpu import TorchEngine
-from galaxy_batch.model.network import MorphologyModel
+from galaxy_batch.model.engines.network_cache import cached_network, keep_network
 
-__all__ = ["choose_engine", "make_engine"]
+if TYPE_CHECKING:
+    from galaxy_batch.model.network import MorphologyModel
+
+__all__ = ["choose_engine", "converted_network", "load_engine", "make_engine"]
 
 
 def choose_engine() -> EngineName:
@@ -16,8 +21,38 @@ def choose_engine() -> EngineName:
     return "openvino" if importlib.util.find_spec("openvino") else "torch"
 
 
+def load_engine(
+    name: EngineName,
+    checkpoint_uri: str,
+    precision: Precision,
+    batch_size: int,
+    threads: int,
+    network: bytes | None = None,
+) -> Engine:
+    """Load the model of a checkpoint into an engine; arguments as in `make_engine`.
+
+    Args:
+        name: which engine.
+        checkpoint_uri: of the model.
+        precision: of the network's sums.
+        batch_size: cutouts per forward pass.
+        threads: CPU threads of the forward pass.
+        network: what `converted_network` gives, where it is at hand.
+
+    Raises:
+        InputError: the checkpoint cannot be used, or `openvino` is not installed.
+    """
+    if name == "openvino":
+        from galaxy_batch.model.engines.openvino import OpenVinoEngine  # noqa: PLC0415 - an optional dependency
+
+        return OpenVinoEngine(network or converted_network(checkpoint_uri, batch_size), precision, threads)
+    from galaxy_batch.model.saved_model import load_checkpoint  # noqa: PLC0415 - torch takes seconds
+
+    return make_engine(name, load_checkpoint(checkpoint_uri)[1], precision, batch_size, threads)
+
+
 def make_engine(
-    name: EngineName, model: MorphologyModel, precision: Precision, batch_size: int, threads: int
+    name: EngineName, model: "MorphologyModel", precision: Precision, batch_size: int, threads: int
 ) -> Engine:
     """Load a model into an engine.
 
@@ -32,7 +67,31 @@ def make_engine(
         InputError: `openvino` is not installed.
     """
     if name == "cuda":
+        from galaxy_batch.model.engines.cuda import CudaEngine  # noqa: PLC0415
+
         return CudaEngine(model, precision, batch_size)
     if name == "openvino":
-        return OpenVinoEngine(model, precision, batch_size, threads)
+        from galaxy_batch.model.engines.conversion import converted  # noqa: PLC0415
+        from galaxy_batch.model.engines.openvino import OpenVinoEngine  # noqa: PLC0415
+
+        return OpenVinoEngine(converted(model, batch_size), precision, threads)
+    from galaxy_batch.model.engines.torch_cpu import TorchEngine  # noqa: PLC0415
+
     return TorchEngine(model, precision, batch_size, threads)
+
+
+def converted_network(checkpoint_uri: str, batch_size: int) -> bytes:
+    """The network of a checkpoint for OpenVINO: from the cache, or converted and kept there.
+
+    Raises:
+        InputError: the checkpoint cannot be used.
+    """
+    checkpoint_id = read_checkpoint(checkpoint_uri).checkpoint.checkpoint_id
+    network = cached_network(checkpoint_id, batch_size)
+    if network is None:
+        from galaxy_batch.model.engines.conversion import converted  # noqa: PLC0415 - torch and timm take seconds
+        from galaxy_batch.model.saved_model import load_checkpoint  # noqa: PLC0415
+
+        network = converted(load_checkpoint(checkpoint_uri)[1], batch_size)
+        keep_network(checkpoint_id, batch_size, network)
+    return network

@@ -1,4 +1,4 @@
-"""What every engine does: it takes batches of cutouts to the hardware and runs the network on them.
+"""What every engine does: it takes batches of cutouts to the hardware and runs the network on views of them.
 
 A batch is loaded, then computed, and its output collected later: while the network computes one batch, the next one is
 decoded and copied to the device. Every batch has the same shape, the last one padded, so that one shape is compiled
@@ -11,12 +11,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from galaxy_batch.cutouts.decode import Pixels
-from galaxy_batch.model.output import ModelOutput
+from galaxy_batch.cutouts.resize import Pixels
+from galaxy_batch.model.output import ViewOutput
 
 __all__ = ["BATCH_SIZES", "ArrayOutput", "Engine", "EngineName", "FinishedOutput", "PendingOutput", "Precision"]
 
-ArrayOutput = ModelOutput[npt.NDArray[np.float32]]
+ArrayOutput = ViewOutput[npt.NDArray[np.float32]]
 EngineName = Literal["torch", "openvino", "cuda"]
 Precision = Literal["fp32", "bf16"]
 
@@ -52,7 +52,7 @@ class Engine(Protocol):
     batch_size: int
     """Cutouts in one batch, at most."""
     in_flight: int
-    """Number of open batches that keeps the hardware busy; one more may be open."""
+    """Number of open forward passes that keeps the hardware busy; one more may be open."""
     resizes: bool
     """Whether the engine scales the cutouts to the network's size itself."""
 
@@ -63,5 +63,5 @@ class Engine(Protocol):
             cutouts: uint8 ``(3, side, side)``, all of one side: the network's `size_px`, or any if the engine resizes.
         """
 
-    def compute(self, loaded: Any) -> PendingOutput:
-        """Begin the forward pass on what `load` returned."""
+    def compute(self, loaded: Any, view: int) -> PendingOutput:
+        """Begin the forward pass on one view, by its number, of what `load` returned."""

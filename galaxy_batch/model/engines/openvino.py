@@ -1,19 +1,18 @@
-"""OpenVINO's CPU plugin."""
+"""OpenVINO's CPU plugin. Imports no torch: the network comes as `conversion` has written it."""
 
-import warnings
+import io
+import zipfile
 from collections.abc import Sequence
 from itertools import cycle
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
-from galaxy_batch.cutouts.decode import Pixels
+from galaxy_batch.cutouts.resize import Pixels
 from galaxy_batch.errors import InputError
 from galaxy_batch.model.engines.engine import ArrayOutput, PendingOutput, Precision
-from galaxy_batch.model.network import MorphologyModel
-from galaxy_batch.model.output import ModelOutput
+from galaxy_batch.model.output import ViewOutput
+from galaxy_batch.model.views import view_of
 
 __all__ = ["OpenVinoEngine"]
 
@@ -22,9 +21,8 @@ class OpenVinoEngine:
     """One stream per thread, each with its own batch.
 
     Args:
-        model: in eval mode, on the CPU.
+        network: what `converted` gives; its input has the batch size.
         precision: of the network's sums.
-        batch_size: cutouts per forward pass.
         threads: CPU threads, hence streams.
 
     Raises:
@@ -33,52 +31,38 @@ class OpenVinoEngine:
 
     resizes = False
 
-    def __init__(self, model: MorphologyModel, precision: Precision, batch_size: int, threads: int) -> None:
+    def __init__(self, network: bytes, precision: Precision, threads: int) -> None:
         try:
             import openvino  # noqa: PLC0415 - an optional dependency
         except ImportError:
             raise InputError(
                 "runtime.engine", "openvino", "is not installed: `uv sync --extra openvino`, or engine = 'torch'"
             ) from None
-        self.batch_size, self.in_flight = batch_size, threads
-        size = model.spec.size_px
-        example = torch.zeros((1, 3, size, size), dtype=torch.uint8)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tracer warns of constants, and that it is deprecated
-            shape = [batch_size, 3, size, size]
-            converted = openvino.convert_model(_NamedOutputs(model), example_input=example, input=[shape])
+        with zipfile.ZipFile(io.BytesIO(network)) as members:
+            core, weights = openvino.Core(), members.read("network.bin")
+            model = core.read_model(members.read("network.xml"), weights)
         options = {
             "PERFORMANCE_HINT": "THROUGHPUT",
             "NUM_STREAMS": threads,
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
         }
-        compiled = openvino.Core().compile_model(converted, "CPU", options)
+        compiled = core.compile_model(model, "CPU", options)
+        self.batch_size, self.in_flight = int(compiled.input(0).shape[0]), threads
         self.requests = cycle([compiled.create_infer_request() for _ in range(self.in_flight + 1)])
 
-    def load(self, cutouts: Sequence[Pixels]) -> tuple[Any, int]:
-        """Copy the cutouts into the input of the next request."""
+    def load(self, cutouts: Sequence[Pixels]) -> Sequence[Pixels]:
+        """Nothing is copied yet: each view of the cutouts goes to the input of its own request."""
+        return cutouts
+
+    def compute(self, loaded: Sequence[Pixels], view: int) -> PendingOutput:
+        """Copy the view into the input of the next request, and start it."""
         request = next(self.requests)
         batch = request.get_input_tensor(0).data
-        for place, cutout in zip(batch, cutouts, strict=False):
-            place[:] = cutout.numpy()
-        return request, len(cutouts)
-
-    def compute(self, loaded: tuple[Any, int]) -> PendingOutput:
-        """Start the request."""
-        loaded[0].start_async()
-        return _RequestOutput(*loaded)
-
-
-class _NamedOutputs(nn.Module):
-    """Traced by OpenVINO, which names its outputs by the keys of the dictionary."""
-
-    def __init__(self, model: MorphologyModel) -> None:
-        super().__init__()
-        self.model = model.eval()
-
-    def forward(self, pixels: Pixels) -> dict[str, torch.Tensor]:
-        return self.model.predict(pixels)._asdict()
+        for place, cutout in zip(batch, loaded, strict=False):
+            place[:] = view_of(cutout, view)
+        request.start_async()
+        return _RequestOutput(request, len(loaded))
 
 
 class _RequestOutput:
@@ -89,5 +73,5 @@ class _RequestOutput:
 
     def result(self) -> ArrayOutput:
         self.request.wait()
-        names = ModelOutput(*ModelOutput._fields)
+        names = ViewOutput(*ViewOutput._fields)
         return names.map(lambda name: self.request.get_tensor(name).data[: self.count].astype(np.float32))

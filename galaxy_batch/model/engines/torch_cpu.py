@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from galaxy_batch.cutouts.decode import Pixels
+from galaxy_batch.cutouts.resize import Pixels
 from galaxy_batch.model.engines.engine import FinishedOutput, PendingOutput, Precision
 from galaxy_batch.model.network import MorphologyModel
+from galaxy_batch.model.views import view_of
 
 __all__ = ["TorchEngine"]
 
@@ -30,16 +33,16 @@ class TorchEngine:
         torch.set_num_threads(threads)
         self.model, self.precision, self.batch_size = model.eval(), precision, batch_size
 
-    def load(self, cutouts: Sequence[Pixels]) -> tuple[Pixels, int]:
+    def load(self, cutouts: Sequence[Pixels]) -> tuple[npt.NDArray[np.uint8], int]:
         """Copy the cutouts into one padded batch."""
-        batch = torch.zeros((self.batch_size, *cutouts[0].shape), dtype=torch.uint8)
-        torch.stack(list(cutouts), out=batch[: len(cutouts)])
+        batch = np.zeros((self.batch_size, *cutouts[0].shape), np.uint8)
+        np.stack(cutouts, out=batch[: len(cutouts)])
         return batch, len(cutouts)
 
     @torch.inference_mode()
-    def compute(self, loaded: tuple[Pixels, int]) -> PendingOutput:
+    def compute(self, loaded: tuple[npt.NDArray[np.uint8], int], view: int) -> PendingOutput:
         """Run the forward pass."""
         batch, count = loaded
         with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
-            output = self.model.predict(batch)
-        return FinishedOutput(output.map(lambda tensor: tensor.numpy()[:count]))
+            output = self.model(torch.from_numpy(np.ascontiguousarray(view_of(batch, view))))
+        return FinishedOutput(output.map(lambda tensor: tensor.float().numpy()[:count]))

@@ -4,8 +4,8 @@ import pyarrow as pa
 import pytest
 
 from galaxy_batch.config import ClassifyConfig
-from galaxy_batch.model.checkpoint import load_checkpoint
 from galaxy_batch.model.engines.choose import make_engine
+from galaxy_batch.model.saved_model import load_checkpoint
 from galaxy_batch.synthetic.rendering import render
 from jobs.benchmark.stage_rates import decode_rate, engine_rate, prepared_batches, read_rate
 from tests.support.models import SavedModel
@@ -34,9 +34,9 @@ def test_batches_are_full_and_without_unreadable_cutouts(saved_model: SavedModel
 
 
 @pytest.mark.parametrize("transfer", [False, True])
-@pytest.mark.parametrize("name", ["torch", "openvino"])
-def test_the_rate_of_an_engine(saved_model: SavedModel, name: str, transfer: bool) -> None:
+@pytest.mark.parametrize(("name", "views"), [("torch", 1), ("openvino", 1), ("openvino", 8)])
+def test_the_rate_of_an_engine(saved_model: SavedModel, name: str, views: int, transfer: bool) -> None:
     checkpoint, model = load_checkpoint(saved_model.uri)
     batches = prepared_batches([render(0, seed=1)], checkpoint.spec, LIMITS, 4, 3)
     engine = make_engine(name, model, "fp32", batch_size=4, threads=1)  # type: ignore[arg-type]
-    assert engine_rate(engine, batches, 0.1, transfer) > 10
+    assert engine_rate(engine, batches, 0.1, transfer, views) > 10

@@ -5,12 +5,15 @@ import numpy as np
 import pytest
 import torch
 
-from galaxy_batch.cutouts.decode import decode, resize
+from galaxy_batch.cutouts.decode import decode
+from galaxy_batch.cutouts.resize import resize
 from galaxy_batch.errors import InputError
+from galaxy_batch.model.engines.conversion import converted
 from galaxy_batch.model.engines.openvino import OpenVinoEngine
-from galaxy_batch.model.network import ModelSpec, build_model
+from galaxy_batch.model.network import build_model
 from galaxy_batch.model.output import ModelOutput
-from tests.support.engines import computed, expected, model_of
+from galaxy_batch.model.spec import ModelSpec
+from tests.support.engines import computed, expected
 
 
 def test_openvino_agrees_with_torch_on_real_galaxies(sky: Path) -> None:
@@ -20,8 +23,8 @@ def test_openvino_agrees_with_torch_on_real_galaxies(sky: Path) -> None:
     model = build_model(ModelSpec("tf_efficientnet_lite0", ("a", "b"), 160, 0.6, (0.5,) * 3, (0.5,) * 3), str(weights))
     torch.nn.init.normal_(model.backbone.get_classifier().weight, std=0.3)
     files = sorted((sky / "sdss_dr7" / "images").iterdir())[:48]
-    pixels = torch.stack([resize(decode(f.read_bytes(), 10**6), 160, 0.6) for f in files])
-    engine = OpenVinoEngine(model, "fp32", batch_size=16, threads=1)
+    pixels = torch.from_numpy(np.stack([resize(decode(f.read_bytes(), 10**6), 160, 0.6) for f in files]))
+    engine = OpenVinoEngine(converted(model, 16), "fp32", threads=1)
     output = ModelOutput.join([computed(engine, batch) for batch in pixels.split(16)], np.concatenate)
     probabilities = torch.from_numpy(output.class_logits).softmax(1)
     wanted = torch.from_numpy(expected(model, pixels).class_logits).softmax(1)
@@ -33,4 +36,4 @@ def test_openvino_agrees_with_torch_on_real_galaxies(sky: Path) -> None:
 def test_missing_openvino_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(InputError, match=r"runtime\.engine.*not installed"):
-        OpenVinoEngine(model_of(), "fp32", 4, 1)
+        OpenVinoEngine(b"", "fp32", 1)

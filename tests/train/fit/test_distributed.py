@@ -11,7 +11,7 @@ import ray.train
 import torch
 
 from galaxy_batch.errors import InputError
-from galaxy_batch.model.checkpoint import load_checkpoint
+from galaxy_batch.model.saved_model import load_checkpoint
 from galaxy_batch.synthetic.survey import SurveyFiles, write_survey
 from tests.support.training import train_config
 from train import run as training_run
@@ -171,7 +171,7 @@ def test_training_run_on_two_workers(
     monkeypatch.setattr(training_run, "_MAX_LOADED", 20)
     summary = train_model(train_config(voted, tmp_path, "workers=2"))
     checkpoint, model = load_checkpoint(summary["checkpoint_uri"])
-    assert model(torch.zeros(3, 3, 32, 32, dtype=torch.uint8)).shape == (3, 2)
+    assert model(torch.zeros(3, 3, 32, 32, dtype=torch.uint8)).class_logits.shape == (3, 2)
     assert checkpoint.training["workers"] == 2
     assert checkpoint.training["galaxies_per_split"]["train"] > 40
     assert 0 <= summary["accuracy"] <= 1

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from galaxy_batch.model.network import RANDOM, ModelSpec, build_model, symmetry
+from galaxy_batch.model.network import build_model, symmetry
+from galaxy_batch.model.spec import RANDOM, ModelSpec
 from train.config import FitConfig, Phase
 from train.fit import frozen_features
 from train.fit.frozen_features import FrozenFeatures

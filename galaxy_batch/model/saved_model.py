@@ -1,0 +1,69 @@
+"""A trained model, written to and built from its checkpoint."""
+
+import dataclasses
+
+import safetensors
+import safetensors.torch
+import torch
+
+from galaxy_batch.errors import InputError
+from galaxy_batch.model.checkpoint import FAMILIARITY, Checkpoint, content_id, file_metadata, read_checkpoint
+from galaxy_batch.model.familiarity import Familiarity
+from galaxy_batch.model.network import MorphologyModel
+from galaxy_batch.storage.files import write_atomically
+
+__all__ = ["load_checkpoint", "round_to_fp16", "save_checkpoint"]
+
+
+def save_checkpoint(uri: str, checkpoint: Checkpoint, model: MorphologyModel, fp16: bool = False) -> Checkpoint:
+    """Write one `.safetensors` file; returns the checkpoint with its content id.
+
+    The same tensors and description always give the same bytes, hence the same id.
+
+    Args:
+        uri: of the file.
+        checkpoint: its description.
+        model: its tensors.
+        fp16: store the weights in half precision, as `round_to_fp16` rounds them.
+    """
+    state = dict(model.backbone.state_dict())
+    if model.familiarity is not None:
+        state |= {FAMILIARITY + name: tensor for name, tensor in model.familiarity.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.items())}
+    if fp16:
+        tensors = {name: tensor.half() if _has_fp16(name, tensor) else tensor for name, tensor in tensors.items()}
+    content = safetensors.torch.save(tensors, metadata=file_metadata(checkpoint))
+    write_atomically(uri, content)
+    return dataclasses.replace(checkpoint, checkpoint_id=content_id(content))
+
+
+def round_to_fp16(model: MorphologyModel) -> None:
+    """Round the weights to half precision, in place: then a file with `fp16` has exactly this model."""
+    with torch.no_grad():
+        for name, tensor in model.backbone.state_dict().items():
+            if _has_fp16(name, tensor):
+                tensor.copy_(tensor.half())
+
+
+def load_checkpoint(uri: str) -> tuple[Checkpoint, MorphologyModel]:
+    """Read a checkpoint and build its model, in eval mode on the CPU.
+
+    Raises:
+        InputError: as `read_checkpoint`; or timm has no such architecture, or the layers do not fit it.
+    """
+    file = read_checkpoint(uri)
+    model = MorphologyModel(file.checkpoint.spec)
+    try:
+        tensors: dict[str, torch.Tensor] = safetensors.torch.load(file.content)
+        statistics = {name: tensors.pop(name) for name in list(tensors) if name.startswith(FAMILIARITY)}
+        model.backbone.load_state_dict(tensors)
+        if statistics:
+            model.familiarity = Familiarity(**{n.removeprefix(FAMILIARITY): t for n, t in statistics.items()})
+    except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError("checkpoint_uri", uri, f"the tensors do not fit the description: {error}") from None
+    return file.checkpoint, model.eval()
+
+
+def _has_fp16(name: str, tensor: torch.Tensor) -> bool:
+    """Convolutions and linear layers; the few numbers of batch norms and of familiarity may exceed its range."""
+    return tensor.is_floating_point() and tensor.dim() > 1 and not name.startswith(FAMILIARITY)
