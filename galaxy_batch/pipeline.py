@@ -10,10 +10,11 @@ manifest is one block of Ray Data in every stage, and becomes one part; `reuse_p
 `reuse_from`. The docstring of each stage says which columns it reads, adds and drops.
 """
 
+import contextlib
 import functools
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -37,6 +38,7 @@ from galaxy_batch.run_record import RunRecord, catalog_provenance, run_summary
 from galaxy_batch.runtime.attempts import Attempts
 from galaxy_batch.runtime.isolation import IsolatingClassifier
 from galaxy_batch.runtime.metrics import RunMetrics
+from galaxy_batch.runtime.network import shared_network
 from galaxy_batch.runtime.progress import Progress
 from galaxy_batch.runtime.tasks import run_tasks
 from galaxy_batch.runtime.workers import ClusterGrowth, Workers, workers_for
@@ -95,6 +97,7 @@ def _classified_parts(
     workers: Workers,
     attempts: Attempts,
     previous: PreviousPredictions | None,
+    network: "ray.ObjectRef[bytes] | None",
 ) -> Iterable[dict[str, Any]]:
     """The stages that turn chunks into parts; yields the row that `write_part` returns for each part."""
     config, read, task = plan.config, workers.read_options, workers.task_options
@@ -102,6 +105,7 @@ def _classified_parts(
         "attempts": attempts,
         "row_limit_s": config.runtime.row_limit_s,
         "model": plan.model_arguments(workers),
+        "network": network,
     }
     part = {
         "folder_uri": plan.layout.parts,
@@ -135,8 +139,10 @@ def _write_parts(plan: ReleasePlan, previous: PreviousPredictions | None) -> flo
     metrics = RunMetrics(plan.config.release)
     while todo:
         growth, attempts = ClusterGrowth(runtime, workers), Attempts(runtime.max_suspect_chunks)
-        with progress.following(functools.partial(_rows_in_progress, attempts, todo)):
-            for part in _classified_parts(plan, list(todo.values()), workers, attempts, previous):
+        network = shared_network(plan.config.checkpoint_uri, plan.checkpoint.checkpoint_id, workers)
+        parts = _classified_parts(plan, list(todo.values()), workers, attempts, previous, network)
+        with progress.following(functools.partial(_rows_in_progress, attempts, todo)), _refusals(attempts):
+            for part in parts:
                 progress.add(part["rows"], part["failed"], part["flagged"])
                 metrics.update(progress)
                 del todo[part["chunk"]]
@@ -147,6 +153,18 @@ def _write_parts(plan: ReleasePlan, previous: PreviousPredictions | None) -> flo
                 if todo:
                     raise RuntimeError(f"no part was written for {len(todo)} chunks, the first is {min(todo)}")
     return progress.steady_rate
+
+
+@contextlib.contextmanager
+def _refusals(attempts: Attempts) -> Iterator[None]:
+    """Raise the InputError of a worker that cannot use the model, in place of the error in which Ray wraps it."""
+    try:
+        yield
+    except ray.exceptions.RayError:
+        problem = attempts.refusal()
+        if problem is not None:
+            raise problem from None
+        raise
 
 
 def _rows_in_progress(attempts: Attempts, todo: Mapping[int, Chunk]) -> int:

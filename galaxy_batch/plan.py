@@ -7,7 +7,7 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -24,8 +24,10 @@ from galaxy_batch.reuse.predictions import read_predictions
 from galaxy_batch.reuse.previous import PreviousCatalog, open_previous, verify_previous
 from galaxy_batch.review.flags import ReviewLimits
 from galaxy_batch.rows import Status, catalog_schema
-from galaxy_batch.runtime.workers import Workers
 from galaxy_batch.storage.files import check_writable, without_secrets
+
+if TYPE_CHECKING:
+    from galaxy_batch.runtime.workers import Workers
 
 __all__ = ["ReleasePlan", "plan_release", "versions"]
 
@@ -68,7 +70,7 @@ class ReleasePlan:
         shown: dict[str, Any] = _without_secrets(dataclasses.asdict(self.config))
         return shown
 
-    def model_arguments(self, workers: Workers) -> dict[str, Any]:
+    def model_arguments(self, workers: "Workers") -> dict[str, Any]:
         """Arguments of the Classifier."""
         return {
             "checkpoint_uri": self.config.checkpoint_uri,

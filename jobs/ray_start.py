@@ -11,6 +11,7 @@ from pathlib import Path
 
 import ray
 from ray._common.utils import get_default_ray_temp_dir
+from ray._private.node import Node
 
 from galaxy_batch.errors import InputError
 
@@ -30,13 +31,29 @@ def local_ray(num_cpus: int | None) -> Iterator[None]:
     Without `address="local"`, Ray would connect to another user's cluster, or wait for one that left its address file.
     """
     with _temp_folder() as folder:
-        ray.init(
-            address="local", num_cpus=num_cpus, include_dashboard=False, logging_level=logging.WARNING, _temp_dir=folder
-        )
+        with _without_api_server():
+            ray.init(
+                address="local", num_cpus=num_cpus, include_dashboard=False, logging_level=logging.WARNING,
+                _temp_dir=folder,
+            )  # fmt: skip
         try:
             yield
         finally:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _without_api_server() -> Iterator[None]:
+    """Start Ray without the server of its dashboard, states and `ray job`, none of which a Ray for one job has.
+
+    Ray starts it even with `include_dashboard=False`, and waits for it longer than for everything else.
+    """
+    start = Node.start_api_server
+    Node.start_api_server = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        Node.start_api_server = start
 
 
 @contextlib.contextmanager

@@ -64,6 +64,7 @@ TESTED_IN = {
     "galaxy_batch/classification.py": "tests/test_pipeline.py",
     "galaxy_batch/missing.py": "tests/test_pipeline.py",
     "galaxy_batch/compare/config.py": "tests/compare/test_compare.py",
+    "galaxy_batch/runtime/network.py": "tests/test_pipeline.py",
     "galaxy_batch/model/engines/conversion.py": "tests/model/engines/test_openvino.py",
     "galaxy_batch/model/spec.py": "tests/model/test_checkpoint.py",
     "galaxy_batch/compare/figures.py": "tests/compare/test_page.py",

@@ -7,6 +7,8 @@ from collections import Counter
 
 import ray
 
+from galaxy_batch.errors import InputError
+
 __all__ = ["MAX_UNFINISHED", "Attempts"]
 
 MAX_UNFINISHED = 2
@@ -37,6 +39,18 @@ class Attempts:
         """Say how many rows of a chunk are classified by now; does not wait."""
         self._counts.report.remote(chunk, rows)
 
+    def refuse(self, problem: InputError) -> None:
+        """Say that a worker cannot use the model, which no other worker can either."""
+        ray.get(self._counts.refuse.remote(problem))
+
+    def refusal(self) -> InputError | None:
+        """Why the model cannot be used; None if no worker said so, or if that cannot be read."""
+        try:
+            problem: InputError | None = ray.get(self._counts.refusal.remote(), timeout=5)
+        except ray.exceptions.RayError:
+            return None
+        return problem
+
     def rows_classified(self) -> dict[int, int]:
         """Rows by chunk, as last reported, of chunks finished or not; empty if the count cannot be read."""
         try:
@@ -50,6 +64,7 @@ class _Counts:
     def __init__(self, max_suspects: int) -> None:
         self.started, self.max_suspects = Counter[int](), max_suspects
         self.rows: dict[int, int] = {}
+        self.problem: InputError | None = None
 
     def begin(self, chunk: int) -> int:
         before = self.started[chunk]
@@ -66,6 +81,12 @@ class _Counts:
 
     def report(self, chunk: int, rows: int) -> None:
         self.rows[chunk] = rows
+
+    def refuse(self, problem: InputError) -> None:
+        self.problem = problem
+
+    def refusal(self) -> InputError | None:
+        return self.problem
 
     def rows_classified(self) -> dict[int, int]:
         return self.rows

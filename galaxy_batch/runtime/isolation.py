@@ -15,8 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import ray
 from PIL import Image
 
+from galaxy_batch.errors import InputError
 from galaxy_batch.model.classifier import Classifier
 from galaxy_batch.rows import CHUNK, IMAGE_BYTES, Status
 from galaxy_batch.runtime.attempts import MAX_UNFINISHED, Attempts
@@ -38,14 +40,33 @@ class IsolatingClassifier:
         attempts: how often each chunk was started.
         row_limit_s: seconds that a chunk may take for each of its rows and 60 more; then its process is ended.
         model: arguments of `Classifier`.
+        network: where the converted network is in Ray's object store, if the engine takes one.
     """
 
-    def __init__(self, attempts: Attempts, row_limit_s: float, model: Mapping[str, Any]) -> None:
-        self.attempts, self.row_limit_s, self.model = attempts, row_limit_s, model
-        self.classifier = Classifier(**model)
+    def __init__(
+        self,
+        attempts: Attempts,
+        row_limit_s: float,
+        model: Mapping[str, Any],
+        network: "ray.ObjectRef[bytes] | None" = None,
+    ) -> None:
+        self.attempts, self.row_limit_s = attempts, row_limit_s
+        self.model = {**model, "network": ray.get(network)} if network is not None else model
+        self.problem: InputError | None = None
+        try:
+            self.classifier = Classifier(**self.model)
+        except InputError as problem:  # raised at the first chunk: an actor that cannot start is started again
+            self.problem = problem
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        """Classify the rows of one chunk; reads, adds, changes and drops what `Classifier` does. Reads `_chunk`."""
+        """Classify the rows of one chunk; reads, adds, changes and drops what `Classifier` does. Reads `_chunk`.
+
+        Raises:
+            InputError: the model cannot be used; `Attempts.refusal` gives it too, because Ray wraps what is raised.
+        """
+        if self.problem is not None:
+            self.attempts.refuse(self.problem)
+            raise self.problem
         chunk = rows[CHUNK][0].as_py()
         if self.attempts.begin(chunk) < MAX_UNFINISHED:
             with exit_after(chunk_limit_s(len(rows), self.row_limit_s)):
