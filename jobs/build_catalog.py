@@ -12,9 +12,6 @@ import sys
 from typing import Any
 
 from galaxy_batch.config import CatalogConfig
-from galaxy_batch.dry_run import dry_run_release
-from galaxy_batch.pipeline import classify_release, remove_sorted_runs
-from galaxy_batch.plan import plan_release
 from galaxy_batch.settings import load_config
 from jobs.arguments import CommandLine
 from jobs.command import ray_session, run_job
@@ -27,9 +24,15 @@ def build_catalog(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def build_release(config: CatalogConfig, dry_run: bool) -> dict[str, Any]:
     """Check all inputs, then classify the release, or only a sample of it in a dry run."""
+    from galaxy_batch.plan import plan_release
+
     plan = plan_release(config)
     if dry_run:
+        from galaxy_batch.dry_run import dry_run_release
+
         return dry_run_release(plan, on_cluster=bool(os.environ.get("RAY_ADDRESS")))
+    from galaxy_batch.pipeline import classify_release, remove_sorted_runs
+
     if plan.published is not None:
         return classify_release(plan)
     try:

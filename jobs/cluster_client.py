@@ -254,6 +254,6 @@ class Submission:
 
 def _connection_errors() -> tuple[type[Exception], ...]:
     """Exceptions of a failed connection. Those of requests are OSErrors; Ray raises RuntimeError for a bad response."""
-    from aiohttp import ClientError  # noqa: PLC0415 - only with ray[default], which connect() checks
+    from aiohttp import ClientError
 
     return OSError, RuntimeError, RayError, ClientError

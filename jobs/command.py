@@ -13,15 +13,11 @@ from collections.abc import Callable, Iterator
 from threading import Timer
 from typing import Any
 
-import ray
-from ray.util.annotations import RayDeprecationWarning
-
 from galaxy_batch.config import RuntimeConfig
 from galaxy_batch.errors import GateError, InputError, RunInterrupted
 from galaxy_batch.runtime.progress import CLEAR_LINE
 from jobs.arguments import CommandLine
 from jobs.quiet import quiet_ray
-from jobs.ray_start import local_ray, ray_at
 
 __all__ = ["ray_session", "run_job"]
 
@@ -93,6 +89,11 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
 
     Within the context, SIGINT and SIGTERM raise KeyboardInterrupt.
     """
+    import ray
+    from ray.util.annotations import RayDeprecationWarning
+
+    from jobs.ray_start import local_ray, ray_at
+
     address = os.environ.get("RAY_ADDRESS")
     hook = sys.unraisablehook
     sys.unraisablehook = functools.partial(_interrupt_again, hook)

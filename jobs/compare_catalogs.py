@@ -9,13 +9,9 @@ import logging
 import sys
 from typing import Any
 
-from galaxy_batch.compare.compare import compare_catalogs
 from galaxy_batch.compare.config import CompareConfig
-from galaxy_batch.compare.page import write_comparison
-from galaxy_batch.compare.result import plain
 from galaxy_batch.errors import GateError
 from galaxy_batch.settings import load_config
-from galaxy_batch.storage.files import check_writable, without_secrets
 from jobs.arguments import CommandLine, Shortcut
 from jobs.command import run_job
 
@@ -29,6 +25,11 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
         GateError: a gate was crossed.
     """
     config = load_config(CompareConfig, arguments.config, arguments.set)
+    from galaxy_batch.compare.compare import compare_catalogs
+    from galaxy_batch.compare.page import write_comparison
+    from galaxy_batch.compare.result import plain
+    from galaxy_batch.storage.files import check_writable, without_secrets
+
     check_writable(config.output_uri)
     comparison = compare_catalogs(config)
     json_uri, page_uri = write_comparison(comparison, config.output_uri)

@@ -13,19 +13,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-import ray
+from typing import TYPE_CHECKING, Annotated, Any
 
 from galaxy_batch.config import CatalogConfig, ManifestConfig, RuntimeConfig
-from galaxy_batch.pipeline import classify_release
-from galaxy_batch.plan import plan_release
 from galaxy_batch.settings import Range, Uri, parse_config, resolve_uri
-from galaxy_batch.synthetic.survey import ONE_OF_EACH_DEFECT, SurveyFiles, write_images, write_tables
 from jobs.arguments import CommandLine
 from jobs.command import ray_session, run_job
 from train.config import FitConfig, NetworkConfig, Phase, SplitConfig, TrainConfig
-from train.run import train_model
+
+if TYPE_CHECKING:
+    from galaxy_batch.synthetic.survey import SurveyFiles
 
 logger = logging.getLogger("jobs.demo")
 
@@ -50,6 +47,11 @@ def demo(arguments: argparse.Namespace) -> dict[str, Any]:
     """Simulate two surveys, train on the first, classify the second."""
     started = time.monotonic()
     config = parse_config(DemoConfig, {}, arguments.set)
+    from galaxy_batch.pipeline import classify_release
+    from galaxy_batch.plan import plan_release
+    from galaxy_batch.synthetic.survey import ONE_OF_EACH_DEFECT
+    from train.run import train_model
+
     folder = Path(config.output_uri)
     with ray_session(RuntimeConfig()):
         voted = _render(folder / "voted_survey", config.galaxies * 2, config.seed, {})
@@ -61,8 +63,12 @@ def demo(arguments: argparse.Namespace) -> dict[str, Any]:
     return {**summary, "accuracy": trained["accuracy"], "seconds": round(time.monotonic() - started, 3)}
 
 
-def _render(folder: Path, galaxies: int, seed: int, defects: Mapping[str, int]) -> SurveyFiles:
+def _render(folder: Path, galaxies: int, seed: int, defects: Mapping[str, int]) -> "SurveyFiles":
     """Simulate a survey, on all CPUs."""
+    import ray
+
+    from galaxy_batch.synthetic.survey import write_images, write_tables
+
     logger.info("rendering %d galaxies into %s", galaxies, folder)
     files = write_tables(folder, galaxies, seed, defects=defects, without_position=galaxies // 50)
     render = ray.remote(write_images).options(num_cpus=1)
@@ -74,7 +80,7 @@ def _render(folder: Path, galaxies: int, seed: int, defects: Mapping[str, int]) 
     return files
 
 
-def _training(voted: SurveyFiles, folder: Path, config: DemoConfig) -> TrainConfig:
+def _training(voted: "SurveyFiles", folder: Path, config: DemoConfig) -> TrainConfig:
     """Fast settings for a laptop, with timm's smallest EfficientNet; too weak for a real catalog."""
     return TrainConfig(
         output_uri=str(folder / "model"),
@@ -93,7 +99,7 @@ def _training(voted: SurveyFiles, folder: Path, config: DemoConfig) -> TrainConf
     )
 
 
-def _catalog(release: SurveyFiles, folder: Path, checkpoint_uri: str) -> CatalogConfig:
+def _catalog(release: "SurveyFiles", folder: Path, checkpoint_uri: str) -> CatalogConfig:
     return parse_config(
         CatalogConfig,
         {

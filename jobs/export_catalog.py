@@ -10,7 +10,6 @@ import argparse
 import sys
 from typing import Any
 
-from galaxy_batch.export import export
 from galaxy_batch.export.config import ExportConfig
 from galaxy_batch.settings import load_config
 from jobs.arguments import CommandLine, Shortcut
@@ -19,7 +18,10 @@ from jobs.command import run_job
 
 def export_catalog(arguments: argparse.Namespace) -> dict[str, Any]:
     """Write the rows that the settings select."""
-    return export.export_catalog(load_config(ExportConfig, arguments.config, arguments.set))
+    config = load_config(ExportConfig, arguments.config, arguments.set)
+    from galaxy_batch.export import export
+
+    return export.export_catalog(config)
 
 
 _SHORTCUTS = {

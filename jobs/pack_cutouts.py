@@ -10,9 +10,7 @@ import argparse
 import sys
 from typing import Any
 
-from galaxy_batch.packing import pack as packing
 from galaxy_batch.packing.config import PackConfig
-from galaxy_batch.packing.plan import plan_pack
 from galaxy_batch.settings import load_config
 from jobs.arguments import CommandLine
 from jobs.command import ray_session, run_job
@@ -20,7 +18,11 @@ from jobs.command import ray_session, run_job
 
 def pack_cutouts(arguments: argparse.Namespace) -> dict[str, Any]:
     """Check all inputs, then write the missing shards."""
-    plan = plan_pack(load_config(PackConfig, arguments.config, arguments.set))
+    config = load_config(PackConfig, arguments.config, arguments.set)
+    from galaxy_batch.packing import pack as packing
+    from galaxy_batch.packing.plan import plan_pack
+
+    plan = plan_pack(config)
     if plan.packed is not None:
         return packing.pack_cutouts(plan)
     with ray_session(plan.config.runtime):

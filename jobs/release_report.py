@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from galaxy_batch.config import ManifestConfig, ReportConfig
-from galaxy_batch.release_page.page import write_release_page
 from galaxy_batch.settings import Uri, load_config
-from galaxy_batch.storage.files import join, without_secrets
 from jobs.arguments import CommandLine, Shortcut
 from jobs.command import run_job
 
@@ -34,6 +32,9 @@ class ReleaseReportConfig:
 def release_report(arguments: argparse.Namespace) -> dict[str, Any]:
     """Write the page."""
     config = load_config(ReleaseReportConfig, arguments.config, arguments.set)
+    from galaxy_batch.release_page.page import write_release_page
+    from galaxy_batch.storage.files import join, without_secrets
+
     folder = config.report_uri or join(posixpath.dirname(config.catalog_uri.rstrip("/")), "report")
     uri = write_release_page(config.catalog_uri, folder, config.report, config.manifest)
     return {"catalog_uri": without_secrets(config.catalog_uri), "report_uri": without_secrets(uri)}

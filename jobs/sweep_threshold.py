@@ -13,12 +13,13 @@ from galaxy_batch.settings import load_config
 from jobs.arguments import CommandLine
 from jobs.command import ray_session, run_job
 from train.config import SweepConfig
-from train.sweep import sweep_threshold
 
 
 def sweep(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train at each threshold; starts Ray only for more than one worker."""
     config = load_config(SweepConfig, arguments.config, arguments.set)
+    from train.sweep import sweep_threshold
+
     if config.workers == 1:
         return sweep_threshold(config)
     with ray_session(RuntimeConfig()):

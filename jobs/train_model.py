@@ -13,12 +13,13 @@ from galaxy_batch.settings import load_config
 from jobs.arguments import CommandLine
 from jobs.command import ray_session, run_job
 from train.config import TrainConfig
-from train.run import train_model
 
 
 def train(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train as the config says; starts Ray only for more than one worker."""
     config = load_config(TrainConfig, arguments.config, arguments.set)
+    from train.run import train_model
+
     if config.workers == 1:
         return train_model(config)
     with ray_session(RuntimeConfig()):

@@ -9,10 +9,8 @@ import logging
 import sys
 from typing import Any
 
-from galaxy_batch.catalog.verify import verify_catalog
-from galaxy_batch.errors import GateError
+from galaxy_batch.errors import GateError, without_secrets
 from galaxy_batch.settings import resolve_uri
-from galaxy_batch.storage.files import without_secrets
 from jobs.arguments import CommandLine
 from jobs.command import run_job
 
@@ -25,6 +23,8 @@ def verify(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         GateError: the catalog has problems.
     """
+    from galaxy_batch.catalog.verify import verify_catalog
+
     catalog_uri = resolve_uri(arguments.catalog_uri)
     shown = without_secrets(catalog_uri)
     problems = verify_catalog(catalog_uri)

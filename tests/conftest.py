@@ -27,6 +27,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in with_ray)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Converted networks are kept in a folder of the tests, also by the workers of Ray."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("GALAXY_BATCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def ray_started() -> Iterator[None]:
     """Ray with two CPUs, shared by all tests of a process."""

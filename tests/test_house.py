@@ -167,8 +167,8 @@ assert not logging.getLogger().handlers, logging.getLogger().handlers
     subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=True, timeout=120)
 
 
-def test_reading_and_writing_workers_load_neither_torch_nor_matplotlib() -> None:
-    """torch costs each read and write worker 300 MB and seconds of CPU time."""
+def test_plan_and_workers_load_neither_torch_nor_matplotlib() -> None:
+    """torch costs each worker 300 MB and seconds of CPU time; only the conversion of a network needs it."""
     names = [
         f"galaxy_batch.{name}"
         for name in (
@@ -178,6 +178,9 @@ def test_reading_and_writing_workers_load_neither_torch_nor_matplotlib() -> None
             "catalog.parts",
             "packing.shards",
             "catalog.publish",
+            "plan",
+            "pipeline",
+            "model.engines.openvino",
         )
     ]
     script = f"""
@@ -185,6 +188,20 @@ import importlib, sys
 for name in {names!r}:
     importlib.import_module(name)
 assert not {"torch", "matplotlib"} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=True, timeout=120)
+
+
+def test_a_command_line_is_parsed_without_large_packages() -> None:
+    """`--help` and a bad config are answered at once: what a job runs is imported once its config is valid."""
+    names = [path.stem for path in MODULES if path.parts[0] == "jobs" and "run_job(" in (REPOSITORY / path).read_text()]
+    names = [f"jobs.{name}" for name in names if name not in ("__main__", "command", "submit")]
+    assert len(names) > 7
+    script = f"""
+import importlib, sys
+for name in {names!r}:
+    importlib.import_module(name)
+assert not {{"ray", "torch", "pyarrow", "pandas", "scipy", "astropy"}} & sys.modules.keys()
 """
     subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=True, timeout=120)
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import safetensors.torch
 import torch
 
 from galaxy_batch.catalog.layout import fingerprint
@@ -245,6 +246,23 @@ def test_other_settings_replace_a_catalog_only_with_overwrite(
     summary = classify_release(plan_release(dataclasses.replace(changed, overwrite=True)))
     assert summary["flag_counts"]["LOW_CONFIDENCE"] == 36
     assert verify_catalog(summary["catalog_uri"]) == []
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_a_model_that_does_not_fit_its_description_is_bad_input(
+    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, engine: str
+) -> None:
+    """Only the workers build the model."""
+    with safetensors.safe_open(saved_model.uri, "pt") as file:
+        about = file.metadata()
+    tensors = safetensors.torch.load_file(saved_model.uri)
+    uri = str(tmp_path / "model.safetensors")
+    safetensors.torch.save_file({**tensors, "classifier.bias": torch.zeros(3)}, uri, about)
+    runtime = {"actors": 1, "engine": engine}
+    plan = plan_release(catalog_config(survey, SavedModel(uri, saved_model.checkpoint), tmp_path, runtime=runtime))
+    with pytest.raises(InputError, match="checkpoint_uri.*do not fit") as caught:
+        classify_release(plan)
+    assert type(caught.value) is InputError
 
 
 def test_unfamiliar_and_unstable_rows_are_flagged(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:

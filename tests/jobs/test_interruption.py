@@ -119,6 +119,7 @@ LOST_INTERRUPT = """
 import os, signal, time, weakref
 from types import SimpleNamespace
 from jobs import command
+from jobs.arguments import CommandLine
 
 class Thing: pass
 
@@ -134,7 +135,7 @@ def job(arguments):
         time.sleep(20)
     return {}
 
-raise SystemExit(command.run_job("test", job, takes_config=False))
+raise SystemExit(command.run_job(CommandLine("test"), job))
 """
 
 
