@@ -260,7 +260,7 @@ def test_a_model_that_does_not_fit_its_description_is_bad_input(
     safetensors.torch.save_file({**tensors, "classifier.bias": torch.zeros(3)}, uri, about)
     runtime = {"actors": 1, "engine": engine}
     plan = plan_release(catalog_config(survey, SavedModel(uri, saved_model.checkpoint), tmp_path, runtime=runtime))
-    with pytest.raises(InputError, match="checkpoint_uri.*do not fit") as caught:
+    with pytest.raises(InputError, match=r"checkpoint_uri.*do not fit") as caught:
         classify_release(plan)
     assert type(caught.value) is InputError
 
