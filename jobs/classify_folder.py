@@ -17,9 +17,7 @@ import sys
 from typing import Any
 
 from galaxy_batch.config import CatalogConfig
-from galaxy_batch.inputs.files import has_wildcards, manifest_folder
 from galaxy_batch.settings import parse_config, resolve_uri
-from galaxy_batch.storage.files import join
 from jobs.arguments import CommandLine
 from jobs.build_catalog import build_release
 from jobs.command import run_job
@@ -47,6 +45,9 @@ def folder_config(folder: str, recursive: bool, overrides: list[str]) -> Catalog
     Raises:
         InputError: a setting is unknown or invalid.
     """
+    from galaxy_batch.inputs.files import has_wildcards, manifest_folder
+    from galaxy_batch.storage.files import join
+
     uri = resolve_uri(folder)
     place = manifest_folder(uri) if has_wildcards(uri) else uri.rstrip("/")
     name = _ARCHIVE.sub("", posixpath.basename(place))

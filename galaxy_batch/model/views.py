@@ -33,8 +33,8 @@ def combined(views: ViewOutput[Array], averaged: int) -> ModelOutput[Array]:
 
     Args:
         views: class logits ``(views, N, classes)`` and squared distances ``(views, N)``.
-        averaged: the first so many views give the class logits, as those of their mean probability, and the
-            unfamiliarity; all give the instability.
+        averaged: number of views, the first ones, whose mean probability gives the class logits, and whose distances
+            give the unfamiliarity; all views give the instability.
     """
     logits, squared = views.class_logits, views.squared_distance[:averaged]
     return ModelOutput(
