@@ -46,7 +46,7 @@ def local_ray(num_cpus: int | None) -> Iterator[None]:
 def _without_api_server() -> Iterator[None]:
     """Start Ray without the server of its dashboard, states and `ray job`, none of which a Ray for one job has.
 
-    Ray starts it even with `include_dashboard=False`, and waits for it longer than for everything else.
+    Ray starts it even with `include_dashboard=False`, and waits for it longer than for all the rest.
     """
     start = Node.start_api_server
     Node.start_api_server = lambda *_, **__: None
