@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from galaxy_batch.errors import InputError
+from galaxy_batch.links import SKY_LINKS, check_links
 from galaxy_batch.settings import Range, Uri
 
 __all__ = [
@@ -190,6 +191,13 @@ class ReportConfig:
     """Number of example galaxies per class and kind (confident, uncertain, flagged)."""
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     """Seed of the choice of example galaxies."""
+    links: dict[str, str] = field(default_factory=SKY_LINKS.copy)
+    """Links of each example galaxy: addresses by name, with `{ra}`, `{dec}` (degrees) and `{object_id}` in braces."""
+    grad_cam: bool = True
+    """Whether Grad-CAM maps of flagged example galaxies are shown. They need the checkpoint, and take seconds."""
+
+    def __post_init__(self) -> None:
+        check_links("report.links", self.links)
 
 
 @dataclass(frozen=True)

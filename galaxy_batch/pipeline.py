@@ -218,7 +218,10 @@ def _write_page(plan: ReleasePlan, summary: dict[str, Any] | None) -> str | None
     try:
         if summary is None and PAGE in list_names(folder):
             return without_secrets(join(folder, PAGE))
-        return without_secrets(write_release_page(plan.layout.catalog, folder, config.report, config.manifest, summary))
+        page_uri = write_release_page(
+            plan.layout.catalog, folder, config.report, config.manifest, summary, config.checkpoint_uri
+        )
+        return without_secrets(page_uri)
     except Exception:
         logger.warning("the release page could not be written; the catalog is published without it", exc_info=True)
         return None

@@ -32,7 +32,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
 
     check_writable(config.output_uri)
     comparison = compare_catalogs(config)
-    json_uri, page_uri = write_comparison(comparison, config.output_uri)
+    json_uri, page_uri = write_comparison(comparison, config)
     summary: dict[str, Any] = {
         "old_uri": without_secrets(config.old_uri),
         "new_uri": without_secrets(config.new_uri),

@@ -28,7 +28,8 @@ IMPORTS: dict[str, set[str]] = {
     "failures": {"rows"},
     "missing": {"catalog", "config", "cutouts", "failures", "inputs", "plan", "rows", "runtime"},
     "settings": {"errors"},
-    "config": {"errors", "settings"},
+    "config": {"errors", "links", "settings"},
+    "links": {"errors"},
     "storage": {"errors"},
     "checkpoints": {"errors"},
     "sky": {"ids", "settings"},
@@ -39,11 +40,11 @@ IMPORTS: dict[str, set[str]] = {
     "catalog": {"config", "errors", "ids", "review", "rows", "runtime", "settings", "sky", "storage"},
     "reuse": {"catalog", "config", "errors", "ids", "inputs", "review", "rows", "runtime", "storage"},
     "runtime": {"config", "errors", "model", "rows"},
-    "report": {"errors", "sky"},
+    "report": {"catalog", "config", "cutouts", "errors", "inputs", "rows", "settings", "sky"},
     "release_page": {
-        "catalog", "config", "cutouts", "errors", "inputs", "report", "rows", "settings", "sky", "stats", "storage",
+        "catalog", "config", "cutouts", "errors", "links", "model", "report", "rows", "sky", "stats", "storage",
     },
-    "compare": {"catalog", "errors", "report", "rows", "settings", "sky", "stats", "storage"},
+    "compare": {"catalog", "errors", "links", "report", "rows", "settings", "sky", "stats", "storage"},
     "export": {"catalog", "errors", "settings", "sky", "storage"},
     "packing": {"config", "cutouts", "errors", "failures", "inputs", "rows", "runtime", "settings", "storage"},
     "synthetic": set(),
@@ -81,7 +82,6 @@ TESTED_IN = {
     "train/report/grad_cam_section.py": "tests/train/report/test_report.py",
     "train/report/held_out.py": "tests/train/report/test_report.py",
     "train/report/review_section.py": "tests/train/evaluate/test_review_ranking.py",
-    "train/report/tiles.py": "tests/train/report/test_report.py",
 }
 
 

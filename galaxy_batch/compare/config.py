@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from galaxy_batch.compare.gates import Gates
+from galaxy_batch.links import SKY_LINKS, check_links
 from galaxy_batch.settings import Range, Uri
 
 __all__ = ["CompareConfig"]
@@ -30,6 +31,11 @@ class CompareConfig:
     min_cell_rows: Annotated[int, Range(10)] = 200
     """Rows that a sky cell needs in each catalog to be compared."""
     examples: Annotated[int, Range(0, 1000)] = 25
-    """Objects with a changed class to list, sorted by the lower of the two confidences, highest first."""
+    """Objects with a changed class to show, sorted by the lower of the two confidences, highest first."""
+    links: dict[str, str] = field(default_factory=SKY_LINKS.copy)
+    """Links of each of them: addresses by name, with `{ra}`, `{dec}` (degrees) and `{object_id}` in braces."""
     gates: Gates = field(default_factory=Gates)
     """Limits of the changes."""
+
+    def __post_init__(self) -> None:
+        check_links("links", self.links)

@@ -6,13 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from galaxy_batch.catalog.manifest import require_manifest
 from galaxy_batch.compare.class_mix import Mix
+from galaxy_batch.compare.config import CompareConfig
 from galaxy_batch.compare.figures import distributions, mix_by_bins, old_against_new, sky_map
 from galaxy_batch.compare.gates import Gate
-from galaxy_batch.compare.result import Comparison, Rates, plain
+from galaxy_batch.compare.result import Comparison, Flip, Rates, plain
 from galaxy_batch.errors import without_secrets
+from galaxy_batch.links import cutout_links, galaxy_links
+from galaxy_batch.report.cutouts import Cutout, fetch_examples
 from galaxy_batch.report.figures import embed
-from galaxy_batch.report.page import interval, number, percent, points, render
+from galaxy_batch.report.page import Tile, interval, number, percent, points, render
 from galaxy_batch.report.sky_map import region_for
 from galaxy_batch.stats import share
 from galaxy_batch.storage.files import join, write_atomically
@@ -21,18 +25,20 @@ __all__ = ["write_comparison"]
 
 _NO_CLASS = "no class"
 _SKY_ROWS = 8  # cells in the table of the sky
+_MAX_CUTOUTS = 100
 
 
-def write_comparison(result: Comparison, output_uri: str) -> tuple[str, str]:
+def write_comparison(result: Comparison, config: CompareConfig) -> tuple[str, str]:
     """Write `comparison.json` and `index.html`; their URIs."""
+    output_uri = config.output_uri
     content = {**plain(result), "gates_crossed": [gate.name for gate in result.crossed]}
     json_uri, page_uri = join(output_uri, "comparison.json"), join(output_uri, "index.html")
     write_atomically(json_uri, (json.dumps(content, allow_nan=False) + "\n").encode())
-    write_atomically(page_uri, _page(result).encode())
+    write_atomically(page_uri, _page(result, config).encode())
     return without_secrets(json_uri), without_secrets(page_uri)
 
 
-def _page(result: Comparison) -> str:
+def _page(result: Comparison, config: CompareConfig) -> str:
     shown = _shown_classes(result.classes)
     drawings: dict[str, Any] = {"distributions": None, "old_against_new": None}
     if result.old.with_class and result.new.with_class:
@@ -51,6 +57,7 @@ def _page(result: Comparison) -> str:
         gates=[_gate(gate) for gate in sorted(result.gates, key=lambda gate: (not gate.crossed, gate.off))],
         **_matching(result),
         **_transitions(result),
+        examples=_examples(result.flips, config),
         shifts=[
             [name, *map(number, (s.old_mean, s.new_mean, s.psi, s.psi_by_chance, s.ks, s.ks_by_chance, s.mean_change))]
             for name, s in result.shifts.items()
@@ -122,19 +129,38 @@ def _transitions(result: Comparison) -> dict[str, Any]:
             [f"old {name}", *(f"{n:,} ({percent(n / sum(row))})" if n else "0" for n in row), f"{sum(row):,}"]
             for name, row in zip(names, result.transitions.tolist(), strict=True)
         ],
-        "examples": [
-            [
-                flip.old_id if flip.old_id == flip.new_id else f"{flip.old_id} → {flip.new_id}",
-                number(flip.ra, 5),
-                number(flip.dec, 5),
-                flip.old_class,
-                number(flip.old_confidence),
-                flip.new_class,
-                number(flip.new_confidence),
-            ]
-            for flip in result.flips
-        ],
     }
+
+
+def _examples(flips: Sequence[Flip], config: CompareConfig) -> list[Tile]:
+    """Objects whose class changed: one cutout if both catalogs have the same, else the old and the new one."""
+    if not flips:
+        return []
+    old, new = require_manifest(config.old_uri, "old_uri"), require_manifest(config.new_uri, "new_uri")
+    old_cutouts = fetch_examples([flip.old_id for flip in flips[:_MAX_CUTOUTS]], old)
+    new_cutouts = fetch_examples([flip.new_id for flip in flips[:_MAX_CUTOUTS]], new)
+    rest = Cutout(reason=f"only the first {_MAX_CUTOUTS} are shown")
+    return [
+        _example(flip, old_cutouts.get(flip.old_id, rest), new_cutouts.get(flip.new_id, rest), config) for flip in flips
+    ]
+
+
+def _example(flip: Flip, old: Cutout, new: Cutout, config: CompareConfig) -> Tile:
+    object_id = flip.new_id if flip.old_id == flip.new_id else f"{flip.old_id} → {flip.new_id}"
+    change = f"{flip.old_class} {flip.old_confidence:.2f} → {flip.new_class} {flip.new_confidence:.2f}"
+    position = () if flip.ra is None else (f"RA {number(flip.ra, 5)}, Dec {number(flip.dec, 5)}",)
+    cutouts = {"": new} if (old.content, old.reason) == (new.content, new.reason) else {"old ": old, "new ": new}
+    links = {
+        which + name: address
+        for which, cutout in cutouts.items()
+        for name, address in cutout_links(cutout.uris, config.output_uri).items()
+    }
+    return Tile(
+        tuple(cutout.picture(f"{which}cutout of {object_id}".capitalize()) for which, cutout in cutouts.items()),
+        (change, *position),
+        object_id,
+        {**links, **galaxy_links(config.links, flip.new_id, flip.ra, flip.dec)},
+    )
 
 
 def _bin_mix(mix: Mix, classes: Sequence[str], shown: Sequence[int]) -> dict[str, Any]:

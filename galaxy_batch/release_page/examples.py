@@ -1,38 +1,31 @@
-"""Example rows of a release: read from the catalog, their cutouts fetched again from the survey.
-
-A missing cutout is a blank tile with the reason; no error here fails the page.
-"""
+"""Example rows of a release: read from the catalog, shown with their cutouts, links and Grad-CAM maps."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 
 import numpy as np
-import pyarrow as pa
-import simplejpeg
 
 from galaxy_batch.catalog.manifest import CatalogManifest
-from galaxy_batch.config import ClassifyConfig, ManifestConfig
-from galaxy_batch.cutouts.decode import decode
-from galaxy_batch.cutouts.fetch import fetch_cutouts
-from galaxy_batch.cutouts.resize import resize
-from galaxy_batch.errors import GalaxyBatchError
-from galaxy_batch.inputs.manifest import find_objects
+from galaxy_batch.cutouts.resize import Pixels
+from galaxy_batch.links import cutout_links, galaxy_links
 from galaxy_batch.release_page.sampling import RowLocation
-from galaxy_batch.report.page import Tile
-from galaxy_batch.rows import IMAGE_BYTES, UnusableCutout, flag_names
-from galaxy_batch.settings import parse_config
+from galaxy_batch.report.cutouts import Cutout
+from galaxy_batch.report.page import Picture, Tile
+from galaxy_batch.report.pictures import grad_cam_picture
+from galaxy_batch.rows import MODEL_COLUMNS, ReviewFlag, UnusableCutout, flag_names
 from galaxy_batch.storage.files import join, open_parquet
 
-__all__ = ["Example", "fetch_tiles", "read_examples"]
+__all__ = ["Example", "example_tile", "explain_flagged", "read_examples"]
 
 logger = logging.getLogger(__name__)
 
-_COLUMNS = ["object_id", "predicted_class", "confidence", "review_flags", "status", "error", "image_hash"]
-_SIDE_PX = 132
-_QUALITY = 88
+_COLUMNS = ["object_id", "ra", "dec", "predicted_class", "confidence", "review_flags", "status", "error", "image_hash"]
+_MAX_MAPS = 32  # a map takes as long as classifying three or four cutouts
+_BY_MODEL = [flag for flag in ReviewFlag if flag.condition.column in ("confidence", *MODEL_COLUMNS)]
+_BY_IMAGE = ReviewFlag.BLANK | ReviewFlag.REPEATED_IMAGE | ReviewFlag.UNREADABLE
 
 
 @dataclass(frozen=True)
@@ -40,6 +33,8 @@ class Example:
     """A row on a contact sheet."""
 
     object_id: int | str
+    ra: float | None
+    dec: float | None
     predicted_class: str | None
     confidence: float | None
     review_flags: int
@@ -51,6 +46,11 @@ class Example:
     def flags(self) -> str:
         """Names of its flags."""
         return ", ".join(flag_names(self.review_flags))
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether its flags come from the model's output, and its cutout may show a galaxy."""
+        return any(self.review_flags & flag for flag in _BY_MODEL) and not self.review_flags & _BY_IMAGE
 
 
 def read_examples(
@@ -72,56 +72,69 @@ def read_examples(
     return examples
 
 
-def fetch_tiles(
-    examples: Sequence[Example], manifest: CatalogManifest, source: ManifestConfig | None = None
-) -> dict[int | str, Tile]:
-    """The cutout of each row, cropped as the network sees it, by object id.
+def example_tile(
+    example: Example, cutout: Cutout, links: Mapping[str, str], folder_uri: str, grad_cam: Picture | None
+) -> Tile:
+    """The row on a contact sheet.
 
     Args:
-        examples: the rows.
-        manifest: of the catalog.
-        source: where the cutouts are; by default as the catalog's own config says.
+        example: the row.
+        cutout: its cutout.
+        links: templates of further links.
+        folder_uri: of the page.
+        grad_cam: shown beside the cutout.
     """
-    if not examples:
-        return {}
-    try:
-        settings = manifest.config
-        source = source or parse_config(ManifestConfig, settings["manifest"])
-        limits = parse_config(ClassifyConfig, settings["classify"])
-        crop = float(manifest.checkpoint["spec"]["crop_fraction"])
-        rows = find_objects(source, pa.array([example.object_id for example in examples]))
-        fetched = fetch_cutouts(rows, limits.max_image_bytes)
-    except (GalaxyBatchError, OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
-        message = str(error) if isinstance(error, GalaxyBatchError) else type(error).__name__
-        logger.warning("no cutouts on the release page: %s", message)
-        reason = "the source of the cutouts cannot be read"
-        return {example.object_id: _tile(example, None, reason) for example in examples}
-    columns = ("object_id", IMAGE_BYTES, "image_hash", "status")
-    by_id = {row[0]: row[1:] for row in zip(*(fetched[name].to_pylist() for name in columns), strict=True)}
-    tiles = {}
-    for example in examples:
-        content, image_hash, status = by_id.get(example.object_id, (None, None, "no longer in the manifest"))
-        picture, reason = (None, status) if content is None else _thumbnail(content, limits, crop)
-        changed = content is not None and image_hash != example.image_hash
-        tiles[example.object_id] = _tile(example, picture, reason, changed)
-    return tiles
-
-
-def _thumbnail(content: bytes, limits: ClassifyConfig, crop_fraction: float) -> tuple[bytes | None, str]:
-    """A small JPEG, or None and the reason."""
-    try:
-        pixels = resize(decode(content, limits.max_image_pixels, limits.rgb), _SIDE_PX, crop_fraction)
-    except UnusableCutout as bad:
-        return None, str(bad.status)
-    picture: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels.transpose(1, 2, 0)), _QUALITY, "RGB")
-    return picture, ""
-
-
-def _tile(example: Example, picture: bytes | None, reason: str, changed: bool = False) -> Tile:
     prediction = "no class" if example.confidence is None else f"{example.predicted_class} {example.confidence:.2f}"
-    lines = [prediction, str(example.object_id)]
-    if example.flags:
-        lines.append(example.flags)
-    if changed:
+    lines = [prediction, example.flags] if example.flags else [prediction]
+    if cutout.content is not None and cutout.image_hash != example.image_hash:
         lines.append("the cutout has changed since the run")
-    return Tile(picture, f"Cutout of {example.object_id}: {prediction}", tuple(lines), reason)
+    picture = cutout.picture(f"Cutout of {example.object_id}: {prediction}")
+    return Tile(
+        (picture,) if grad_cam is None else (picture, grad_cam),
+        tuple(lines),
+        str(example.object_id),
+        {
+            **cutout_links(cutout.uris, folder_uri),
+            **galaxy_links(links, example.object_id, example.ra, example.dec),
+        },
+    )
+
+
+def explain_flagged(
+    examples: Sequence[Example], cutouts: Mapping[str, Cutout], manifest: CatalogManifest, checkpoint_uri: str
+) -> dict[str, Picture]:
+    """Grad-CAM of the predicted class, of examples whose flags come from the model's output, by object id as text.
+
+    Empty where there are none, or where the checkpoint cannot be read or is another one, which is only logged.
+    """
+    pixels: list[Pixels] = []
+    shown: list[Example] = []
+    side_px = int(manifest.checkpoint["spec"]["size_px"])
+    for example in examples:
+        if example.is_explained and len(shown) < _MAX_MAPS:
+            try:
+                pixels.append(cutouts[str(example.object_id)].pixels(side_px))
+            except UnusableCutout:
+                continue
+            shown.append(example)
+    if not shown:
+        return {}
+    import torch  # noqa: PLC0415 - torch and timm take seconds
+    import torch.nn.functional as F  # noqa: PLC0415
+
+    from galaxy_batch.model.grad_cam import grad_cam  # noqa: PLC0415
+    from galaxy_batch.model.saved_model import load_checkpoint  # noqa: PLC0415
+
+    checkpoint, model = load_checkpoint(checkpoint_uri)
+    if checkpoint.checkpoint_id != manifest.model_id:
+        logger.warning("no Grad-CAM on the page: %s is not the checkpoint of the catalog", checkpoint.checkpoint_id)
+        return {}
+    classes = np.array([manifest.classes.index(str(example.predicted_class)) for example in shown])
+    small = grad_cam(model, torch.from_numpy(np.stack(pixels)), classes)
+    if small is None:
+        return {}
+    maps = F.interpolate(small[:, None], (side_px, side_px), mode="bilinear")[:, 0].numpy()
+    return {
+        str(example.object_id): grad_cam_picture(cutout, values, f"Grad-CAM of {example.predicted_class}")
+        for example, cutout, values in zip(shown, pixels, maps, strict=True)
+    }

@@ -2,31 +2,37 @@
 
 ::
 
-    catalog ─> count_release ─> read_examples ─> fetch_tiles ─> templates/release.html ─> report/index.html
+    catalog ─> count_release ─> read_examples ─> fetch_examples ─> templates/release.html ─> report/index.html
 
-Only the cutouts of the examples are read from the survey itself, through the catalog's manifest config.
+Only the cutouts of the examples are read from the survey itself, through the catalog's manifest config; the checkpoint
+is read for their Grad-CAM maps.
 """
 
 import json
 import logging
 import posixpath
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from markupsafe import Markup
 
 from galaxy_batch.catalog.manifest import CatalogManifest, require_manifest
 from galaxy_batch.config import ManifestConfig, ReportConfig
-from galaxy_batch.errors import without_secrets
+from galaxy_batch.errors import GalaxyBatchError, without_secrets
+from galaxy_batch.links import link_to
 from galaxy_batch.release_page.counts import ReleaseCounts, count_release, mapped_class
-from galaxy_batch.release_page.examples import fetch_tiles, read_examples
+from galaxy_batch.release_page.examples import Example, example_tile, explain_flagged, read_examples
 from galaxy_batch.release_page.figures import confidence_histograms, review_curve
 from galaxy_batch.release_page.sampling import RowLocation
 from galaxy_batch.release_page.sky import sky_maps
+from galaxy_batch.report.cutouts import Cutout, fetch_examples
 from galaxy_batch.report.figures import embed
-from galaxy_batch.report.page import count, percent, render
-from galaxy_batch.rows import ReviewFlag, Status
+from galaxy_batch.report.page import Picture, Tile, count, percent, render
+from galaxy_batch.rows import ReviewFlag, Status, catalog_schema
 from galaxy_batch.stats import share
 from galaxy_batch.storage.files import join, read_bytes, write_atomically
 
@@ -46,15 +52,17 @@ def write_release_page(
     config: ReportConfig,
     source: ManifestConfig | None = None,
     run: Mapping[str, Any] | None = None,
+    checkpoint_uri: str | None = None,
 ) -> str:
     """Write the page of a published catalog; its URI.
 
     Args:
         catalog_uri: the catalog's folder.
         report_uri: the folder that gets `index.html`, outside the catalog.
-        config: how many examples are shown.
+        config: how many examples are shown, and their links.
         source: where the cutouts are; by default as the catalog's own config says.
         run: the summary of the run that made the catalog; by default read from the run's record.
+        checkpoint_uri: of the catalog's checkpoint; by default as the catalog's own config says.
 
     Raises:
         InputError: no catalog is published there.
@@ -62,6 +70,7 @@ def write_release_page(
     manifest = require_manifest(catalog_uri)
     counts = count_release(catalog_uri, manifest, config.cutouts, config.seed)
     caveat = _accuracy_caveat(counts, manifest)
+    checkpoint_uri = checkpoint_uri or str(manifest.config.get("checkpoint_uri", ""))
     html = render(
         "galaxy_batch.release_page",
         "release.html",
@@ -79,7 +88,9 @@ def write_release_page(
         **_classes(counts, manifest.min_confidence),
         **_accuracy(counts),
         **_flags(counts, manifest),
-        **_examples(counts, catalog_uri, manifest, source),
+        **_examples(counts, catalog_uri, manifest, _Shown(config, report_uri, checkpoint_uri, source)),
+        training_report=_training_report(checkpoint_uri, manifest.model_id, report_uri),
+        column_rows=_column_rows(manifest),
         **_provenance(manifest, run or _run_record(catalog_uri, manifest)),
     )
     uri = join(report_uri, PAGE)
@@ -213,29 +224,81 @@ def _is_measured(flag: ReviewFlag, manifest: CatalogManifest) -> bool:
     return True
 
 
-def _examples(
-    counts: ReleaseCounts, catalog_uri: str, manifest: CatalogManifest, source: ManifestConfig | None
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Shown:
+    """How examples are shown."""
+
+    config: ReportConfig
+    report_uri: str
+    checkpoint_uri: str
+    source: ManifestConfig | None
+
+
+def _examples(counts: ReleaseCounts, catalog_uri: str, manifest: CatalogManifest, shown: _Shown) -> dict[str, Any]:
     """Contact sheets by class and kind, and rows without a class."""
-    sheets: dict[str, dict[str, list[RowLocation]]] = {
-        name: {
-            "confident": counts.confident_of(label),
-            "uncertain": counts.uncertain_of(label),
-            "flagged": counts.flagged_of(label),
-        }
-        for label, name in enumerate(counts.classes)
+    kinds = {"confident": counts.confident_of, "uncertain": counts.uncertain_of, "flagged": counts.flagged_of}
+    sheets = {
+        name: {kind: of_class(label) for kind, of_class in kinds.items()} for label, name in enumerate(counts.classes)
     }
+    rows = [row for kind in reversed(kinds) for of_class in sheets.values() for row in of_class[kind]]
     failed = [row for status in Status if status != Status.OK for row in counts.failed_of(status)]
-    shown = [row for kinds in sheets.values() for rows in kinds.values() for row in rows]
-    examples = read_examples(catalog_uri, manifest, [*failed, *shown])
-    tiles = fetch_tiles([examples[row] for row in shown], manifest, source)
+    examples = read_examples(catalog_uri, manifest, [*failed, *rows])
+    with_cutout = [examples[row] for row in rows]
+    cutouts = fetch_examples([example.object_id for example in with_cutout], manifest, shown.source)
+    maps = _grad_cam(with_cutout, cutouts, manifest, shown)
+
+    def tile(row: RowLocation) -> Tile:
+        example, name = examples[row], str(examples[row].object_id)
+        return example_tile(example, cutouts[name], shown.config.links, shown.report_uri, maps.get(name))
+
     return {
+        "grad_cam": bool(maps),
         "failures": [(examples[row].object_id, examples[row].status, examples[row].error or "") for row in failed],
         "sheets": {
-            name: {kind: [tiles[examples[row].object_id] for row in rows] for kind, rows in kinds.items()}
-            for name, kinds in sheets.items()
+            name: {kind: [tile(row) for row in rows] for kind, rows in of_class.items()}
+            for name, of_class in sheets.items()
         },
     }
+
+
+def _grad_cam(
+    examples: Sequence[Example], cutouts: Mapping[str, Cutout], manifest: CatalogManifest, shown: _Shown
+) -> dict[str, Picture]:
+    """Maps by object id; empty where they are disabled or cannot be made, which is only logged."""
+    if not shown.config.grad_cam or not shown.checkpoint_uri:
+        return {}
+    started = time.monotonic()
+    try:
+        maps = explain_flagged(examples, cutouts, manifest, shown.checkpoint_uri)
+    except GalaxyBatchError as error:
+        logger.warning("no Grad-CAM on the page: %s", error)
+        return {}
+    except Exception:
+        logger.warning("no Grad-CAM on the page", exc_info=True)
+        return {}
+    if maps:
+        logger.info("Grad-CAM of %s in %.1f s", count(len(maps), "galaxy", "galaxies"), time.monotonic() - started)
+    return maps
+
+
+def _training_report(checkpoint_uri: str, model_id: str, report_uri: str) -> str | None:
+    """Address of the report in the checkpoint's folder; None where it is not there or about another checkpoint."""
+    folder = join(posixpath.dirname(checkpoint_uri), "report")
+    try:
+        metrics = json.loads(read_bytes(join(folder, "metrics.json"))) if "/" in checkpoint_uri else {}
+    except (OSError, ValueError):
+        return None
+    return link_to(join(folder, PAGE), report_uri) if metrics.get("checkpoint_id") == model_id else None
+
+
+def _column_rows(manifest: CatalogManifest) -> list[list[str]]:
+    """Name, type, unit and meaning of each column."""
+    known = {field.name: field.metadata or {} for field in catalog_schema(pa.string(), manifest.classes)}
+    kept = {b"description": b"as in the survey's manifest"}
+    return [
+        [name, kind, *(known.get(name, kept).get(key, b"").decode() for key in (b"unit", b"description"))]
+        for name, kind in manifest.schema.items()
+    ]
 
 
 def _provenance(manifest: CatalogManifest, run: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What all pages are made of: templates, figures and sky maps.
+"""What all pages are made of: templates, figures, pictures of cutouts, and sky maps.
 
 A page is a Jinja2 template in the `templates` folder of its own package::
 

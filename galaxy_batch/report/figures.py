@@ -27,6 +27,7 @@ INK, GREY, PALE = "#222222", "#767676", "#dddddd"
 PERCENT = FuncFormatter(lambda share, _: f"{100 * share:g}%")
 POINTS = FuncFormatter(lambda share, _: f"{100 * share:+g}".replace("-", "−") if share else "0")
 WIDE_PX, _NARROW_PX = 900, 358  # the text column of a desktop page, and of a phone's
+_TEXT_PX = 14  # more than 11 where the page is narrower than the layout: 320 and 801 pixels
 _SCHEME = {INK: "var(--ink)", GREY: "var(--soft)", PALE: "var(--line)", BLUE.lower(): "var(--accent)"}
 _STYLE: dict[Any, Any] = {
     **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color"), INK),
@@ -84,9 +85,8 @@ def panels(width_px: int, number: int, height_px: float, columns: int = 3) -> tu
 
 
 def _style(width_px: int, label: str = "") -> dict[Any, Any]:
-    size = 12 if is_narrow(width_px) else 13
-    sizes = dict.fromkeys(("axes.titlesize", "legend.fontsize", "xtick.labelsize", "ytick.labelsize"), size)
-    return {**_STYLE, **sizes, "font.size": size, "svg.hashsalt": f"{label} {width_px}"}
+    sizes = ("axes.labelsize", "axes.titlesize", "font.size", "legend.fontsize", "xtick.labelsize", "ytick.labelsize")
+    return {**_STYLE, **dict.fromkeys(sizes, _TEXT_PX), "svg.hashsalt": f"{label} {width_px}"}
 
 
 def _svg(draw: Draw, width_px: int, label: str, kind: str) -> Markup:

@@ -11,23 +11,35 @@ from markupsafe import Markup
 
 from galaxy_batch.errors import without_secrets
 
-__all__ = ["Tile", "count", "interval", "number", "percent", "points", "render"]
+__all__ = ["Picture", "Tile", "count", "interval", "number", "percent", "points", "render"]
 
 _UNKNOWN = "–"
 
 
 @dataclass(frozen=True)
-class Tile:
-    """One image of a contact sheet."""
+class Picture:
+    """One image of a tile."""
 
-    picture: bytes | None
+    content: bytes | None
     """JPEG; None where there is none."""
     alt: str
     """Alternative text."""
-    caption: tuple[str, ...] = ()
-    """Lines below the image."""
     reason: str = "no image"
     """Shown in place of a missing image."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One galaxy of a contact sheet."""
+
+    pictures: tuple[Picture, ...]
+    """Beside each other."""
+    caption: tuple[str, ...] = ()
+    """Lines below the pictures."""
+    object_id: str = ""
+    """Shown below the caption; a click selects it."""
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Addresses by name; they open in a new tab."""
 
 
 @dataclass
@@ -58,7 +70,7 @@ def render(package: str, template: str, **values: Any) -> str:
     )
     filters = (count, interval, number, percent, points)
     environment.filters |= {function.__name__: function for function in filters}
-    environment.filters |= {"anchor": _anchor, "data_uri": _data_uri, "flat": _flat}
+    environment.filters |= {"anchor": _anchor, "breakable": _breakable, "data_uri": _data_uri, "flat": _flat}
     return environment.get_template(template).render(heading=_Headings(), **values)
 
 
@@ -95,6 +107,11 @@ def interval(limits: tuple[float, float], digits: int = 3, as_percent: bool = Fa
 
 def _anchor(name: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in name.lower())
+
+
+def _breakable(text: object) -> Markup:
+    """The text, which may be broken after slashes, as in paths."""
+    return Markup("/<wbr>").join(str(text).split("/"))
 
 
 def _data_uri(content: bytes, kind: str) -> str:

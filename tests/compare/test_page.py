@@ -1,4 +1,7 @@
+import dataclasses
 import json
+import re
+import shutil
 from argparse import Namespace
 from pathlib import Path
 
@@ -6,15 +9,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from galaxy_batch.compare.gates import Gates
 from galaxy_batch.errors import GateError, InputError
+from galaxy_batch.synthetic.survey import SurveyFiles
 from jobs.command import run_job
 from jobs.compare_catalogs import compare
 from tests.support.html_pages import Page
+from tests.support.release import changed_manifest
 from tests.support.repository import REPOSITORY
 from tests.support.row_changes import failing, flipped, with_magnitudes
-from tests.support.skies import publish_rows, sky_rows
+from tests.support.skies import publish_rows, sky_rows, with_columns
 
 CONFIG = REPOSITORY / "jobs" / "configs" / "compare_releases.toml"
+GATES = [field.name for field in dataclasses.fields(Gates)]
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +62,43 @@ def test_the_page_and_the_json_agree(old: Path, new: Path, tmp_path: Path) -> No
     assert shown.headings == ["Gates", "Matched objects", "Class changes", "Confidence and probabilities",
                               "Class shares", "Failures and flags"]  # fmt: skip
     assert len(shown.figures) == 4
-    assert all(source.startswith(("data:image/png", "#")) for source in shown.sources)
+    others = {source for source in shown.sources if not source.startswith(("data:image/png", "#"))}
+    assert others <= set(shown.links)
     assert "No gate is crossed" in html
     assert content["bin_mixes"][0]["groups"][0] in shown.words
+
+
+def test_changed_galaxies_are_shown_with_their_cutouts(survey: SurveyFiles, tmp_path: Path) -> None:
+    """All cutouts have moved from one folder to another, in which one of them is another picture."""
+    ids = [int(line.split(",")[0]) for line in survey.manifest.read_text().splitlines()[1:13]]
+    rows = sky_rows(12)
+    rows = with_columns(
+        rows, object_id=ids, predicted_class=["smooth", "featured"] * 6, confidence=[0.9] * 12, status=["ok"] * 12,
+        p_smooth=[0.9, 0.1] * 6, p_featured=[0.1, 0.9] * 6, error=[None] * 12,
+    )  # fmt: skip
+    shutil.copytree(survey.images, tmp_path / "images")
+    shutil.copy(survey.images / f"{ids[11]}.jpg", tmp_path / "images" / f"{ids[0]}.jpg")
+    shutil.copy(survey.manifest, tmp_path / "objects.csv")
+    marks = np.arange(12) < 3
+    catalogs = {"old": (rows, survey.manifest), "new": (flipped(rows, marks), tmp_path / "objects.csv")}
+    uris = []
+    for name, (table, uri) in catalogs.items():
+        catalog = publish_rows(tmp_path / name, table)
+        source = {"uri": str(uri), "uri_template": "images/{object_id}.jpg"}
+        changed_manifest(catalog, lambda m, source=source: m["config"].update(manifest=source, classify={}))
+        changed_manifest(catalog, lambda m: m["checkpoint"].update(spec={"crop_fraction": 0.75}))
+        uris.append(catalog)
+    compare(arguments(*uris, tmp_path / "out", *(f"gates.{gate}=inf" for gate in GATES)))
+    html = (tmp_path / "out" / "index.html").read_text()
+    shown = Page(html)
+    assert set(re.findall(r'<span class="id">(\d+)</span>', html)) == {str(i) for i in ids[:3]}
+    assert shown.tags.count("img") == 4
+    assert html.count('<figure class="pair">') == 1
+    files = {name for name in shown.links if not name.startswith("https://")}
+    assert f"../images/{ids[0]}.jpg" in files
+    assert all((tmp_path / "out" / name).is_file() for name in files)
+    assert len(files) == 4
+    assert sum("skyserver" in name for name in shown.links) == 3
 
 
 def test_a_crossed_gate_fails_after_the_page_is_written(old: Path, new: Path, tmp_path: Path) -> None:

@@ -10,12 +10,16 @@ import pytest
 
 from galaxy_batch.config import ClassifyConfig, ManifestConfig, ReportConfig
 from galaxy_batch.cutouts.fetch import hash_image
-from galaxy_batch.release_page.examples import Example, fetch_tiles
+from galaxy_batch.model.checkpoint import Checkpoint, save_checkpoint
+from galaxy_batch.model.network import RANDOM, ModelSpec, build_model
+from galaxy_batch.release_page.examples import Example
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.storage.files import parquet_bytes
 from galaxy_batch.synthetic.survey import SurveyFiles
 from tests.support.release import changed_manifest, page_of
-from tests.support.skies import publish_rows, sky_rows, with_columns
+from tests.support.skies import publish_rows, read_catalog, sky_rows, with_columns
+
+HALF = (0.5, 0.5, 0.5)
 
 
 class Surveyed:
@@ -76,10 +80,55 @@ def test_missing_and_changed_cutouts_say_so(surveyed: Surveyed, survey: SurveyFi
     assert "the source of the cutouts cannot be read" in shown.text
 
 
-def test_no_examples_need_no_survey() -> None:
-    assert fetch_tiles([], {}) == {}
+def test_every_example_has_its_id_and_links(surveyed: Surveyed) -> None:
+    links = {"page": "https://a.org/?at={ra},{dec}"}
+    html, shown = page_of(surveyed.catalog, config=ReportConfig(cutouts=4, links=links))
+    ids = re.findall(r'<span class="id">(\d+)</span>', html)
+    rows = {row["object_id"]: row for row in read_catalog(surveyed.catalog).to_pylist()}
+    assert len(ids) >= 8
+    for object_id in ids:
+        row = rows[int(object_id)]
+        assert f"https://a.org/?at={row['ra']:.6f},{row['dec']:.6f}" in shown.links
+        (cutout,) = (link for link in shown.links if link.endswith(f"/{object_id}.jpg"))
+        assert (surveyed.catalog.parent / "report" / cutout).is_file()
 
 
-def test_flags_are_named() -> None:
-    both = int(ReviewFlag.BLANK | ReviewFlag.AUDIT)
-    assert Example(1, "smooth", 0.9, both, "ok", None, 3).flags == "BLANK, AUDIT"
+def test_flags_are_named_and_explained_where_the_model_sets_them() -> None:
+    def with_flags(flags: int) -> Example:
+        return Example(1, None, None, "smooth", 0.9, flags, "ok", None, 3)
+
+    assert with_flags(ReviewFlag.BLANK | ReviewFlag.AUDIT).flags == "BLANK, AUDIT"
+    explained = (ReviewFlag.LOW_CONFIDENCE, ReviewFlag.UNFAMILIAR, ReviewFlag.UNSTABLE)
+    assert [flag for flag in ReviewFlag if with_flags(flag).is_explained] == list(explained)
+    assert not with_flags(ReviewFlag.LOW_CONFIDENCE | ReviewFlag.REPEATED_IMAGE).is_explained
+
+
+def test_grad_cam_of_flagged_examples(surveyed: Surveyed, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = build_model(ModelSpec("test_efficientnet", ("smooth", "featured"), 64, 0.75, HALF, HALF), RANDOM)
+    checkpoint = save_checkpoint(
+        str(tmp_path / "model.safetensors"), Checkpoint(model.spec, 1.0, 0.9, {}, accuracy=0.9, ece=0.02), model
+    )
+    uri = str(tmp_path / "model.safetensors")
+    rows = read_catalog(surveyed.catalog).drop_columns(["release", "model_id"])
+    flags = np.where(rows["confidence"].to_numpy() < 0.7, int(ReviewFlag.LOW_CONFIDENCE), 0)
+    catalog = publish_rows(tmp_path / "flagged", with_columns(rows, review_flags=flags, needs_review=flags != 0))
+
+    def of_checkpoint(manifest: dict[str, Any]) -> None:
+        surveyed.describe(manifest)
+        manifest["checkpoint"]["spec"]["size_px"] = 64
+        manifest["model_id"] = checkpoint.checkpoint_id
+
+    changed_manifest(catalog, of_checkpoint)
+    html, shown = page_of(catalog, checkpoint_uri=uri)
+    low = html.count("<br>LOW_CONFIDENCE<br>")
+    assert html.count('alt="Grad-CAM of ') == html.count('<figure class="pair">') == low > 0
+    assert "The second picture is a Grad-CAM map" in shown.words
+    changed_manifest(catalog, lambda manifest: manifest.update(model_id="0" * 16))
+    for broken in (uri, str(tmp_path / "gone.safetensors")):
+        html, _ = page_of(catalog, checkpoint_uri=broken)
+        assert "Grad-CAM" not in html
+        assert "no Grad-CAM on the page" in caplog.text
+        assert "Traceback" not in caplog.text
+        caplog.clear()
+    without = ReportConfig(cutouts=4, grad_cam=False)
+    assert page_of(catalog, checkpoint_uri=uri, config=without)[0] == html

@@ -220,6 +220,6 @@ def test_every_bin_of_confidence_is_drawn(classes: tuple[str, ...], monkeypatch:
 def test_the_queries_on_the_page_run(tmp_path: Path) -> None:
     html, _ = page_of(publish_rows(tmp_path, sky_rows(300)))
     queries = re.findall(r"<pre><code>(.*?)</code></pre>", html, re.DOTALL)[0]
-    for query in unescape(queries).split(";"):
+    for query in unescape(queries.replace("<wbr>", "")).split(";"):
         if query.strip():
             assert duckdb.sql(query).fetchall()

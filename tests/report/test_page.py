@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 import galaxy_batch.report
-from galaxy_batch.report.page import Tile, count, interval, number, percent, points, render
+from galaxy_batch.report.page import Picture, Tile, count, interval, number, percent, points, render
 from tests.support.html_pages import Page
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
@@ -29,7 +29,11 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_every_value_is_escaped(package: str) -> None:
-    pictures = [Tile(b"jpeg", HOSTILE, (HOSTILE, "b")), Tile(None, HOSTILE, (), HOSTILE)]
+    nothing = Picture(None, HOSTILE, HOSTILE)
+    pictures = [
+        Tile((Picture(b"jpeg", HOSTILE), nothing), (HOSTILE, "b"), HOSTILE, {HOSTILE: HOSTILE}),
+        Tile((nothing,)),
+    ]
     values = {HOSTILE: HOSTILE, "uri": "s3://key:secret@host/a.csv?sig=abc", "columns": {"a": ["b", "c"], "d": None}}
     html = render(
         package, "all.html", title=HOSTILE, about=[(HOSTILE, HOSTILE)], text=HOSTILE, values=values, pictures=pictures
@@ -37,14 +41,15 @@ def test_every_value_is_escaped(package: str) -> None:
     shown = Page(html)
     assert "script" not in shown.tags
     assert shown.tags.count("img") == 1
-    assert all(source.startswith(("#", "data:image/jpeg;base64,")) for source in shown.sources)
+    (link,) = (source for source in shown.sources if not source.startswith(("#", "data:image/jpeg;base64,")))
+    assert link == HOSTILE
+    assert html.count('rel="noopener noreferrer"') == 1
     assert shown.headings == [HOSTILE.replace(">", "&gt;").replace("<", "&lt;").replace('"', "&#34;")]
     assert "3 (75.0%)" in shown.words
     assert "s3://host/a.csv" in shown.words
     assert "secret" not in html
-    assert "columns.a b, c columns.d –" in " ".join(html.replace("<", " <").replace(">", "> ").split()).replace(
-        " </td> <td> ", " "
-    ).replace(" </td> </tr> <tr> <td> ", " ")
+    assert '<td>columns.a</td><td data-label="value">b, c</td>' in html
+    assert '<td>columns.d</td><td data-label="value">–</td>' in html
 
 
 def test_counts_and_numbers_as_text() -> None:

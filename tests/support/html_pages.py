@@ -12,6 +12,8 @@ class Page(HTMLParser):
         self.open: list[str] = []
         self.tags: list[str] = []
         self.sources: list[str] = []
+        self.links: list[str] = []
+        """Addresses that open in a new tab, without a way back to the page."""
         self.figures: list[str] = []
         """Label of each figure, once for both layouts."""
         self.text = ""
@@ -22,14 +24,16 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.sources += [value or "" for name, value in attributes if name in ("src", "href", "xlink:href")]
+        if tag == "a" and dict(attributes).get("rel") == "noopener noreferrer":
+            self.links.append(dict(attributes).get("href") or "")
         if tag == "svg" and "wide" in (dict(attributes).get("class") or ""):
             self.figures.append(dict(attributes).get("aria-label") or "")
-        if tag not in ("meta", "img", "br"):
+        if tag not in ("meta", "img", "br", "wbr"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.handle_starttag(tag, attributes)
-        if tag not in ("meta", "img", "br"):
+        if tag not in ("meta", "img", "br", "wbr"):
             self.open.pop()
 
     def handle_endtag(self, tag: str) -> None:

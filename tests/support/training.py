@@ -14,9 +14,10 @@ from galaxy_batch.settings import parse_config
 from galaxy_batch.synthetic.survey import SurveyFiles
 from train.config import TrainConfig
 from train.data.labels import AMBIGUOUS, Labels
-from train.evaluate.evaluation import evaluate
+from train.evaluate.evaluation import Evaluation, evaluate
 from train.evaluate.results import PartResult, TrainingRun
 from train.fit.fit import Epoch
+from train.sweep import ThresholdResult
 
 SIZE = 32
 
@@ -83,3 +84,8 @@ def run_of(
         seconds=12.0,
     )
     return dataclasses.replace(run, **changes)
+
+
+def threshold_result(threshold: float, kept: int, accuracy: float, galaxies: int = 400) -> ThresholdResult:
+    evaluation = Evaluation(galaxies, accuracy, 0.02, 0.1, 0.8, [[1, 0], [0, 1]])
+    return ThresholdResult(threshold, kept, kept / 1000, {"a": 0.5, "b": 0.5}, evaluation, evaluation, "m")

@@ -10,14 +10,9 @@ from galaxy_batch.settings import load_config, parse_config
 from galaxy_batch.synthetic.survey import write_survey
 from tests.support.html_pages import Page
 from tests.support.repository import REPOSITORY
+from tests.support.training import threshold_result
 from train.config import SweepConfig
-from train.evaluate.evaluation import Evaluation
-from train.sweep import ThresholdResult, recommend, sweep_threshold
-
-
-def result(threshold: float, kept: int, accuracy: float, galaxies: int = 400) -> ThresholdResult:
-    evaluation = Evaluation(galaxies, accuracy, 0.02, 0.1, 0.8, [[1, 0], [0, 1]])
-    return ThresholdResult(threshold, kept, kept / 1000, {"a": 0.5, "b": 0.5}, evaluation, evaluation, "m")
+from train.sweep import recommend, sweep_threshold
 
 
 @pytest.mark.parametrize(
@@ -32,7 +27,7 @@ def test_recommendation_weighs_accuracy_against_labelled_galaxies(
     accuracies: tuple[float, ...], expected: float, words: str
 ) -> None:
     kept = (900, 700, 500)
-    results = [result(0.5 + i / 10, k, a) for i, (k, a) in enumerate(zip(kept, accuracies, strict=True))]
+    results = [threshold_result(0.5 + i / 10, k, a) for i, (k, a) in enumerate(zip(kept, accuracies, strict=True))]
     best, reason = recommend(results)
     assert best.threshold == pytest.approx(expected)
     assert words in reason

@@ -7,12 +7,11 @@ import numpy.typing as npt
 import scipy.ndimage
 import torch
 import torch.nn.functional as F
-from captum.attr import LayerAttribution, LayerGradCam
-from torch import nn
 
-from galaxy_batch.model.network import MorphologyModel, normalise
+from galaxy_batch.model.grad_cam import grad_cam
+from galaxy_batch.model.network import MorphologyModel
 
-__all__ = ["GradCamSample", "galaxy_mask", "grad_cam", "sample_grad_cam", "share_on_mask"]
+__all__ = ["GradCamSample", "galaxy_mask", "sample_grad_cam", "share_on_mask"]
 
 Array = npt.NDArray[np.float64]
 
@@ -61,26 +60,15 @@ def sample_grad_cam(
     wrong = _evenly_spaced(np.flatnonzero(~correct), limit)
     rows = np.sort(np.concatenate([wrong, _evenly_spaced(np.flatnonzero(correct), limit - len(wrong))]))
     chosen = pixels[torch.from_numpy(rows)]
-    maps, cells = _maps(model, chosen, predicted[rows])
+    small = grad_cam(model, chosen, predicted[rows])
+    if small is None:
+        maps, cells = torch.full((len(rows), *pixels.shape[-2:]), torch.nan), 0
+    else:
+        maps, cells = F.interpolate(small[:, None], pixels.shape[-2:], mode="bilinear")[:, 0], small.shape[-1]
     masks = galaxy_mask(chosen)
     inside = share_on_mask(maps, masks)
     area = np.where(np.isnan(inside), np.nan, masks.double().mean(dim=(1, 2)).numpy())
     return GradCamSample(rows, maps, masks, inside, area, cells)
-
-
-def grad_cam(model: MorphologyModel, pixels: torch.Tensor, classes: npt.NDArray[np.int64]) -> torch.Tensor:
-    """Grad-CAM of the last feature map before pooling (Selvaraju et al. 2017, ICCV), upsampled to the cutout.
-
-    Args:
-        model: any timm backbone; set to eval mode.
-        pixels: ``(N, 3, h, w)`` uint8.
-        classes: ``(N,)``: class to explain for each galaxy.
-
-    Returns:
-        ``(N, h, w)`` float32 on the CPU, not negative; nan for backbones without a feature map, such as plain vision
-        transformers.
-    """
-    return _maps(model, pixels, classes)[0]
 
 
 def share_on_mask(maps: torch.Tensor, masks: torch.Tensor) -> Array:
@@ -102,46 +90,6 @@ def galaxy_mask(pixels: torch.Tensor) -> torch.Tensor:
     if not len(pixels):
         return torch.zeros((0, *pixels.shape[-2:]), dtype=torch.bool)
     return torch.cat([_central_object(batch.cpu()) for batch in torch.split(pixels, _BATCH)])
-
-
-def _maps(model: MorphologyModel, pixels: torch.Tensor, classes: npt.NDArray[np.int64]) -> tuple[torch.Tensor, int]:
-    """`grad_cam` and the side of the feature map in cells."""
-    model.eval()
-    device = next(model.parameters()).device
-    maps = torch.full((len(pixels), *pixels.shape[-2:]), torch.nan)
-    cells = 0
-    for rows in torch.split(torch.arange(len(pixels)), _BATCH):
-        with torch.no_grad():
-            values = normalise(pixels[rows].to(device), model.spec.mean, model.spec.std)
-            features: torch.Tensor = model.backbone.forward_features(values)  # type: ignore[operator]
-        if features.dim() != 4:
-            return maps, 0
-        head = _HeadOfBackbone(model.backbone, channels_last=features.shape[1] != model.backbone.num_features)
-        if head.channels_last:
-            features = features.permute(0, 3, 1, 2)
-        target = torch.from_numpy(classes)[rows].to(device)
-        small = LayerGradCam(head, head.features).attribute(
-            features.detach().requires_grad_(), target=target, relu_attributions=True
-        )
-        cells = small.shape[-1]
-        maps[rows] = LayerAttribution.interpolate(small.detach(), pixels.shape[-2:], "bilinear")[:, 0].float().cpu()
-    return maps, cells
-
-
-class _HeadOfBackbone(nn.Module):
-    """A backbone after its last feature map, so that gradients stop there."""
-
-    def __init__(self, backbone: nn.Module, channels_last: bool) -> None:
-        super().__init__()
-        self.features = nn.Identity()
-        self.backbone = backbone
-        self.channels_last = channels_last
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        values = self.features(features)
-        values = values.permute(0, 2, 3, 1) if self.channels_last else values
-        logits: torch.Tensor = self.backbone.forward_head(values)  # type: ignore[operator]
-        return logits
 
 
 def _central_object(pixels: torch.Tensor) -> torch.Tensor:

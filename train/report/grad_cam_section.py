@@ -5,16 +5,16 @@ from typing import Any
 import numpy as np
 
 from galaxy_batch.report.page import Tile, count, interval, number
+from galaxy_batch.report.pictures import cutout_picture, grad_cam_picture
 from train.evaluate.grad_cam import GradCamSample
 from train.evaluate.grad_cam_metrics import GradCamMetrics
 from train.evaluate.metrics import HeldOutMetrics
 from train.evaluate.results import TrainingRun
 from train.report.figures import ReportFigures, outcome_histograms
-from train.report.tiles import cutout_tile, grad_cam_tile
 
 __all__ = ["grad_cam_values", "grad_cam_verdict"]
 
-_MAX_EXAMPLES = 3  # per class and outcome; two tiles each
+_MAX_EXAMPLES = 3  # per class and outcome
 _MIN_WRONG = 10  # wrong predictions needed for a comparison
 
 
@@ -103,8 +103,9 @@ def _example_tiles(
         row = sample.rows[place]
         label = f"{classes[test.labels[row]]}, predicted {classes[predicted]} {held_out.confidence[row]:.2f}"
         on_galaxy = f"{number(float(sample.inside[place]), 2)} on the galaxy"
-        tiles.append(cutout_tile(test.pixels[row], (label, test.ids[row])))
-        tiles.append(grad_cam_tile(test.pixels[row], sample.maps[place], sample.masks[place], (on_galaxy,)))
+        cutout = cutout_picture(test.pixels[row], f"cutout: {label}")
+        over = sample.maps[place].numpy(), f"Grad-CAM: {on_galaxy}", sample.masks[place].numpy()
+        tiles.append(Tile((cutout, grad_cam_picture(test.pixels[row], *over)), (label, on_galaxy), test.ids[row]))
     return tiles
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from galaxy_batch.report.page import count, interval, number, percent
+from galaxy_batch.report.pictures import cutout_tile
 from train.evaluate.calibration import calibration_verdict, reliability_bins
 from train.evaluate.evaluation import median
 from train.evaluate.metrics import HeldOutMetrics
 from train.evaluate.results import TrainingRun
 from train.report.figures import ReportFigures, outcome_histograms, reliability_diagram
-from train.report.tiles import cutout_tile
 
 __all__ = ["accuracy_values", "calibration_values", "error_values"]
 
@@ -98,8 +98,8 @@ def error_values(run: TrainingRun, held_out: HeldOutMetrics) -> dict[str, Any]:
                     f"{classes[test.labels[row]]}, predicted {classes[held_out.predicted[row]]} "
                     f"{held_out.confidence[row]:.2f}",
                     "votes " + " / ".join(f"{vote:.2f}" for vote in test.votes[row]),
-                    test.ids[row],
                 ),
+                test.ids[row],
             )
             for row in most_confident
         ],

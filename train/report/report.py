@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from galaxy_batch.report.page import Tile, count, interval, number, percent, render
+from galaxy_batch.report.pictures import cutout_tile
 from galaxy_batch.storage.files import join, without_secrets, write_atomically
 from train.data.labels import question_of
 from train.evaluate.grad_cam import sample_grad_cam
@@ -20,7 +21,6 @@ from train.report.figures import ReportFigures, learning_curves, vote_histograms
 from train.report.grad_cam_section import grad_cam_values
 from train.report.held_out import accuracy_values, calibration_values, error_values
 from train.report.review_section import review_values
-from train.report.tiles import cutout_tile
 
 __all__ = ["write_report"]
 
@@ -137,7 +137,7 @@ def _sample_tiles(run: TrainingRun) -> dict[str, list[Tile]]:
         members = [(part, row) for part in run.parts.values() for row in np.flatnonzero(part.labels == number_of_class)]
         chosen = generator.permutation(len(members))[:_MAX_SAMPLES]
         tiles[name] = [
-            cutout_tile(part.pixels[row], (" / ".join(f"{vote:.2f}" for vote in part.votes[row]), part.ids[row]))
+            cutout_tile(part.pixels[row], (" / ".join(f"{vote:.2f}" for vote in part.votes[row]),), part.ids[row])
             for part, row in (members[position] for position in sorted(chosen.tolist()))
         ]
     return tiles

@@ -2,7 +2,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import torch
 from matplotlib.figure import Figure
 
 from galaxy_batch.report.figures import embed
@@ -18,7 +17,6 @@ from train.report.figures import (
     threshold_curves,
     vote_histograms,
 )
-from train.report.tiles import cutout_tile, grad_cam_tile
 
 NAN = float("nan")
 CONFIDENCE = np.array([0.99, 0.9, 0.8, 0.7, 0.6])
@@ -67,18 +65,3 @@ def test_figures_are_also_png_files() -> None:
     figures = ReportFigures()
     assert "<svg" in figures.embed("curves", lambda width: learning_curves(width, EPOCHS), "label")
     assert figures.png_files["curves.png"].startswith(b"\x89PNG")
-
-
-def test_tiles_are_jpeg_images_with_a_description() -> None:
-    cutout = torch.full((3, 16, 16), 90, dtype=torch.uint8)
-    grad_cam = torch.linspace(0, 1, 256).view(16, 16)
-    tiles = [
-        cutout_tile(cutout, ("smooth", "17")),
-        grad_cam_tile(cutout, grad_cam, grad_cam > 0.5, ("0.9 on the galaxy",)),
-        grad_cam_tile(cutout, torch.full((16, 16), torch.nan), torch.zeros(16, 16, dtype=torch.bool), ()),
-    ]
-    for tile in tiles:
-        assert tile.picture is not None
-        assert tile.picture.startswith(b"\xff\xd8")
-    assert [tile.alt for tile in tiles] == ["cutout: smooth, 17", "Grad-CAM: 0.9 on the galaxy", "Grad-CAM"]
-    assert tiles[0].picture != tiles[1].picture

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+import torch
+
+from galaxy_batch.model.grad_cam import grad_cam
+from galaxy_batch.model.network import RANDOM, ModelSpec, MorphologyModel, build_model
+
+SIZE = 64
+HALF = (0.5, 0.5, 0.5)
+PIXELS = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (4, 3, SIZE, SIZE)).astype(np.uint8))
+
+
+def model_of(architecture: str = "test_efficientnet", classes: tuple[str, ...] = ("smooth", "featured")):
+    torch.manual_seed(0)
+    return build_model(ModelSpec(architecture, classes, SIZE, 1.0, HALF, HALF), RANDOM)
+
+
+@pytest.fixture(scope="module")
+def model() -> MorphologyModel:
+    return model_of()
+
+
+def test_grad_cam_equals_its_definition(model: MorphologyModel) -> None:
+    """Feature map weighted by the mean gradient of the class logit, summed over channels, clipped at zero."""
+    classes = np.array([0, 1])
+    maps = grad_cam(model, PIXELS[:2], classes)
+    assert maps is not None
+    assert float(maps.max()) > 0
+    kept: list[torch.Tensor] = []
+    hook = model.backbone.bn2.register_forward_hook(lambda m, i, out: (out.retain_grad(), kept.append(out))[0])
+    logits = model(PIXELS[:2])
+    hook.remove()
+    logits[[0, 1], classes].sum().backward()
+    weights = kept[0].grad.mean(dim=(2, 3), keepdim=True)
+    expected = (weights * kept[0]).sum(dim=1).relu()
+    torch.testing.assert_close(maps, expected.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_grad_cam_depends_on_the_class_and_leaves_the_model_unchanged(model: MorphologyModel) -> None:
+    model.zero_grad(set_to_none=True)
+    before = model(PIXELS).detach()
+    first, second = (grad_cam(model, PIXELS, np.full(4, c)) for c in (0, 1))
+    assert first is not None
+    assert not torch.allclose(first, second)
+    assert all(p.grad is None for p in model.parameters())
+    torch.testing.assert_close(model(PIXELS).detach(), before)
+
+
+@pytest.mark.parametrize("architecture", ["test_resnet", "test_convnext"])
+def test_grad_cam_of_other_architectures(architecture: str) -> None:
+    maps = grad_cam(model_of(architecture, ("a", "b", "c")), PIXELS[:2], np.array([2, 0]))
+    assert maps is not None
+    assert maps.shape[1] == maps.shape[2] > 1
+    assert torch.isfinite(maps).all()
+    assert float(maps.min()) >= 0
