@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from galaxy_batch.model.grad_cam import grad_cam
-from galaxy_batch.model.network import RANDOM, ModelSpec, MorphologyModel, build_model
+from galaxy_batch.model.network import MorphologyModel, build_model
+from galaxy_batch.model.spec import RANDOM, ModelSpec
 
 SIZE = 64
 HALF = (0.5, 0.5, 0.5)
@@ -28,7 +29,7 @@ def test_grad_cam_equals_its_definition(model: MorphologyModel) -> None:
     assert float(maps.max()) > 0
     kept: list[torch.Tensor] = []
     hook = model.backbone.bn2.register_forward_hook(lambda m, i, out: (out.retain_grad(), kept.append(out))[0])
-    logits = model(PIXELS[:2])
+    logits = model(PIXELS[:2]).class_logits
     hook.remove()
     logits[[0, 1], classes].sum().backward()
     weights = kept[0].grad.mean(dim=(2, 3), keepdim=True)
@@ -38,12 +39,12 @@ def test_grad_cam_equals_its_definition(model: MorphologyModel) -> None:
 
 def test_grad_cam_depends_on_the_class_and_leaves_the_model_unchanged(model: MorphologyModel) -> None:
     model.zero_grad(set_to_none=True)
-    before = model(PIXELS).detach()
+    before = model(PIXELS).class_logits.detach()
     first, second = (grad_cam(model, PIXELS, np.full(4, c)) for c in (0, 1))
     assert first is not None
     assert not torch.allclose(first, second)
     assert all(p.grad is None for p in model.parameters())
-    torch.testing.assert_close(model(PIXELS).detach(), before)
+    torch.testing.assert_close(model(PIXELS).class_logits.detach(), before)
 
 
 @pytest.mark.parametrize("architecture", ["test_resnet", "test_convnext"])

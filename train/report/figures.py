@@ -94,6 +94,7 @@ def learning_curves(width_px: int, epochs: Sequence[Epoch]) -> Figure:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         _mark_phases(axis, [epoch.phase for epoch in epochs])
     axes[1].yaxis.set_major_formatter(PERCENT)
+    axes[1].set_ylim(top=min(1.0, axes[1].get_ylim()[1]))
     axes[0].legend()
     return figure
 
@@ -176,8 +177,8 @@ def accuracy_after_review(
     axis.set(
         xlabel="share of the test galaxies reviewed",
         ylabel="accuracy of the rest",
-        xlim=(-0.005, 1),
-        ylim=(max(0.0, lowest - 0.01), 1.004),
+        xlim=(0, 1),
+        ylim=(max(0.0, lowest - 0.01), 1),
     )
     axis.xaxis.set_major_formatter(PERCENT)
     axis.yaxis.set_major_formatter(PERCENT)
@@ -200,7 +201,7 @@ def threshold_curves(
     left.set(ylim=(0, 1), ylabel="galaxies with a label")
     for (name, values), colour in zip(accuracy.items(), (GREY, BLUE), strict=True):
         right.plot(thresholds, values, "o-", color=colour, label=name)
-    right.set_ylabel("accuracy")
+    right.set(ylabel="accuracy", ylim=(None, min(1.0, right.get_ylim()[1])))
     right.legend()
     for axis in (left, right):
         axis.set_xlabel("vote threshold")

@@ -103,9 +103,11 @@ def _example_tiles(
         row = sample.rows[place]
         label = f"{classes[test.labels[row]]}, predicted {classes[predicted]} {held_out.confidence[row]:.2f}"
         on_galaxy = f"{number(float(sample.inside[place]), 2)} on the galaxy"
-        cutout = cutout_picture(test.pixels[row], f"cutout: {label}")
+        cutout = cutout_picture(test.pixels[row].numpy(), f"cutout: {label}")
         over = sample.maps[place].numpy(), f"Grad-CAM: {on_galaxy}", sample.masks[place].numpy()
-        tiles.append(Tile((cutout, grad_cam_picture(test.pixels[row], *over)), (label, on_galaxy), test.ids[row]))
+        tiles.append(
+            Tile((cutout, grad_cam_picture(test.pixels[row].numpy(), *over)), (label, on_galaxy), test.ids[row])
+        )
     return tiles
 
 

@@ -93,7 +93,7 @@ def error_values(run: TrainingRun, held_out: HeldOutMetrics) -> dict[str, Any]:
         "wrong": len(wrong),
         "error_tiles": [
             cutout_tile(
-                test.pixels[row],
+                test.pixels[row].numpy(),
                 (
                     f"{classes[test.labels[row]]}, predicted {classes[held_out.predicted[row]]} "
                     f"{held_out.confidence[row]:.2f}",

@@ -137,7 +137,9 @@ def _sample_tiles(run: TrainingRun) -> dict[str, list[Tile]]:
         members = [(part, row) for part in run.parts.values() for row in np.flatnonzero(part.labels == number_of_class)]
         chosen = generator.permutation(len(members))[:_MAX_SAMPLES]
         tiles[name] = [
-            cutout_tile(part.pixels[row], (" / ".join(f"{vote:.2f}" for vote in part.votes[row]),), part.ids[row])
+            cutout_tile(
+                part.pixels[row].numpy(), (" / ".join(f"{vote:.2f}" for vote in part.votes[row]),), part.ids[row]
+            )
             for part, row in (members[position] for position in sorted(chosen.tolist()))
         ]
     return tiles
