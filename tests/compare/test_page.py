@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from galaxy_batch.compare.config import CompareConfig
 from galaxy_batch.compare.gates import Gates
 from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.synthetic.survey import SurveyFiles
+from jobs.arguments import CommandLine
 from jobs.command import run_job
 from jobs.compare_catalogs import compare
 from tests.support.html_pages import Page
@@ -133,7 +135,7 @@ def test_the_job_exits_with_3_and_a_summary_line(
 ) -> None:  # fmt: skip
     words = [w for s in settings(old_uri=old, new_uri=new, output_uri=tmp_path) for w in ("--set", s)]
     monkeypatch.setattr("sys.argv", ["compare_catalogs", str(CONFIG), *words])
-    assert run_job("…", compare) == 3
+    assert run_job(CommandLine("", CompareConfig, places={"old_uri": "OLD", "new_uri": "NEW"}), compare) == 3
     assert "gate crossed: max_flip_rate: 0.09" in caplog.text
     assert "Traceback" not in caplog.text
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -10,8 +10,10 @@ import pytest
 
 from galaxy_batch.config import ClassifyConfig, ManifestConfig, ReportConfig
 from galaxy_batch.cutouts.fetch import hash_image
-from galaxy_batch.model.checkpoint import Checkpoint, save_checkpoint
-from galaxy_batch.model.network import RANDOM, ModelSpec, build_model
+from galaxy_batch.model.checkpoint import Checkpoint
+from galaxy_batch.model.network import build_model
+from galaxy_batch.model.saved_model import save_checkpoint
+from galaxy_batch.model.spec import RANDOM, ModelSpec
 from galaxy_batch.release_page.examples import Example
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.storage.files import parquet_bytes

@@ -1,11 +1,10 @@
 import numpy as np
-import torch
 
 from galaxy_batch.report.pictures import cutout_picture, cutout_tile, grad_cam_picture
 
 
 def test_pictures_are_jpeg_images_with_a_description() -> None:
-    cutout = torch.full((3, 16, 16), 90, dtype=torch.uint8)
+    cutout = np.full((3, 16, 16), 90, np.uint8)
     values = np.linspace(0, 1, 256).reshape(16, 16)
     pictures = [
         cutout_picture(cutout, "cutout"),
@@ -21,6 +20,6 @@ def test_pictures_are_jpeg_images_with_a_description() -> None:
 
 
 def test_a_tile_has_the_id_and_a_caption() -> None:
-    tile = cutout_tile(torch.zeros((3, 8, 8), dtype=torch.uint8), ("smooth", "0.7 / 0.3"), "17")
+    tile = cutout_tile(np.zeros((3, 8, 8), np.uint8), ("smooth", "0.7 / 0.3"), "17")
     assert (tile.object_id, tile.caption) == ("17", ("smooth", "0.7 / 0.3"))
     assert tile.pictures[0].alt == "Cutout of 17: smooth, 0.7 / 0.3"

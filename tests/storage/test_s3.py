@@ -154,6 +154,8 @@ chunk_rows = 12
 [runtime]
 num_cpus = 1
 engine = "torch"
+[report]
+enabled = false  # it fetches examples again
 """)
     process = run_on_s3(s3.environment, str(toml))
     assert process.returncode == 0, process.stderr
