@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from galaxy_batch.config import ClassifyConfig, ManifestConfig, ReviewConfig
+from galaxy_batch.config import ClassifyConfig, ManifestConfig, ReviewConfig, RuntimeConfig
 from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.inputs.manifest import open_manifest, read_chunk
 from galaxy_batch.model.classifier import Classifier
@@ -50,7 +50,8 @@ def classify_objects(uri: str | Path, checkpoint_uri: str, **manifest: Any) -> p
     tables = []
     for chunk in objects.chunks:
         rows = read_chunk(pa.Table.from_pylist([chunk.as_item()]), config)
-        rows = flag_for_review(classifier(fetch_cutouts(rows, limits.max_image_bytes)), flagging)
+        rows = fetch_cutouts(rows, limits.max_image_bytes, RuntimeConfig().requests_per_host)
+        rows = flag_for_review(classifier(rows), flagging)
         tables.append(pa.table([rows[column.name].cast(column.type) for column in schema], schema=schema))
     return _with_repeated_images(pa.concat_tables(tables), review)
 

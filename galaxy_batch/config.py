@@ -24,6 +24,7 @@ __all__ = [
     "RuntimeConfig",
 ]
 
+_HTTP = re.compile(r"https?://", re.IGNORECASE)
 _TABLE = re.compile(r"(\.(parquet|csv|tsv|ecsv|vot|votable|xml)|^[^*?\[]*\.(fits|fit))(\.gz|\.bz2)?$", re.IGNORECASE)
 
 
@@ -89,6 +90,11 @@ class ManifestConfig:
     def lists_images(self) -> bool:
         """Whether `uri` is a folder of cutouts, not a table."""
         return self.image_column is None and self.uri_template is None and not self.band_templates
+
+    @property
+    def names_http(self) -> bool:
+        """Whether the manifest or the templates name an http(s) host. URIs in the table itself may do so as well."""
+        return any(map(_HTTP.search, (self.uri, self.uri_template or "", *self.band_templates)))
 
     def __post_init__(self) -> None:
         given = [self.image_column is None, self.uri_template is None, not self.band_templates].count(False)
@@ -221,6 +227,10 @@ class RuntimeConfig:
     row_limit_s: Annotated[float, Range(0.01)] = 1.0
     """Time limit of a chunk in its worker, in seconds per cutout, plus 60 s. A worker that exceeds it is stopped and
     treated as if a cutout had crashed it."""
+    requests_per_host: Annotated[int, Range(1, 1024)] = 4
+    """Largest number of cutouts that the whole run requests at a time from one http(s) host; object stores and files
+    are not limited. If the manifest's or the cutouts' location names no host, because the URIs are in the table, each
+    read task makes at least one request at a time, so that more tasks than this exceed it."""
     max_suspect_chunks: Annotated[int, Range(0)] = 20
     """Largest number of chunks that are searched for crashing cutouts because their worker died twice; the cutouts
     get the status `crashed`. With more such chunks the job fails: cutouts are then hardly the cause."""

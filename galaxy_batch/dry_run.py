@@ -134,7 +134,8 @@ def _read_sample(plan: ReleasePlan) -> pa.Table:
 def _classify(plan: ReleasePlan, rows: pa.Table, workers: Workers) -> tuple[pa.Table, _Pace]:
     """Classify and flag the rows; measures the rate of the model in a second pass, when it has warmed up."""
     started = time.monotonic()
-    fetched = fetch_cutouts(rows, plan.config.classify.max_image_bytes)
+    config = plan.config
+    fetched = fetch_cutouts(rows, config.classify.max_image_bytes, config.runtime.requests_per_host)
     read_s = time.monotonic() - started
     logger.info("%d cutouts fetched in %.1f s", len(rows), read_s)
     started = time.monotonic()
@@ -225,6 +226,7 @@ def _estimate(plan: ReleasePlan, pace: _Pace, workers: Workers, cpus: int, on_cl
     if pace.classified_per_s is None:
         return {"estimated_seconds": None, "assumes": ["nothing: no cutout of the sample could be classified"]}
     readers = max(1, int((cpus - workers.actors * workers.actor_cpus) / workers.task_options["num_cpus"]))
+    readers = 1 if plan.config.manifest.names_http else readers  # the sample took all that one host may be asked
     reading, computing = readers * pace.read_per_s, workers.actors * pace.classified_per_s
     todo = sum(chunk.rows for chunk in plan.todo)
     seconds = pace.start_s + todo / min(reading, computing)

@@ -28,8 +28,8 @@ _PARTS_READ = 100  # to show an example
 def look_for_missing(plan: ReleasePlan, task_runner: TaskRunner) -> ReleasePlan:
     """The plan with those chunks of `retry` in `todo` of which a cutout that was missing exists now.
 
-    Costs one request per missing cutout, and computes nothing. So a survey where some cutouts never existed is not
-    computed again whenever its run is resumed.
+    Costs one request per missing cutout, one at a time in each task to an http(s) host, and computes nothing. So a
+    survey where some cutouts never existed is not computed again whenever its run is resumed.
     """
     if not plan.retry:
         return plan
@@ -61,6 +61,6 @@ def _count_existing(chunk: pa.Table, config: ManifestConfig, folder_uri: str) ->
     missing = pc.and_(pc.equal(part["status"], Status.MISSING), pc.not_equal(part["error"], NO_IMAGE))
     existing = 0
     if pc.any(missing).as_py():  # else the cutouts, if they are in the manifest, need not be read
-        cutouts = fetch_cutouts(read_chunk(chunk, config).filter(missing), max_bytes=1)
+        cutouts = fetch_cutouts(read_chunk(chunk, config).filter(missing), max_bytes=1, requests_per_host=1)
         existing = sum(status in (Status.OK, Status.TOO_LARGE) for status in cutouts["status"].to_pylist())
     return pa.table({"chunk": chunk["index"], "cutouts": [existing]})

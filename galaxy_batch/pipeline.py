@@ -40,7 +40,7 @@ from galaxy_batch.runtime.isolation import IsolatingClassifier
 from galaxy_batch.runtime.metrics import RunMetrics
 from galaxy_batch.runtime.network import shared_network
 from galaxy_batch.runtime.progress import Progress
-from galaxy_batch.runtime.tasks import run_tasks
+from galaxy_batch.runtime.tasks import TaskRunner, run_tasks
 from galaxy_batch.runtime.workers import ClusterGrowth, Workers, workers_for
 from galaxy_batch.storage.files import join, list_names, remove_temporary_folder, remove_tree, without_secrets
 
@@ -65,7 +65,7 @@ def classify_release(plan: ReleasePlan) -> dict[str, Any]:
                     plan.previous, plan.manifest, plan.config.manifest, plan.layout.previous_predictions, run_tasks
                 )
         with run.step("classify"):
-            run.plan = plan = look_for_missing(plan, run_tasks)
+            run.plan = plan = look_for_missing(plan, _polite_tasks(plan))
             run.steady_rate = _write_parts(plan, previous)
         with run.step("publish"):
             totals = sort_parts(plan.layout, [chunk.rows for chunk in plan.manifest.chunks], run_tasks)
@@ -91,6 +91,14 @@ def remove_sorted_runs(plan: ReleasePlan) -> None:
         logger.warning("files of this run cannot be removed: %s", without_secrets(str(error)))
 
 
+def _polite_tasks(plan: ReleasePlan) -> TaskRunner:
+    """`run_tasks` for tasks that make one request at a time, within `requests_per_host`."""
+    config = plan.config
+    return functools.partial(
+        run_tasks, at_once=config.runtime.requests_per_host if config.manifest.names_http else None
+    )
+
+
 def _classified_parts(
     plan: ReleasePlan,
     chunks: Sequence[Chunk],
@@ -101,6 +109,7 @@ def _classified_parts(
 ) -> Iterable[dict[str, Any]]:
     """The stages that turn chunks into parts; yields the row that `write_part` returns for each part."""
     config, read, task = plan.config, workers.read_options, workers.task_options
+    fetch = {"max_bytes": config.classify.max_image_bytes, "requests_per_host": workers.requests_per_host}
     isolation = {
         "attempts": attempts,
         "row_limit_s": config.runtime.row_limit_s,
@@ -116,7 +125,7 @@ def _classified_parts(
     parts: Iterable[dict[str, Any]] = (
         ray.data.from_items([chunk.as_item() for chunk in chunks], override_num_blocks=len(chunks))
         .map_batches(read_chunk, fn_kwargs={"config": config.manifest}, **read)
-        .map_batches(fetch_cutouts, fn_kwargs={"max_bytes": config.classify.max_image_bytes}, **read)
+        .map_batches(fetch_cutouts, fn_kwargs=fetch, **read)
         .map_batches(reuse_predictions, fn_kwargs={"previous": previous}, **read)
         .map_batches(IsolatingClassifier, fn_constructor_kwargs=isolation, **workers.actor_options)
         .map_batches(flag_for_review, fn_kwargs={"limits": plan.review_limits}, **task)
@@ -134,7 +143,7 @@ def _write_parts(plan: ReleasePlan, previous: PreviousPredictions | None) -> flo
         logger.info("resuming: %s galaxies are done, %s chunks are left", f"{done:,}", f"{len(todo):,}")
     if not todo:
         return None
-    workers = workers_for(runtime, len(todo))
+    workers = workers_for(runtime, len(todo), plan.config.manifest.names_http)
     progress = Progress(plan.manifest.rows, done, runtime.progress_every_s, workers=workers.actors)
     metrics = RunMetrics(plan.config.release)
     while todo:
@@ -147,7 +156,7 @@ def _write_parts(plan: ReleasePlan, previous: PreviousPredictions | None) -> flo
                 metrics.update(progress)
                 del todo[part["chunk"]]
                 if growth.should_rescale(len(todo)):
-                    workers = workers_for(runtime, len(todo))
+                    workers = workers_for(runtime, len(todo), plan.config.manifest.names_http)
                     break
             else:
                 if todo:

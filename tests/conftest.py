@@ -13,6 +13,7 @@ import jobs  # noqa: F401 - sets environment variables before Ray is imported
 from galaxy_batch.config import RuntimeConfig
 from galaxy_batch.synthetic.survey import ONE_OF_EACH_DEFECT, SurveyFiles, write_survey
 from jobs.command import ray_session
+from tests.support.cutout_server import cutout_server  # noqa: F401 - fixture
 from tests.support.jobs import CallJob, FinishedJob
 from tests.support.models import SavedModel, save_random_model
 from tests.support.repository import REPOSITORY

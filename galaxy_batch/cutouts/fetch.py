@@ -9,7 +9,7 @@ import pyarrow as pa
 from galaxy_batch.cutouts.bands import BANDS, pack_bands
 from galaxy_batch.errors import InputError
 from galaxy_batch.rows import IMAGE_BYTES, IMAGE_URI, NO_URI, Status
-from galaxy_batch.storage.files import DamagedMemberError, NotAFileError, read_heads
+from galaxy_batch.storage.files import CONCURRENT_READS, DamagedMemberError, NotAFileError, read_heads
 
 __all__ = ["NO_IMAGE", "fetch_cutouts", "hash_image"]
 
@@ -26,12 +26,13 @@ class _Download:
     error: str | None
 
 
-def fetch_cutouts(rows: pa.Table, max_bytes: int) -> pa.Table:
+def fetch_cutouts(rows: pa.Table, max_bytes: int, requests_per_host: int = CONCURRENT_READS) -> pa.Table:
     """Fetch the encoded bytes of every cutout of a chunk; every row is kept.
 
     Args:
         rows: a chunk of the manifest.
         max_bytes: larger files get status `too_large`; no more than this is read of them.
+        requests_per_host: largest number of simultaneous requests to one http(s) host.
 
     A cutout in three files, one per band, becomes `pack_bands` of them; the first band that fails gives the status.
 
@@ -41,7 +42,7 @@ def fetch_cutouts(rows: pa.Table, max_bytes: int) -> pa.Table:
     if IMAGE_URI in rows.column_names:
         uris = rows[IMAGE_URI].to_pylist()
         by_band = pa.types.is_list(rows.schema.field(IMAGE_URI).type)
-        fetched = _fetch_bands(uris, max_bytes) if by_band else _fetch_uris(uris, max_bytes)
+        fetched = (_fetch_bands if by_band else _fetch_uris)(uris, max_bytes, requests_per_host)
         if IMAGE_BYTES in rows.column_names:  # some rows have bytes, the others a URI
             given = rows[IMAGE_BYTES].to_pylist()
             fetched = [f if c is None else _sized(c, max_bytes) for f, c in zip(fetched, given, strict=True)]
@@ -70,8 +71,8 @@ def _sized(content: bytes | None, max_bytes: int) -> _Download:
     return _Download(content, Status.OK, None)
 
 
-def _fetch_uris(uris: Sequence[str | None], max_bytes: int) -> list[_Download]:
-    contents = iter(read_heads([uri for uri in uris if uri], max_bytes + 1))
+def _fetch_uris(uris: Sequence[str | None], max_bytes: int, requests_per_host: int) -> list[_Download]:
+    contents = iter(read_heads([uri for uri in uris if uri], max_bytes + 1, requests_per_host))
     return [_with_status(next(contents), max_bytes) if uri else _without_uri(uri) for uri in uris]
 
 
@@ -81,10 +82,12 @@ def _without_uri(uri: str | None) -> _Download:
     return _Download(None, Status.REFUSED, "no URI, or one that contains '..' or control characters")
 
 
-def _fetch_bands(uris: Sequence[Sequence[str | None] | None], max_bytes: int) -> list[_Download]:
+def _fetch_bands(
+    uris: Sequence[Sequence[str | None] | None], max_bytes: int, requests_per_host: int
+) -> list[_Download]:
     """All bands of all rows in one batch of downloads; the bands of a row as one zip."""
     flat = [uri for bands in uris for uri in bands or [None] * len(BANDS)]
-    fetched = _fetch_uris(flat, max_bytes)
+    fetched = _fetch_uris(flat, max_bytes, requests_per_host)
     return [_packed(fetched[start : start + len(BANDS)], max_bytes) for start in range(0, len(flat), len(BANDS))]
 
 

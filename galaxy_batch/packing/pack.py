@@ -18,6 +18,7 @@ from importlib.metadata import version
 from typing import Any
 
 import ray
+from ray.data import TaskPoolStrategy
 
 from galaxy_batch.errors import GateError, RunInterrupted
 from galaxy_batch.failures import failure_problem
@@ -25,7 +26,7 @@ from galaxy_batch.packing.plan import FORMAT, MANIFEST, PLAN, PackPlan, failed_s
 from galaxy_batch.packing.shards import SHARDS, check_shard, finished_shards, pack_shard, shard_name
 from galaxy_batch.rows import Status
 from galaxy_batch.runtime.progress import Progress, log_interruption
-from galaxy_batch.runtime.workers import workers_for
+from galaxy_batch.runtime.workers import divide_requests, workers_for
 from galaxy_batch.storage.files import join, list_names, remove_tree, without_secrets, write_json
 
 __all__ = ["pack_cutouts"]
@@ -77,7 +78,7 @@ def _pack_missing(plan: PackPlan) -> list[dict[str, Any]]:
         return []
     shards = ray.data.from_items([shard.as_item() for shard in plan.todo], override_num_blocks=len(plan.todo))
     results = []
-    for result in shards.map_batches(pack_shard, **_task_options(plan, len(plan.todo))).iter_rows():
+    for result in shards.map_batches(pack_shard, **_fetch_options(plan)).iter_rows():
         statuses = json.loads(result["status_counts"])
         results.append({**result, "status_counts": statuses})
         if result["rows"]:
@@ -91,6 +92,18 @@ def _read_back(plan: PackPlan) -> list[dict[str, Any]]:
     entries = shards.map_batches(check_shard, **_task_options(plan, len(plan.shards))).take_all()
     entries = [{**entry, "status_counts": json.loads(entry["status_counts"])} for entry in entries]
     return sorted(entries, key=lambda entry: str(entry["path"]))
+
+
+def _fetch_options(plan: PackPlan) -> dict[str, Any]:
+    """Arguments of the stage that fetches the cutouts: its tasks share `requests_per_host`."""
+    options = _task_options(plan, len(plan.todo))
+    fitting = min(len(plan.todo), int(ray.cluster_resources()["CPU"] / options["num_cpus"]))
+    at_once, requests = divide_requests(plan.config.runtime.requests_per_host, fitting)
+    return {
+        **options,
+        "fn_kwargs": {**options["fn_kwargs"], "requests_per_host": requests},
+        "compute": TaskPoolStrategy(at_once if plan.config.manifest.names_http else None),
+    }
 
 
 def _task_options(plan: PackPlan, tasks: int) -> dict[str, Any]:

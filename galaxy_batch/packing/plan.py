@@ -144,7 +144,8 @@ def _mean_bytes(config: PackConfig, manifest: Manifest) -> float:
     tables = []
     for chunk in manifest.chunks[::step][:_SAMPLED_CHUNKS]:
         rows = read_chunk(pa.Table.from_pylist([chunk.as_item()]), config.manifest).slice(0, _SAMPLED_ROWS)
-        tables.append(fetch_cutouts(rows, config.max_image_bytes).select(["status", "error", IMAGE_BYTES]))
+        rows = fetch_cutouts(rows, config.max_image_bytes, config.runtime.requests_per_host)
+        tables.append(rows.select(["status", "error", IMAGE_BYTES]))
     sample = pa.concat_tables(tables)
     reached = sample.filter(pc.not_equal(sample["status"], Status.UNREACHABLE))
     if not len(reached):

@@ -87,7 +87,7 @@ def shard_schema(id_type: pa.DataType, kept: Iterable[pa.Field] = ()) -> pa.Sche
     return pa.schema([*fields, *kept])
 
 
-def pack_shard(shard: pa.Table, config: PackConfig, schema: pa.Schema) -> pa.Table:
+def pack_shard(shard: pa.Table, config: PackConfig, schema: pa.Schema, requests_per_host: int = 1) -> pa.Table:
     """Fetch the cutouts of one shard, chunk by chunk, and write them as one file atomically.
 
     If a store does not respond for one of the cutouts, the rest is skipped and the shard left to the next run, unless
@@ -97,6 +97,7 @@ def pack_shard(shard: pa.Table, config: PackConfig, schema: pa.Schema) -> pa.Tab
         shard: one row that describes the shard (`Shard.as_item`).
         config: manifest, output and size limit of images.
         schema: `shard_schema` of this manifest.
+        requests_per_host: largest number of simultaneous requests of this task to one http(s) host.
 
     Returns one row: `shard`, `rows` and `bytes` written, `status_counts` as JSON, and `lost`, the first cutout that was
     not reached.
@@ -106,7 +107,7 @@ def pack_shard(shard: pa.Table, config: PackConfig, schema: pa.Schema) -> pa.Tab
     with _writer(sink, schema) as writer:
         for chunk in item["chunks"]:
             objects = read_chunk(pa.Table.from_pylist([chunk]), config.manifest)
-            rows = fetch_cutouts(objects, config.max_image_bytes)
+            rows = fetch_cutouts(objects, config.max_image_bytes, requests_per_host)
             statuses.update(rows["status"].to_pylist())
             if statuses[Status.UNREACHABLE] and not config.keep_unreachable:
                 return _result(item["index"], 0, 0, statuses, _first_unreachable(rows))
@@ -121,7 +122,7 @@ def pack_shard(shard: pa.Table, config: PackConfig, schema: pa.Schema) -> pa.Tab
 def check_shard(shard: pa.Table, config: PackConfig, schema: pa.Schema) -> pa.Table:
     """Read a whole shard back and compare its ids and their order with the manifest.
 
-    Args: as for `pack_shard`.
+    Args: the first three of `pack_shard`.
 
     Returns one row: `path` relative to the output, `rows`, `bytes`, `sha256`, `status_counts` as JSON, and `problem`,
     null for a valid shard.

@@ -5,6 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 import ray
+from ray.data import TaskPoolStrategy
 
 __all__ = ["TaskRunner", "run_tasks"]
 
@@ -18,12 +19,19 @@ A task gets its item as a table of one row, and the keywords.
 
 
 def run_tasks(
-    task: Callable[..., pa.Table], items: Sequence[Mapping[str, Any]], keywords: Mapping[str, Any]
+    task: Callable[..., pa.Table],
+    items: Sequence[Mapping[str, Any]],
+    keywords: Mapping[str, Any],
+    at_once: int | None = None,
 ) -> Iterable[dict[str, Any]]:
-    """A `TaskRunner`: one Ray task per item, each with one CPU, so that at most one item per CPU is in memory."""
+    """A `TaskRunner`: one Ray task per item, each with one CPU, so that at most one item per CPU is in memory.
+
+    At most `at_once` tasks run at a time; as many as there are CPUs when None.
+    """
     if not items:
         return []
     dataset = ray.data.from_items([dict(item) for item in items], override_num_blocks=len(items))
-    tasks = dataset.map_batches(task, fn_kwargs=dict(keywords), batch_size=None, batch_format="pyarrow", num_cpus=1)
+    options = {"batch_size": None, "batch_format": "pyarrow", "num_cpus": 1, "compute": TaskPoolStrategy(at_once)}
+    tasks = dataset.map_batches(task, fn_kwargs=dict(keywords), **options)
     rows: Iterable[dict[str, Any]] = tasks.iter_rows()
     return rows

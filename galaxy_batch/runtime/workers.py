@@ -15,7 +15,7 @@ from galaxy_batch.errors import InputError
 from galaxy_batch.model.engines.choose import choose_engine
 from galaxy_batch.model.engines.engine import BATCH_SIZES, EngineName
 
-__all__ = ["ClusterGrowth", "Workers", "workers_for", "workers_on"]
+__all__ = ["ClusterGrowth", "Workers", "divide_requests", "workers_for", "workers_on"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,8 @@ class Workers:
     """CPUs that Ray reserves for each task that reads or writes."""
     readers: int | None = None
     """Most tasks that read at a time; as many as fit when None."""
+    requests_per_host: int = 1
+    """Most simultaneous requests of one task that reads to one http(s) host."""
 
     @property
     def device(self) -> str:
@@ -89,13 +91,19 @@ class Workers:
         }
 
 
-def workers_for(runtime: RuntimeConfig, chunks: int) -> Workers:
+def workers_for(runtime: RuntimeConfig, chunks: int, over_http: bool = False) -> Workers:
     """Distribute a job of this many chunks over the running Ray cluster; waits until it has a node to compute on.
+
+    Args:
+        runtime: settings of the job.
+        chunks: the number of chunks.
+        over_http: whether the cutouts are on an http(s) host: then tasks that read are few enough for
+            `requests_per_host`.
 
     Raises:
         InputError: a GPU is requested, and Ray has none; or no node with CPUs joined in time.
     """
-    return workers_on(_wait_for_nodes(runtime), runtime, chunks)
+    return workers_on(_wait_for_nodes(runtime), runtime, chunks, over_http)
 
 
 class ClusterGrowth:
@@ -138,8 +146,16 @@ class ClusterGrowth:
         return True
 
 
-def workers_on(nodes: Sequence[Mapping[str, float]], runtime: RuntimeConfig, chunks: int) -> Workers:
-    """Distribute a job of this many chunks over at least one node, each given by its `CPU` and `GPU` resources."""
+def divide_requests(requests: int, tasks: int) -> tuple[int, int]:
+    """How many of the tasks may run at a time, and the simultaneous requests of each: together at most `requests`."""
+    at_once = max(1, min(requests, tasks))
+    return at_once, requests // at_once
+
+
+def workers_on(
+    nodes: Sequence[Mapping[str, float]], runtime: RuntimeConfig, chunks: int, over_http: bool = False
+) -> Workers:
+    """As `workers_for`, over at least one node, each given by its `CPU` and `GPU` resources."""
     with_gpu = [(node["CPU"], int(node["GPU"])) for node in nodes if node.get("GPU", 0) >= 1]
     gpus = sum(gpu for _, gpu in with_gpu)
     device = "cuda" if gpus and runtime.device != "cpu" else "cpu"
@@ -159,6 +175,8 @@ def workers_on(nodes: Sequence[Mapping[str, float]], runtime: RuntimeConfig, chu
     spare = sum(node["CPU"] for node in nodes) - actors * actor_cpus
     task_cpus = _TASK_CPUS if spare >= 2 * _TASK_CPUS else _SMALL_TASK_CPUS
     tasks = int(spare / task_cpus)
+    readers = max(1, tasks - 1) if tasks < _FEW_TASKS else None
+    at_once, requests = divide_requests(runtime.requests_per_host, readers or tasks)
     return Workers(
         actors=actors,
         engine=engine,
@@ -167,7 +185,8 @@ def workers_on(nodes: Sequence[Mapping[str, float]], runtime: RuntimeConfig, chu
         actor_cpus=actor_cpus,
         actor_gpus=min(1.0, gpus / actors) if device == "cuda" else 0.0,
         task_cpus=task_cpus,
-        readers=max(1, tasks - 1) if tasks < _FEW_TASKS else None,
+        readers=at_once if over_http else readers,
+        requests_per_host=requests,
     )
 
 

@@ -14,17 +14,25 @@ from fsspec.implementations.local import LocalFileSystem
 from galaxy_batch.errors import InputError
 from galaxy_batch.storage.archives import Archive, ArchiveMember, DamagedMemberError, open_archive, split_member_uri
 from galaxy_batch.storage.drivers import CONCURRENT_READS, filesystem_without_retries
-from galaxy_batch.storage.retries import http_status, is_transient, with_retries, with_retries_async
+from galaxy_batch.storage.retries import (
+    LONGEST_RETRY_AFTER_S,
+    http_status,
+    is_transient,
+    retry_after_s,
+    with_retries,
+    with_retries_async,
+)
 
 __all__ = ["OBJECT_S", "TRY_S", "NotAFileError", "is_empty", "read_heads"]
 
 TRY_S = 30.0
 """Time limit of one attempt to read a file, in seconds."""
 OBJECT_S = 60.0
-"""Time limit of all attempts for one file and the waits between them, in seconds."""
+"""Time limit of all attempts for one file and our waits between them, in seconds."""
 
 _GONE = (404, 410)
 _PARTIAL = 206
+_FAILURES_PER_SLOT = 4  # where few files are read at a time
 _NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 
 
@@ -32,13 +40,15 @@ class NotAFileError(OSError):
     """A device, a pipe or a socket: reading it might block, or have side effects."""
 
 
-def read_heads(uris: Sequence[str], limit: int) -> list[bytes | Exception]:
+def read_heads(uris: Sequence[str], limit: int, requests_per_host: int = CONCURRENT_READS) -> list[bytes | Exception]:
     """Read at most `limit` bytes of each file, in the order of `uris`; errors are returned, not raised.
 
     One ranged request per file: the size is not requested first, and a huge file is not read to its end. From each
-    store `CONCURRENT_READS` files are read at a time, with retries, each for at most `OBJECT_S` seconds. After as many
-    consecutive files without any response, the store counts as down and its other files are not requested. Members
-    of a zip or tar are read in place, with the same requests.
+    store `CONCURRENT_READS` files are read at a time, from an http(s) host `requests_per_host`, with retries, each for
+    at most `OBJECT_S` seconds and the waits that the store asks for. After that number of consecutive files without any
+    response, four times the number where it is smaller, or when it asks for a longer wait than `LONGEST_RETRY_AFTER_S`,
+    the store counts as down and its other files are not requested. Members of a zip or tar are read in place, with the
+    same requests.
     """
     contents: list[bytes | Exception] = [FileNotFoundError()] * len(uris)
     by_store: dict[str, list[int]] = {}
@@ -46,7 +56,7 @@ def read_heads(uris: Sequence[str], limit: int) -> list[bytes | Exception]:
         by_store.setdefault(_store(uri), []).append(position)
     for positions in by_store.values():
         try:
-            heads = _heads_of_one_store([uris[p] for p in positions], limit)
+            heads = _heads_of_one_store([uris[p] for p in positions], limit, requests_per_host)
         except Exception as error:  # noqa: BLE001 - no driver or no connection: becomes the status of these rows
             heads = [error] * len(positions)
         for position, head in zip(positions, heads, strict=True):
@@ -80,15 +90,15 @@ def _store(uri: str) -> str:
     return f"{scheme}://{rest.partition('/')[0]}"
 
 
-def _heads_of_one_store(uris: Sequence[str], limit: int) -> list[bytes | Exception]:
+def _heads_of_one_store(uris: Sequence[str], limit: int, requests_per_host: int) -> list[bytes | Exception]:
     if split_member_uri(uris[0]) is not None:
-        return _heads_of_one_archive(uris, limit)
+        return _heads_of_one_archive(uris, limit, requests_per_host)
     fs, first = filesystem_without_retries(uris[0])
     paths = [first, *(fs._strip_protocol(uri) for uri in uris[1:])]
-    return _read_pieces(fs, [_Piece(path, 0, limit) for path in paths])
+    return _read_pieces(fs, [_Piece(path, 0, limit) for path in paths], requests_per_host)
 
 
-def _heads_of_one_archive(uris: Sequence[str], limit: int) -> list[bytes | Exception]:
+def _heads_of_one_archive(uris: Sequence[str], limit: int, requests_per_host: int) -> list[bytes | Exception]:
     parts = [part for part in map(split_member_uri, uris) if part is not None]
     fs, path = filesystem_without_retries(parts[0].archive)
     archive = with_retries(lambda: open_archive(parts[0].kind, parts[0].archive))
@@ -96,7 +106,8 @@ def _heads_of_one_archive(uris: Sequence[str], limit: int) -> list[bytes | Excep
 
     def read(wanted: Sequence[ArchiveMember], extra: Sequence[int]) -> list[bytes | Exception]:
         spans = [archive.span(member, limit) for member in wanted]
-        return _read_pieces(fs, [_Piece(path, a, b + more) for (a, b), more in zip(spans, extra, strict=True)])
+        pieces = [_Piece(path, a, b + more) for (a, b), more in zip(spans, extra, strict=True)]
+        return _read_pieces(fs, pieces, requests_per_host)
 
     found = [member for member in members if member is not None]
     raw = read(found, [0] * len(found))
@@ -119,10 +130,15 @@ def _contents(
             yield error
 
 
-def _read_pieces(fs: fsspec.AbstractFileSystem, pieces: Sequence[_Piece]) -> list[bytes | Exception]:
+def _read_pieces(
+    fs: fsspec.AbstractFileSystem, pieces: Sequence[_Piece], requests_per_host: int
+) -> list[bytes | Exception]:
     if isinstance(fs, LocalFileSystem):
         return [_local_piece(piece) for piece in pieces]
-    contents: list[bytes | Exception] = fsspec.asyn.sync(fsspec.asyn.get_loop(), _remote_pieces, fs, pieces)
+    at_once = CONCURRENT_READS if _is_async(fs) else 1
+    if "http" in fs.protocol:
+        at_once = min(at_once, requests_per_host)
+    contents: list[bytes | Exception] = fsspec.asyn.sync(fsspec.asyn.get_loop(), _remote_pieces, fs, pieces, at_once)
     return contents
 
 
@@ -139,18 +155,25 @@ def _local_piece(piece: _Piece) -> bytes | Exception:
         return FileNotFoundError(path) if getattr(error, "errno", None) in _NO_SUCH_NAME else error
 
 
-async def _remote_pieces(fs: fsspec.AbstractFileSystem, pieces: Sequence[_Piece]) -> list[bytes | Exception]:
-    slots = asyncio.Semaphore(CONCURRENT_READS if _is_async(fs) else 1)
+async def _remote_pieces(
+    fs: fsspec.AbstractFileSystem, pieces: Sequence[_Piece], at_once: int
+) -> list[bytes | Exception]:
+    slots = asyncio.Semaphore(at_once)
+    most_failures = min(CONCURRENT_READS, _FAILURES_PER_SLOT * at_once)
     failures = 0  # consecutive files without any response
+    is_down = False
 
     async def read(piece: _Piece) -> bytes | Exception:
-        nonlocal failures
+        nonlocal failures, is_down
         async with slots:  # also held between attempts, so that a throttling store gets fewer requests
-            if failures >= CONCURRENT_READS:
+            if is_down:
                 return ConnectionError("the store does not respond")
             content = await _read_with_retries(fs, piece)
-        no_response = isinstance(content, Exception) and is_transient(content) and http_status(content) is None
-        failures = failures + 1 if no_response else 0
+            error = content if isinstance(content, Exception) else None
+            no_response = error is not None and is_transient(error) and http_status(error) is None
+            failures = failures + 1 if no_response else 0
+            asked_s = (error and retry_after_s(error)) or 0.0
+            is_down = is_down or failures >= most_failures or asked_s > LONGEST_RETRY_AFTER_S
         return content
 
     return list(await asyncio.gather(*map(read, pieces)))
@@ -158,8 +181,17 @@ async def _remote_pieces(fs: fsspec.AbstractFileSystem, pieces: Sequence[_Piece]
 
 async def _read_with_retries(fs: fsspec.AbstractFileSystem, piece: _Piece) -> bytes | Exception:
     try:
-        async with asyncio.timeout(OBJECT_S):
-            return await with_retries_async(lambda: asyncio.wait_for(_read(fs, piece), TRY_S))
+        async with asyncio.timeout(OBJECT_S) as deadline:
+
+            async def read() -> bytes:
+                try:
+                    return await asyncio.wait_for(_read(fs, piece), TRY_S)
+                except Exception as error:
+                    if asked_s := retry_after_s(error):
+                        deadline.reschedule((deadline.when() or 0.0) + asked_s)
+                    raise
+
+            return await with_retries_async(read)
     except Exception as error:  # noqa: BLE001 - drivers have no common class; becomes the status of this row
         return b"" if is_empty(error) else error
 

@@ -3,16 +3,27 @@
 A throttling or restarting store responds again after seconds. A request that fails with a transient error is repeated,
 up to `TRIES` attempts, after increasing random waits, so that a thousand workers do not return at the same moment.
 Permanent errors (no such file, no permission, invalid name) are raised at once. The waits add up to 20 s on average,
-30 s at most.
+30 s at most. Where the store's response says when to retry (`Retry-After`), no attempt is made before; these waits may
+add up to a minute more.
 """
 
 import asyncio
+import email.utils
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-__all__ = ["PATIENCE_S", "TRIES", "http_status", "is_transient", "with_retries", "with_retries_async"]
+__all__ = [
+    "LONGEST_RETRY_AFTER_S",
+    "PATIENCE_S",
+    "TRIES",
+    "http_status",
+    "is_transient",
+    "retry_after_s",
+    "with_retries",
+    "with_retries_async",
+]
 
 T = TypeVar("T")
 
@@ -23,9 +34,12 @@ FIRST_WAIT_S = 0.5
 WAIT_GROWTH = 3.0
 """Factor from each mean wait to the next: 0.5, 1.5, 4.5, 13.5 s."""
 PATIENCE_S = 60.0
-"""No attempt starts later than this many seconds after the first."""
+"""No attempt starts later than this many seconds after the first, not counting waits that the store asks for."""
+LONGEST_RETRY_AFTER_S = 60.0
+"""Longest sum of the waits that the store asks for, in seconds; where it asks for more, the last error is raised."""
 
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}  # HTTP (RFC 9110, RFC 6585): too many requests, server errors
+_WITH_RETRY_AFTER = {429, 503}
 _PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
 # Exception classes of the drivers' libraries for refused, broken or silent connections and invalid responses; by name,
 # since none of these libraries need be installed.
@@ -61,38 +75,60 @@ def http_status(error: BaseException) -> int | None:
     return None
 
 
+def retry_after_s(error: BaseException) -> float | None:
+    """Seconds from now that a response 429 or 503 asks to wait (`Retry-After`; RFC 9110, 10.2.3); None if it does not.
+
+    Knows the exceptions of aiohttp, requests and httpx; other drivers keep no headers there.
+    """
+    headers = getattr(error, "headers", None) or getattr(getattr(error, "response", None), "headers", None)
+    if not isinstance(headers, Mapping) or http_status(error) not in _WITH_RETRY_AFTER:
+        return None
+    value = str(headers.get("Retry-After", "")).strip()
+    if value.isdecimal():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
+
+
 def with_retries(call: Callable[[], T]) -> T:
     """Return `call()`, repeated while it fails with a transient error; raises its last error."""
-    for wait_s in _waits():
+    errors: list[Exception] = []
+    for wait_s in _waits(errors):
         time.sleep(wait_s)
         try:
             return call()
         except Exception as error:  # noqa: BLE001 - drivers have no common class; permanent errors are raised below
-            last = error
+            errors.append(error)
             if not is_transient(error):
                 break
-    raise last
+    raise errors[-1]
 
 
 async def with_retries_async(call: Callable[[], Awaitable[T]]) -> T:
     """As `with_retries`, for coroutines."""
-    for wait_s in _waits():
+    errors: list[Exception] = []
+    for wait_s in _waits(errors):
         await asyncio.sleep(wait_s)
         try:
             return await call()
         except Exception as error:  # noqa: BLE001 - as above
-            last = error
+            errors.append(error)
             if not is_transient(error):
                 break
-    raise last
+    raise errors[-1]
 
 
-def _waits() -> Iterator[float]:
-    """Seconds to wait before each attempt."""
-    end = time.monotonic() + PATIENCE_S
+def _waits(errors: Sequence[Exception]) -> Iterator[float]:
+    """Seconds to wait before each attempt, given the errors of those before."""
+    end, asked_left_s = time.monotonic() + PATIENCE_S, LONGEST_RETRY_AFTER_S
     yield 0.0
     for number in range(TRIES - 1):
         wait_s = FIRST_WAIT_S * WAIT_GROWTH**number * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
-        if time.monotonic() + wait_s > end:
+        asked_s = retry_after_s(errors[-1]) or 0.0
+        asked_left_s -= asked_s
+        end += asked_s
+        if asked_left_s < 0 or time.monotonic() + wait_s > end:
             return
-        yield wait_s
+        yield max(wait_s, asked_s)

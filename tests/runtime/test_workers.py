@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import ray
@@ -6,7 +6,7 @@ import ray
 from galaxy_batch.config import RuntimeConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.runtime import workers
-from galaxy_batch.runtime.workers import ClusterGrowth, Workers, workers_for
+from galaxy_batch.runtime.workers import ClusterGrowth, Workers, workers_for, workers_on
 
 
 def on(monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], chunks: int = 1000, **settings: Any) -> Workers:
@@ -61,6 +61,20 @@ def test_read_tasks_leave_cpus_for_write_tasks(
     assert (chosen.task_cpus, chosen.readers) == expected
     spare = sum(node.get("CPU", 0) for node in nodes) - chosen.actors * chosen.actor_cpus
     assert ((chosen.readers or 3) + 1) * chosen.task_cpus <= spare
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 3, 8, 64, 1000])
+@pytest.mark.parametrize("requests", [1, 4, 30])
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_read_tasks_share_the_requests_to_a_host(
+    cpus: int, requests: int, engine: Literal["torch", "openvino"]
+) -> None:
+    runtime = RuntimeConfig(engine=engine, requests_per_host=requests)
+    over_http, others = (workers_on([{"CPU": cpus}], runtime, 1000, http) for http in (True, False))
+    assert over_http.readers is not None
+    assert requests / 2 < over_http.readers * over_http.requests_per_host <= requests
+    assert over_http.readers <= (others.readers or cpus * 4)
+    assert others.requests_per_host == over_http.requests_per_host
 
 
 def test_the_batch_size_depends_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:

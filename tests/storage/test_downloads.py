@@ -1,5 +1,7 @@
 """Heads of many files from a real S3 server, over S3 and HTTP, with injected server faults."""
 
+import email.utils
+import time
 from pathlib import Path
 
 import fsspec
@@ -12,6 +14,7 @@ from galaxy_batch.storage import downloads, retries
 from galaxy_batch.storage.downloads import read_heads
 from galaxy_batch.storage.drivers import CONCURRENT_READS
 from galaxy_batch.storage.retries import TRIES
+from tests.support.cutout_server import CutoutServer
 from tests.support.s3_server import S3, SECRET
 
 
@@ -137,3 +140,34 @@ def test_a_throttling_store_is_asked_for_every_file(s3: S3, impatient: None) -> 
 def test_errors_do_not_contain_the_secret_key(s3: S3, impatient: None) -> None:
     s3.proxy.fail("", "500", times=float("inf"))
     assert SECRET not in repr(read_heads([f"{s3.uri}/x.jpg"], 10))
+
+
+@pytest.mark.parametrize("by_band", [False, True])
+def test_a_cutout_service_gets_few_requests_at_a_time(cutout_server: CutoutServer, by_band: bool) -> None:
+    uris = [f"{cutout_server.url}/cutout?ra={ra}.5&dec=-1" for ra in range(30)]
+    column = [uris[n : n + 3] for n in range(0, 30, 3)] if by_band else uris
+    rows = fetch_cutouts(pa.table({"_image_uri": column}), 1000, requests_per_host=3)
+    assert set(rows["status"].to_pylist()) == {"ok"}
+    assert len(cutout_server.asked) == 30
+    assert cutout_server.most_at_once == 3
+
+
+@pytest.mark.parametrize("as_date", [False, True])
+def test_a_throttled_request_is_repeated_when_the_server_says(
+    cutout_server: CutoutServer, impatient: None, monkeypatch: pytest.MonkeyPatch, as_date: bool
+) -> None:
+    monkeypatch.setattr(downloads, "OBJECT_S", 1.0)  # is extended by the wait
+    date = email.utils.formatdate(int(time.time()) + 3, usegmt=True)  # 2 to 3 seconds from now
+    cutout_server.throttle = [(503, date) if as_date else (429, "2")]
+    assert read_heads([f"{cutout_server.url}/x"], 10, requests_per_host=1) == [b"/x"]
+    (first, _), (second, _) = cutout_server.asked
+    assert 1.9 <= second - first <= 4
+
+
+def test_a_host_that_asks_for_a_long_wait_is_left_alone(cutout_server: CutoutServer) -> None:
+    cutout_server.throttle = [(200, ""), (429, "3600")]
+    heads = read_heads([f"{cutout_server.url}/{n}" for n in range(20)], 10, requests_per_host=1)
+    assert heads[0] == b"/0"
+    assert retries.http_status(heads[1]) == 429
+    assert all(isinstance(head, ConnectionError) for head in heads[2:])
+    assert [path for _, path in cutout_server.asked] == ["/0", "/1"]

@@ -5,7 +5,14 @@ from collections.abc import Callable
 import pytest
 
 from galaxy_batch.storage import retries
-from galaxy_batch.storage.retries import TRIES, http_status, is_transient, with_retries, with_retries_async
+from galaxy_batch.storage.retries import (
+    TRIES,
+    http_status,
+    is_transient,
+    retry_after_s,
+    with_retries,
+    with_retries_async,
+)
 
 
 class Refused(Exception):  # noqa: N818
@@ -13,6 +20,14 @@ class Refused(Exception):  # noqa: N818
 
     def __init__(self, status: int) -> None:
         self.status = status
+
+
+class Throttled(Refused):
+    """As aiohttp reports it."""
+
+    def __init__(self, retry_after: str, status: int = 429) -> None:
+        super().__init__(status)
+        self.headers = {"Retry-After": retry_after}
 
 
 class Botocore(Exception):  # noqa: N818
@@ -154,3 +169,31 @@ def test_waits_differ_between_workers(waits: list[float]) -> None:
         with pytest.raises(TimeoutError):
             with_retries(call)
     assert waits[1] != waits[TRIES + 1]
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (Throttled("7"), 7.0), (Throttled("0", 503), 0.0), (Throttled("7", 500), None), (Refused(429), None),
+        (Throttled("Wed, 21 Oct 2015 07:28:00 GMT"), 0.0), (Throttled("soon"), None), (Throttled("-1"), None),
+        (Throttled(""), None), (OSError(), None),
+    ],
+)  # fmt: skip
+def test_when_a_response_says_to_retry(error: Exception, seconds: float | None) -> None:
+    assert retry_after_s(error) == seconds
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "waited"), [("20", [0, 20, 20, 20]), ("60", [0, 60]), ("61", [0]), ("0", [0, 0.5, 1.5, 4.5, 13.5])]
+)
+def test_the_waits_that_a_store_asks_for_are_limited(
+    waits: list[float], monkeypatch: pytest.MonkeyPatch, retry_after: str, waited: list[float]
+) -> None:
+    monkeypatch.setattr(retries.random, "uniform", lambda low, high: 1.0)
+
+    def call() -> None:
+        raise Throttled(retry_after)
+
+    with pytest.raises(Throttled):
+        with_retries(call)
+    assert waits == waited
