@@ -5,7 +5,7 @@ without their endings. The catalog and its page are written beside the folder, o
 command again to resume after an interruption.
 
 Example:
-    python -m jobs.classify_folder cutouts/ --set checkpoint_uri=runs/gz2/model.safetensors
+    python -m jobs.classify_folder cutouts/
 """
 
 import argparse
