@@ -255,7 +255,7 @@ class CatalogConfig:
     output_uri: Annotated[str, Uri]
     """Folder (any fsspec URI) for all outputs."""
     checkpoint_uri: Annotated[str, Uri]
-    """Trained model: a `.safetensors` file written by `train_model`."""
+    """Trained model: a `.safetensors` file written by `train_model`, or `builtin:gz2-smooth-featured`, which ships."""
     manifest: ManifestConfig
     classify: ClassifyConfig = field(default_factory=ClassifyConfig)
     review: ReviewConfig = field(default_factory=ReviewConfig)
