@@ -11,7 +11,10 @@ import runpy
 import sys
 from pathlib import Path
 
-__all__ = ["jobs_folder", "main"]
+__all__ = ["jobs_folder", "main", "runs_job"]
+
+runs_job = False
+"""Whether this command has started a job in this process."""
 
 _IN_WHEEL = "_commands"
 _CONFIGS = "configs"
@@ -19,6 +22,7 @@ _CONFIGS = "configs"
 
 def main() -> int:
     """Run the job that the command line names, and exit as it does."""
+    global runs_job
     folder = jobs_folder()
     jobs = _jobs(folder / "jobs")
     words = sys.argv[1:]
@@ -34,7 +38,7 @@ def main() -> int:
     sys.path.insert(0, str(folder))
     others = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *([others] if others else [])])
-    sys.argv = words
+    sys.argv, runs_job = words, True
     runpy.run_module(f"jobs.{module}", run_name="__main__", alter_sys=True)
     return 0
 

@@ -145,7 +145,8 @@ def _program() -> str:
 
 def _as_called(text: str) -> str:
     """The text with commands as the user called this one."""
-    if "galaxy_batch.console" not in sys.modules:
+    console = sys.modules.get("galaxy_batch.console")
+    if console is None or not console.runs_job:
         return text
     return re.sub(r"python -m jobs\.(\w+)", lambda job: f"galaxy-batch {job[1].replace('_', '-')}", text)
 

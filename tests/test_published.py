@@ -94,10 +94,11 @@ def test_the_checkpoint_gives_the_same_catalog(published: Path, new_run: dict[st
 
 
 def test_it_is_compared_with_a_new_run(published: Path, new_run: dict[str, Any], tmp_path: Path) -> None:
-    config = {"old_uri": str(published), "new_uri": new_run["catalog_uri"], "output_uri": str(tmp_path)}
-    comparison = compare_catalogs(parse_config(CompareConfig, {**config, "bin_columns": ["r_mag"]}))
+    uris = {"old_uri": str(published), "new_uri": new_run["catalog_uri"], "output_uri": str(tmp_path)}
+    config = parse_config(CompareConfig, {**uris, "bin_columns": ["r_mag"]})
+    comparison = compare_catalogs(config)
     assert (comparison.matching.matched, comparison.flipped, comparison.crossed) == (ROWS, 0, [])
-    write_comparison(comparison, str(tmp_path))
+    write_comparison(comparison, config)
     assert (tmp_path / "index.html").is_file()
 
 

@@ -16,6 +16,7 @@ HISTOGRAM_BINS = 40
 """Bins of a histogram from 0 to 1."""
 _PSI_BINS = 10
 _EVEN = np.linspace(0, 1, HISTOGRAM_BINS + 1)
+_DECIMALS = 5  # of probabilities: rounding errors of the network, at ties of many rows, are no shift
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def find_shift(old: Values, new: Values, pairs: tuple[Values, Values]) -> Shift:
         new: ``(M,)``; nan is ignored.
         pairs: old and new values of the matched objects, ``(P,)`` each.
     """
-    old, new = old[~np.isnan(old)], new[~np.isnan(new)]
+    old, new = (np.round(values[~np.isnan(values)], _DECIMALS) for values in (old, new))
     known = ~(np.isnan(pairs[0]) | np.isnan(pairs[1]))
     before, after = pairs[0][known], pairs[1][known]
     chance, edges = math.nan, np.array([-np.inf, np.inf])

@@ -79,3 +79,11 @@ def test_missing_values_are_ignored() -> None:
     assert shift.mean_change == pytest.approx(0.1)
     nothing = find_shift(old[:0], new, (old[:0], new[:0]))
     assert all(math.isnan(x) for x in (nothing.psi, nothing.ks, nothing.old_mean, nothing.mean_change))
+
+
+def test_rounding_errors_of_equal_predictions_are_no_shift() -> None:
+    """Many rows share one value, such as those of a placeholder."""
+    old = np.repeat(np.float32([0.2, 0.49, 0.8]), [5, 10, 5])
+    new = np.nextafter(old, np.float32(1))
+    shift = find_shift(old, new, (old, new))
+    assert (shift.ks, shift.psi) == (0, 0)

@@ -119,7 +119,7 @@ def test_the_help_of_a_catalog_fits_the_terminal_and_cuts_nothing(width: int) ->
     words = " ".join(text.split())
     for meaning in (
         "release (text; required) Name of the survey release; part of the output's path and a column of the catalog.",
-        "[manifest] The table of objects and the location of their cutouts.",
+        "[manifest] The table of objects and the location of their cutouts, or a folder of cutouts.",
         'classify.precision ("auto" | "fp32" | "bf16"; default "auto") Floating-point format',
         "classify.rgb.scale (list of 3 × number from 1e-12 to 1e+12; default [1.0, 1.2, 1.8])",
     ):
