@@ -79,11 +79,13 @@ def test_a_wrong_ray_address_is_an_input_error(address: str, message: str) -> No
 def test_a_ray_that_somebody_else_started_is_not_used(tmp_path: Path) -> None:
     """`ray start` writes the address file that a plain `ray.init()` reads."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free_port = server.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
         variables = {"TMPDIR": folder, "HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled"}
         with subprocess.Popen(
             [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=3", "--port=0",
-             "--include-dashboard=false", "--disable-usage-stats", "--ray-client-server-port=0"],
+             "--include-dashboard=false", "--disable-usage-stats", f"--ray-client-server-port={free_port}"],
             env={**inherited, **variables}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         ) as other:  # fmt: skip
             try:
