@@ -1,12 +1,12 @@
 """Classification in this process, without Ray and without files: for notebooks, and surveys that fit in memory."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from galaxy_batch.config import ClassifyConfig, ManifestConfig, ReviewConfig, RuntimeConfig
 from galaxy_batch.cutouts.fetch import fetch_cutouts
@@ -14,7 +14,8 @@ from galaxy_batch.inputs.manifest import open_manifest, read_chunk
 from galaxy_batch.model.classifier import Classifier
 from galaxy_batch.model.engines.choose import choose_engine
 from galaxy_batch.model.engines.engine import BATCH_SIZES, EngineName
-from galaxy_batch.review.flags import ReviewLimits, flag_for_review, flag_repeated_images, repeated_hashes
+from galaxy_batch.plan import review_limits
+from galaxy_batch.review.flags import flag_for_review, flag_repeated_images, repeated_hashes
 from galaxy_batch.rows import catalog_schema
 from galaxy_batch.settings import parse_config, resolve_uri
 
@@ -35,25 +36,29 @@ def classify_objects(uri: str | Path, checkpoint_uri: str, **manifest: Any) -> p
     config = parse_config(ManifestConfig, {"uri": str(uri), **manifest})
     limits, review = ClassifyConfig(), ReviewConfig()
     objects = open_manifest(config, _CHUNK_ROWS)
-    engine: EngineName = "cuda" if torch.cuda.is_available() else choose_engine()
+    engine: EngineName = "cuda" if _has_gpu() else choose_engine()
     threads = os.cpu_count() or 1
     classifier = Classifier(resolve_uri(checkpoint_uri), limits, BATCH_SIZES[engine], engine, "fp32", threads)
     checkpoint = classifier.checkpoint
-    flagging = ReviewLimits(
-        min_confidence=checkpoint.min_confidence,
-        max_unfamiliarity=checkpoint.max_unfamiliarity,
-        max_instability=checkpoint.max_instability,
-        has_positions=config.ra_column is not None,
-    )
+    flagging = review_limits(review, checkpoint, config)
     schema = catalog_schema(objects.id_type, checkpoint.spec.classes, objects.kept)
     schema = pa.schema([column for column in schema if column.name not in _OF_A_RELEASE])
     tables = []
     for chunk in objects.chunks:
-        rows = read_chunk(pa.Table.from_pylist([chunk.as_item()]), config)
+        rows = read_chunk(chunk.as_table(), config)
         rows = fetch_cutouts(rows, limits.max_image_bytes, RuntimeConfig().requests_per_host)
         rows = flag_for_review(classifier(rows), flagging)
         tables.append(pa.table([rows[column.name].cast(column.type) for column in schema], schema=schema))
     return _with_repeated_images(pa.concat_tables(tables), review)
+
+
+def _has_gpu() -> bool:
+    """Whether torch can use a GPU; torch, which takes seconds, is not asked where there is no driver."""
+    if shutil.which("nvidia-smi") is None:
+        return False
+    import torch  # noqa: PLC0415
+
+    return torch.cuda.is_available()
 
 
 def _with_repeated_images(rows: pa.Table, review: ReviewConfig) -> pa.Table:

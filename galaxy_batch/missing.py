@@ -48,7 +48,7 @@ def failed_cutout(plan: ReleasePlan, status: Status) -> str | None:
     """The first row of the parts with this status, as `failure_example` describes it; reads few parts."""
     parts = finished_parts(plan.layout.parts, keep_unreachable=True)
     for chunk in sorted(plan.manifest.chunks, key=lambda chunk: parts.get(chunk.index) != status)[:_PARTS_READ]:
-        item = pa.Table.from_pylist([chunk.as_item()])
+        item = chunk.as_table()
         part = read_part(item, plan.layout.parts, ["object_id", "status", "error"])
         if status in part["status"].to_pylist():
             return failure_example(read_chunk(item, plan.config.manifest), part, status)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from galaxy_batch.catalog.layout import Layout, fingerprint
 from galaxy_batch.catalog.manifest import CatalogManifest, read_manifest
 from galaxy_batch.catalog.parts import finished_parts
-from galaxy_batch.config import CatalogConfig
+from galaxy_batch.config import CatalogConfig, ManifestConfig, ReviewConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.inputs.columns import check_kept_names, kept_columns
 from galaxy_batch.inputs.manifest import Chunk, Manifest, open_manifest
@@ -29,7 +29,7 @@ from galaxy_batch.storage.files import check_writable, without_secrets
 if TYPE_CHECKING:
     from galaxy_batch.runtime.workers import Workers
 
-__all__ = ["ReleasePlan", "plan_release", "versions"]
+__all__ = ["ReleasePlan", "plan_release", "review_limits", "versions"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +54,7 @@ class ReleasePlan:
     @property
     def review_limits(self) -> ReviewLimits:
         """The settings by which rows are flagged: the config's, where it has none the checkpoint's."""
-        review = dataclasses.asdict(self.config.review)
-        for name in ("min_confidence", "max_unfamiliarity", "max_instability"):
-            review[name] = getattr(self.checkpoint, name) if review[name] is None else review[name]
-        return ReviewLimits(**review, has_positions=self.config.manifest.ra_column is not None)
+        return review_limits(self.config.review, self.checkpoint, self.config.manifest)
 
     @property
     def schema(self) -> pa.Schema:
@@ -80,6 +77,14 @@ class ReleasePlan:
             "precision": self.config.classify.precision,
             "threads": workers.threads,
         }
+
+
+def review_limits(config: ReviewConfig, checkpoint: Checkpoint, manifest: ManifestConfig) -> ReviewLimits:
+    """The settings by which rows are flagged: the config's, where it has none the checkpoint's."""
+    review = dataclasses.asdict(config)
+    for name in ("min_confidence", "max_unfamiliarity", "max_instability"):
+        review[name] = getattr(checkpoint, name) if review[name] is None else review[name]
+    return ReviewLimits(**review, has_positions=manifest.ra_column is not None)
 
 
 def plan_release(config: CatalogConfig) -> ReleasePlan:

@@ -31,7 +31,7 @@ IMPORTS: dict[str, set[str]] = {
     "config": {"errors", "links", "settings"},
     "links": {"errors"},
     "storage": {"errors"},
-    "checkpoints": {"errors"},
+    "checkpoints": {"errors", "storage"},
     "sky": {"ids", "settings"},
     "inputs": {"config", "errors", "ids", "rows", "sky", "storage"},
     "cutouts": {"config", "errors", "rows", "storage"},
@@ -52,7 +52,7 @@ IMPORTS: dict[str, set[str]] = {
     "dry_run": {"catalog", "cutouts", "errors", "failures", "inputs", "model", "plan", "review", "rows", "runtime"},
     "run_record": {"catalog", "errors", "plan", "runtime", "storage"},
     "console": set(),
-    "classification": {"config", "cutouts", "inputs", "model", "review", "rows", "settings"},
+    "classification": {"config", "cutouts", "inputs", "model", "plan", "review", "rows", "settings"},
     "pipeline": {
         "catalog", "cutouts", "errors", "failures", "inputs", "missing", "plan", "release_page", "reuse", "review",
         "run_record", "runtime", "storage",

@@ -6,24 +6,26 @@
 from importlib.resources import files
 
 from galaxy_batch.errors import InputError
+from galaxy_batch.storage.files import read_bytes
 
-__all__ = ["BUILTIN", "read_builtin"]
+__all__ = ["read_model_file"]
 
-BUILTIN = "builtin:"
-"""Prefix of the URIs of these checkpoints."""
-
+_BUILTIN = "builtin:"
 _SUFFIX = ".safetensors"
 
 
-def read_builtin(uri: str) -> bytes:
-    """The content of the checkpoint `builtin:NAME`.
+def read_model_file(uri: str, setting: str) -> bytes:
+    """The content of a checkpoint or weights file: one of this folder, or at any URI.
 
     Raises:
-        InputError: there is none of this name; names those that exist.
+        InputError: no checkpoint of this name ships; names those that do, and the setting.
+        OSError: the file at the URI cannot be read.
     """
+    if not uri.startswith(_BUILTIN):
+        return read_bytes(uri)
     names = {file.name.removesuffix(_SUFFIX): file for file in files(__name__).iterdir() if file.name.endswith(_SUFFIX)}
-    name = uri.removeprefix(BUILTIN)
+    name = uri.removeprefix(_BUILTIN)
     if name not in names:
-        known = ", ".join(BUILTIN + known for known in sorted(names))
-        raise InputError("checkpoint_uri", uri, f"no such checkpoint ships with the package; known: {known}")
+        known = ", ".join(_BUILTIN + known for known in sorted(names))
+        raise InputError(setting, uri, f"no such checkpoint ships with the package; known: {known}")
     return names[name].read_bytes()

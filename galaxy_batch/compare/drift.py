@@ -54,20 +54,21 @@ def find_shift(old: Values, new: Values, pairs: tuple[Values, Values]) -> Shift:
         new: ``(M,)``; nan is ignored.
         pairs: old and new values of the matched objects, ``(P,)`` each.
     """
-    old, new = (np.round(values[~np.isnan(values)], _DECIMALS) for values in (old, new))
+    old, new = old[~np.isnan(old)], new[~np.isnan(new)]
+    rounded = np.round(old, _DECIMALS), np.round(new, _DECIMALS)
     known = ~(np.isnan(pairs[0]) | np.isnan(pairs[1]))
     before, after = pairs[0][known], pairs[1][known]
     chance, edges = math.nan, np.array([-np.inf, np.inf])
     if len(old) and len(new):
-        chance, edges = 1 / len(old) + 1 / len(new), quantile_edges(old, _PSI_BINS)
+        chance, edges = 1 / len(old) + 1 / len(new), quantile_edges(rounded[0], _PSI_BINS)
     return Shift(
         old_rows=len(old),
         new_rows=len(new),
         old_mean=float(old.mean(dtype=np.float64)) if len(old) else math.nan,
         new_mean=float(new.mean(dtype=np.float64)) if len(new) else math.nan,
-        psi=population_stability_index(_counts(old, edges), _counts(new, edges)),
+        psi=population_stability_index(*(_counts(values, edges) for values in rounded)),
         psi_by_chance=(len(edges) - 2) * chance,
-        ks=ks_statistic(old, new),
+        ks=ks_statistic(*rounded),
         ks_by_chance=float(kstwobign.isf(0.05)) * math.sqrt(chance),
         mean_change=float(np.abs(after - before).mean(dtype=np.float64)) if len(before) else math.nan,
         old_histogram=np.histogram(old, _EVEN)[0],

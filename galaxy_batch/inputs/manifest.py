@@ -59,6 +59,10 @@ class Chunk:
         """The chunk as one row of a Ray dataset."""
         return dict(vars(self))
 
+    def as_table(self) -> pa.Table:
+        """The chunk as the table of one row that `read_chunk` takes."""
+        return pa.Table.from_pylist([self.as_item()])
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -151,7 +155,7 @@ def read_ids(chunk: pa.Table, config: ManifestConfig) -> pa.ChunkedArray:
 def read_objects(config: ManifestConfig) -> pa.Table:
     """All rows of a manifest that fits in memory, e.g. a training set; columns and errors as `read_chunk`."""
     manifest = open_manifest(config, chunk_rows=1 << 20)
-    chunks = [read_chunk(pa.Table.from_pylist([chunk.as_item()]), config) for chunk in manifest.chunks]
+    chunks = [read_chunk(chunk.as_table(), config) for chunk in manifest.chunks]
     return pa.concat_tables(chunks).drop_columns([CHUNK])
 
 

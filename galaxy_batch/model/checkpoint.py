@@ -15,10 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import safetensors
 
-from galaxy_batch.checkpoints import BUILTIN, read_builtin
+from galaxy_batch.checkpoints import read_model_file
 from galaxy_batch.errors import InputError
 from galaxy_batch.model.spec import ModelSpec
-from galaxy_batch.storage.files import read_bytes
 
 __all__ = [
     "FAMILIARITY",
@@ -82,6 +81,7 @@ class Checkpoint:
 class CheckpointFile:
     """A file whose description and table of tensors are valid; whether the network takes them is not known yet."""
 
+    uri: str
     checkpoint: Checkpoint
     has_statistics: bool
     """Whether there are statistics of the training galaxies."""
@@ -110,7 +110,7 @@ def read_checkpoint(uri: str) -> CheckpointFile:
         InputError: the file does not exist, is truncated, or is not a checkpoint of this project.
     """
     try:
-        content = read_builtin(uri) if uri.startswith(BUILTIN) else read_bytes(uri)
+        content = read_model_file(uri, "checkpoint_uri")
     except (FileNotFoundError, IsADirectoryError):
         raise InputError("checkpoint_uri", uri, "no such file; jobs.train_model writes one") from None
     except PermissionError as error:
@@ -124,7 +124,7 @@ def read_checkpoint(uri: str) -> CheckpointFile:
     if statistics and statistics != _STATISTICS:
         differing = ", ".join(sorted(statistics ^ _STATISTICS))
         raise InputError("checkpoint_uri", uri, f"the tensors do not fit the description: {differing}")
-    return CheckpointFile(checkpoint, bool(statistics), content)
+    return CheckpointFile(uri, checkpoint, bool(statistics), content)
 
 
 def file_metadata(checkpoint: Checkpoint) -> dict[str, str]:

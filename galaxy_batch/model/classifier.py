@@ -10,6 +10,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import scipy.special
 
 from galaxy_batch.config import ClassifyConfig
 from galaxy_batch.cutouts.decode import blank_fraction, decode
@@ -41,7 +42,6 @@ class _ChunkPredictions:
 
     views: ViewOutput[Array]
     """Class logits ``(views, rows, classes)`` and squared distances ``(views, rows)``."""
-
     status: list[str]
     error: list[str | None]
     blank_fraction: Array
@@ -74,8 +74,9 @@ class Classifier:
         threads: int,
         network: bytes | None = None,
     ) -> None:
-        self.checkpoint = read_checkpoint(checkpoint_uri).checkpoint
-        self.engine = load_engine(engine, checkpoint_uri, precision, batch_size, threads, network)
+        file = read_checkpoint(checkpoint_uri)
+        self.checkpoint = file.checkpoint
+        self.engine = load_engine(engine, file, precision, batch_size, threads, network)
         averaged = self.checkpoint.spec.views
         self.views = view_numbers(averaged if averaged > 1 else config.stability_views)
         self.config = config
@@ -133,7 +134,8 @@ class Classifier:
         for name in MODEL_COLUMNS:
             predictions.columns[name][rows] = getattr(output, name)
         names = probability_columns(self.checkpoint.spec.classes)
-        for name, values in zip(names, _probabilities(output.class_logits, self.checkpoint.temperature).T, strict=True):
+        probabilities = scipy.special.softmax(output.class_logits / np.float32(self.checkpoint.temperature), axis=1)
+        for name, values in zip(names, probabilities.T, strict=True):
             predictions.columns[name][rows] = values
 
     def _batches(
@@ -173,14 +175,6 @@ class Classifier:
 
 def _nans(*shape: int) -> Array:
     return np.full(shape, np.nan, np.float32)
-
-
-def _probabilities(logits: Array, temperature: float) -> Array:
-    """Softmax of the logits ``(N, classes)``, divided by the temperature."""
-    scaled = logits / np.float32(temperature)
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    probabilities: Array = powers / powers.sum(axis=1, keepdims=True)
-    return probabilities
 
 
 def _reused(rows: pa.Table, name: str) -> Array:

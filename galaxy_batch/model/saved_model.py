@@ -7,12 +7,19 @@ import safetensors.torch
 import torch
 
 from galaxy_batch.errors import InputError
-from galaxy_batch.model.checkpoint import FAMILIARITY, Checkpoint, content_id, file_metadata, read_checkpoint
+from galaxy_batch.model.checkpoint import (
+    FAMILIARITY,
+    Checkpoint,
+    CheckpointFile,
+    content_id,
+    file_metadata,
+    read_checkpoint,
+)
 from galaxy_batch.model.familiarity import Familiarity
 from galaxy_batch.model.network import MorphologyModel
 from galaxy_batch.storage.files import write_atomically
 
-__all__ = ["load_checkpoint", "round_to_fp16", "save_checkpoint"]
+__all__ = ["load_checkpoint", "load_model", "round_to_fp16", "save_checkpoint"]
 
 
 def save_checkpoint(uri: str, checkpoint: Checkpoint, model: MorphologyModel, fp16: bool = False) -> Checkpoint:
@@ -46,12 +53,17 @@ def round_to_fp16(model: MorphologyModel) -> None:
 
 
 def load_checkpoint(uri: str) -> tuple[Checkpoint, MorphologyModel]:
-    """Read a checkpoint and build its model, in eval mode on the CPU.
+    """Read a checkpoint and build its model: `read_checkpoint` and `load_model`, with their errors."""
+    file = read_checkpoint(uri)
+    return file.checkpoint, load_model(file)
+
+
+def load_model(file: CheckpointFile) -> MorphologyModel:
+    """The model of a checkpoint that has been read, in eval mode on the CPU.
 
     Raises:
-        InputError: as `read_checkpoint`; or timm has no such architecture, or the layers do not fit it.
+        InputError: timm has no such architecture, or the layers do not fit it.
     """
-    file = read_checkpoint(uri)
     model = MorphologyModel(file.checkpoint.spec)
     try:
         tensors: dict[str, torch.Tensor] = safetensors.torch.load(file.content)
@@ -60,8 +72,8 @@ def load_checkpoint(uri: str) -> tuple[Checkpoint, MorphologyModel]:
         if statistics:
             model.familiarity = Familiarity(**{n.removeprefix(FAMILIARITY): t for n, t in statistics.items()})
     except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError("checkpoint_uri", uri, f"the tensors do not fit the description: {error}") from None
-    return file.checkpoint, model.eval()
+        raise InputError("checkpoint_uri", file.uri, f"the tensors do not fit the description: {error}") from None
+    return model.eval()
 
 
 def _has_fp16(name: str, tensor: torch.Tensor) -> bool:

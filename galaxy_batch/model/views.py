@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
+import scipy.special
 
 from galaxy_batch.cutouts.resize import Pixels
 from galaxy_batch.model.output import ModelOutput, ViewOutput
@@ -44,21 +45,13 @@ def combined(views: ViewOutput[Array], averaged: int) -> ModelOutput[Array]:
     )
 
 
-def _log_probabilities(logits: Array) -> Array:
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    log_probabilities: Array = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return log_probabilities
-
-
 def _mean_logits(logits: Array) -> Array:
     """Logits of the mean probability over views."""
-    log_probabilities = _log_probabilities(logits)
-    largest = log_probabilities.max(axis=0)
-    mean: Array = largest + np.log(np.exp(log_probabilities - largest).sum(axis=0)) - np.float32(math.log(len(logits)))
-    return mean
+    summed: Array = scipy.special.logsumexp(scipy.special.log_softmax(logits, axis=-1), axis=0)
+    return summed - np.float32(math.log(len(logits)))
 
 
 def _instability(logits: Array) -> Array:
     """Largest standard deviation over views of a class's probability, ``(N,)``."""
-    instability: Array = np.exp(_log_probabilities(logits)).std(axis=0).max(axis=-1)
+    instability: Array = scipy.special.softmax(logits, axis=-1).std(axis=0).max(axis=-1)
     return instability

@@ -15,9 +15,8 @@ import timm
 import torch
 from torch import nn
 
-from galaxy_batch.checkpoints import BUILTIN, read_builtin
+from galaxy_batch.checkpoints import read_model_file
 from galaxy_batch.errors import InputError
-from galaxy_batch.storage.files import read_bytes
 
 __all__ = ["hub_weights", "load_weights", "read_weights"]
 
@@ -73,10 +72,10 @@ def read_weights(uri: str) -> Mapping[str, Any]:
         InputError: there is no such file, or it is neither format.
     """
     try:
-        content = read_builtin(uri) if uri.startswith(BUILTIN) else read_bytes(uri)
+        content = read_model_file(uri, "weights")
     except FileNotFoundError:
         raise InputError("weights", uri, "no such file; give a file, 'pretrained' or 'random'") from None
-    if uri.endswith(".safetensors") or uri.startswith(BUILTIN):
+    if uri.endswith(".safetensors") or uri.startswith("builtin:"):
         try:
             return dict(safetensors.torch.load(content))
         except safetensors.SafetensorError as error:

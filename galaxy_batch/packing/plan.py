@@ -143,7 +143,7 @@ def _mean_bytes(config: PackConfig, manifest: Manifest) -> float:
     step = max(1, len(manifest.chunks) // _SAMPLED_CHUNKS)
     tables = []
     for chunk in manifest.chunks[::step][:_SAMPLED_CHUNKS]:
-        rows = read_chunk(pa.Table.from_pylist([chunk.as_item()]), config.manifest).slice(0, _SAMPLED_ROWS)
+        rows = read_chunk(chunk.as_table(), config.manifest).slice(0, _SAMPLED_ROWS)
         rows = fetch_cutouts(rows, config.max_image_bytes, config.runtime.requests_per_host)
         tables.append(rows.select(["status", "error", IMAGE_BYTES]))
     sample = pa.concat_tables(tables)

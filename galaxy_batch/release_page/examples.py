@@ -11,6 +11,7 @@ import numpy as np
 from galaxy_batch.catalog.manifest import CatalogManifest
 from galaxy_batch.cutouts.resize import Pixels
 from galaxy_batch.links import cutout_links, galaxy_links
+from galaxy_batch.model.checkpoint import read_checkpoint
 from galaxy_batch.release_page.sampling import RowLocation
 from galaxy_batch.report.cutouts import Cutout
 from galaxy_batch.report.page import Picture, Tile
@@ -119,18 +120,18 @@ def explain_flagged(
             shown.append(example)
     if not shown:
         return {}
+    file = read_checkpoint(checkpoint_uri)
+    if file.checkpoint.checkpoint_id != manifest.model_id:
+        logger.warning("no Grad-CAM on the page: %s is not the checkpoint of the catalog", checkpoint_uri)
+        return {}
     import torch  # noqa: PLC0415 - torch and timm take seconds
     import torch.nn.functional as F  # noqa: PLC0415
 
     from galaxy_batch.model.grad_cam import grad_cam  # noqa: PLC0415
-    from galaxy_batch.model.saved_model import load_checkpoint  # noqa: PLC0415
+    from galaxy_batch.model.saved_model import load_model  # noqa: PLC0415
 
-    checkpoint, model = load_checkpoint(checkpoint_uri)
-    if checkpoint.checkpoint_id != manifest.model_id:
-        logger.warning("no Grad-CAM on the page: %s is not the checkpoint of the catalog", checkpoint.checkpoint_id)
-        return {}
     classes = np.array([manifest.classes.index(str(example.predicted_class)) for example in shown])
-    small = grad_cam(model, torch.from_numpy(np.stack(pixels)), classes)
+    small = grad_cam(load_model(file), torch.from_numpy(np.stack(pixels)), classes)
     if small is None:
         return {}
     maps = F.interpolate(small[:, None], (side_px, side_px), mode="bilinear")[:, 0].numpy()

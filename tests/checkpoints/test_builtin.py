@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from galaxy_batch.checkpoints import read_builtin
+from galaxy_batch.checkpoints import read_model_file
 from galaxy_batch.errors import InputError
 from galaxy_batch.model.saved_model import load_checkpoint
 from galaxy_batch.settings import parse_config
@@ -19,7 +19,7 @@ URI = "builtin:gz2-smooth-featured"
 
 
 def test_the_checkpoint_is_small_and_complete() -> None:
-    assert len(read_builtin(URI)) <= 8_000_000
+    assert len(read_model_file(URI, "checkpoint_uri")) <= 8_000_000
     checkpoint, model = load_checkpoint(URI)
     assert checkpoint.spec.classes == ("smooth", "featured")
     assert checkpoint.max_unfamiliarity is not None

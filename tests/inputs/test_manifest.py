@@ -174,7 +174,7 @@ def test_a_manifest_changed_during_the_run_is_an_error(tmp_path: Path) -> None:
     chunk = open_manifest(config, 100).chunks[0]
     pq.write_table(pa.table(objects()).slice(0, 5), tmp_path / "t.parquet")
     with pytest.raises(RuntimeError, match="did the manifest change"):
-        read_chunk(pa.Table.from_pylist([chunk.as_item()]), config)
+        read_chunk(chunk.as_table(), config)
 
 
 def write_files(folder: Path, **settings: Any) -> ManifestConfig:

@@ -3,22 +3,16 @@ import pytest
 import torch
 
 from galaxy_batch.model.grad_cam import grad_cam
-from galaxy_batch.model.network import MorphologyModel, build_model
-from galaxy_batch.model.spec import RANDOM, ModelSpec
+from galaxy_batch.model.network import MorphologyModel
+from tests.support.models import MODEL_SIZE_PX, random_model
 
-SIZE = 64
-HALF = (0.5, 0.5, 0.5)
+SIZE = MODEL_SIZE_PX
 PIXELS = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (4, 3, SIZE, SIZE)).astype(np.uint8))
-
-
-def model_of(architecture: str = "test_efficientnet", classes: tuple[str, ...] = ("smooth", "featured")):
-    torch.manual_seed(0)
-    return build_model(ModelSpec(architecture, classes, SIZE, 1.0, HALF, HALF), RANDOM)
 
 
 @pytest.fixture(scope="module")
 def model() -> MorphologyModel:
-    return model_of()
+    return random_model()
 
 
 def test_grad_cam_equals_its_definition(model: MorphologyModel) -> None:
@@ -49,7 +43,7 @@ def test_grad_cam_depends_on_the_class_and_leaves_the_model_unchanged(model: Mor
 
 @pytest.mark.parametrize("architecture", ["test_resnet", "test_convnext"])
 def test_grad_cam_of_other_architectures(architecture: str) -> None:
-    maps = grad_cam(model_of(architecture, ("a", "b", "c")), PIXELS[:2], np.array([2, 0]))
+    maps = grad_cam(random_model(architecture, ("a", "b", "c")), PIXELS[:2], np.array([2, 0]))
     assert maps is not None
     assert maps.shape[1] == maps.shape[2] > 1
     assert torch.isfinite(maps).all()

@@ -6,9 +6,14 @@ from pathlib import Path
 import torch
 
 from galaxy_batch.model.checkpoint import Checkpoint
-from galaxy_batch.model.network import build_model
+from galaxy_batch.model.network import MorphologyModel, build_model
 from galaxy_batch.model.saved_model import save_checkpoint
 from galaxy_batch.model.spec import RANDOM, ModelSpec
+
+MODEL_SIZE_PX = 64
+"""Side of the input of these networks."""
+
+_HALF = (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,14 @@ class SavedModel:
 def save_random_model(path: Path, seed: int) -> SavedModel:
     """Write a checkpoint of timm's smallest network; another seed is another model."""
     torch.manual_seed(seed)
-    spec = ModelSpec("test_efficientnet", ("smooth", "featured"), 64, 0.75, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    spec = ModelSpec("test_efficientnet", ("smooth", "featured"), MODEL_SIZE_PX, 0.75, _HALF, _HALF)
     about = Checkpoint(spec, temperature=1.3, min_confidence=0.6, label_rule={"threshold": 0.6}, accuracy=0.5, ece=0.1)
     return SavedModel(str(path), save_checkpoint(str(path), about, build_model(spec, RANDOM)))
+
+
+def random_model(
+    architecture: str = "test_efficientnet", classes: tuple[str, ...] = ("smooth", "featured")
+) -> MorphologyModel:
+    """A model that sees the whole cutout; always the same weights."""
+    torch.manual_seed(0)
+    return build_model(ModelSpec(architecture, classes, MODEL_SIZE_PX, 1.0, _HALF, _HALF), RANDOM)

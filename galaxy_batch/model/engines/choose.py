@@ -6,7 +6,7 @@ Each engine's packages are imported when it is made: OpenVINO needs neither torc
 import importlib.util
 from typing import TYPE_CHECKING
 
-from galaxy_batch.model.checkpoint import read_checkpoint
+from galaxy_batch.model.checkpoint import CheckpointFile, read_checkpoint
 from galaxy_batch.model.engines.engine import Engine, EngineName, Precision
 from galaxy_batch.model.engines.network_cache import cached_network, keep_network
 
@@ -23,7 +23,7 @@ def choose_engine() -> EngineName:
 
 def load_engine(
     name: EngineName,
-    checkpoint_uri: str,
+    file: CheckpointFile,
     precision: Precision,
     batch_size: int,
     threads: int,
@@ -33,22 +33,22 @@ def load_engine(
 
     Args:
         name: which engine.
-        checkpoint_uri: of the model.
+        file: the checkpoint.
         precision: of the network's sums.
         batch_size: cutouts per forward pass.
         threads: CPU threads of the forward pass.
         network: what `converted_network` gives, where it is at hand.
 
     Raises:
-        InputError: the checkpoint cannot be used, or `openvino` is not installed.
+        InputError: the layers do not fit the architecture, or `openvino` is not installed.
     """
     if name == "openvino":
         from galaxy_batch.model.engines.openvino import OpenVinoEngine  # noqa: PLC0415 - an optional dependency
 
-        return OpenVinoEngine(network or converted_network(checkpoint_uri, batch_size), precision, threads)
-    from galaxy_batch.model.saved_model import load_checkpoint  # noqa: PLC0415 - torch takes seconds
+        return OpenVinoEngine(network or _converted_network(file, batch_size), precision, threads)
+    from galaxy_batch.model.saved_model import load_model  # noqa: PLC0415 - torch takes seconds
 
-    return make_engine(name, load_checkpoint(checkpoint_uri)[1], precision, batch_size, threads)
+    return make_engine(name, load_model(file), precision, batch_size, threads)
 
 
 def make_engine(
@@ -86,12 +86,16 @@ def converted_network(checkpoint_uri: str, batch_size: int) -> bytes:
     Raises:
         InputError: the checkpoint cannot be used.
     """
-    checkpoint_id = read_checkpoint(checkpoint_uri).checkpoint.checkpoint_id
+    return _converted_network(read_checkpoint(checkpoint_uri), batch_size)
+
+
+def _converted_network(file: CheckpointFile, batch_size: int) -> bytes:
+    checkpoint_id = file.checkpoint.checkpoint_id
     network = cached_network(checkpoint_id, batch_size)
     if network is None:
         from galaxy_batch.model.engines.conversion import converted  # noqa: PLC0415 - torch and timm take seconds
-        from galaxy_batch.model.saved_model import load_checkpoint  # noqa: PLC0415
+        from galaxy_batch.model.saved_model import load_model  # noqa: PLC0415
 
-        network = converted(load_checkpoint(checkpoint_uri)[1], batch_size)
+        network = converted(load_model(file), batch_size)
         keep_network(checkpoint_id, batch_size, network)
     return network

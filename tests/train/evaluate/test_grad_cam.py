@@ -4,20 +4,16 @@ import torch
 
 from galaxy_batch.model.network import MorphologyModel, build_model
 from galaxy_batch.model.spec import RANDOM, ModelSpec
+from tests.support.models import MODEL_SIZE_PX, random_model
 from train.evaluate.grad_cam import galaxy_mask, sample_grad_cam, share_on_mask
 
-SIZE = 64
+SIZE = MODEL_SIZE_PX
 HALF = (0.5, 0.5, 0.5)
-
-
-def model_of(architecture: str = "test_efficientnet", classes: tuple[str, ...] = ("smooth", "featured")):
-    torch.manual_seed(0)
-    return build_model(ModelSpec(architecture, classes, SIZE, 1.0, HALF, HALF), RANDOM)
 
 
 @pytest.fixture(scope="module")
 def model() -> MorphologyModel:
-    return model_of()
+    return random_model()
 
 
 def sky_with(*discs: tuple[float, float, float], level: int = 10, noise: float = 2.0, seed: int = 0) -> torch.Tensor:
