@@ -6,18 +6,15 @@
              ─> publish ─> verify ─> page
 
 `plan` checks everything that can be checked before Ray starts; `classify_release` does the work. One chunk of the
-manifest is one block of Ray Data in every stage, and becomes one part; `reuse_predictions` does nothing without
-`reuse_from`. The docstring of each stage says which columns it reads, adds and drops.
+manifest is one table in every stage, and becomes one part; `reuse_predictions` does nothing without `reuse_from`. The
+docstring of each stage says which columns it reads, adds and drops. The stages run in Ray, see `ray_run`, or in this
+process, see `local_run`.
 """
 
-import contextlib
 import functools
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
-
-import ray
 
 from galaxy_batch.catalog.files import CatalogFileHeader
 from galaxy_batch.catalog.manifest import CatalogManifest, unpublish
@@ -28,20 +25,15 @@ from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.errors import GateError
 from galaxy_batch.failures import failure_problem, main_failure
-from galaxy_batch.inputs.manifest import Chunk, read_chunk
+from galaxy_batch.inputs.manifest import read_chunk
 from galaxy_batch.missing import failed_cutout, look_for_missing
 from galaxy_batch.plan import ReleasePlan
 from galaxy_batch.reuse.join import join_previous
 from galaxy_batch.reuse.predictions import PreviousPredictions, read_predictions, reuse_counts, reuse_predictions
 from galaxy_batch.review.flags import flag_for_review
 from galaxy_batch.run_record import RunRecord, catalog_provenance, run_summary
-from galaxy_batch.runtime.attempts import Attempts
-from galaxy_batch.runtime.isolation import IsolatingClassifier
-from galaxy_batch.runtime.metrics import RunMetrics
-from galaxy_batch.runtime.network import shared_network
-from galaxy_batch.runtime.progress import Progress
-from galaxy_batch.runtime.tasks import TaskRunner, run_tasks
-from galaxy_batch.runtime.workers import ClusterGrowth, Workers, workers_for
+from galaxy_batch.runtime.stages import Stage, Stages
+from galaxy_batch.runtime.tasks import TaskRunner, run_in_order, run_tasks
 from galaxy_batch.storage.files import join, list_names, remove_temporary_folder, remove_tree, without_secrets
 
 __all__ = ["classify_release", "remove_sorted_runs"]
@@ -49,28 +41,34 @@ __all__ = ["classify_release", "remove_sorted_runs"]
 logger = logging.getLogger(__name__)
 
 
-def classify_release(plan: ReleasePlan) -> dict[str, Any]:
+def classify_release(plan: ReleasePlan, on_ray: bool = True) -> dict[str, Any]:
     """Compute the missing parts, publish the catalog, verify it, and return the job's summary.
+
+    Args:
+        plan: a checked run.
+        on_ray: run the stages and tasks in the Ray that has been started; otherwise in this process, which needs a plan
+            that `local_run.is_local` allows.
 
     Raises:
         GateError: too many cutouts could not be read, a store did not respond, or the catalog does not verify.
     """
     if plan.published is not None:
         return _already_published(plan, plan.published)
+    tasks: TaskRunner = run_tasks if on_ray else run_in_order
     with RunRecord(plan) as run:
         previous = None
         if plan.previous is not None:
             with run.step("reuse"):
                 previous = join_previous(
-                    plan.previous, plan.manifest, plan.config.manifest, plan.layout.previous_predictions, run_tasks
+                    plan.previous, plan.manifest, plan.config.manifest, plan.layout.previous_predictions, tasks
                 )
         with run.step("classify"):
-            run.plan = plan = look_for_missing(plan, _polite_tasks(plan))
-            run.steady_rate = _write_parts(plan, previous)
+            run.plan = plan = look_for_missing(plan, _polite_tasks(plan) if on_ray else tasks)
+            run.steady_rate = _write_parts(plan, previous, on_ray)
         with run.step("publish"):
-            totals = sort_parts(plan.layout, [chunk.rows for chunk in plan.manifest.chunks], run_tasks)
+            totals = sort_parts(plan.layout, [chunk.rows for chunk in plan.manifest.chunks], tasks)
             _check_failures(plan, totals, run)
-            catalog = _publish(plan, totals, run)
+            catalog = _publish(plan, totals, run, tasks)
         with run.step("verify"):
             problems = verify_catalog(plan.layout.catalog)
         summary = run.summarize(catalog, catalog.reuse)
@@ -99,86 +97,44 @@ def _polite_tasks(plan: ReleasePlan) -> TaskRunner:
     )
 
 
-def _classified_parts(
-    plan: ReleasePlan,
-    chunks: Sequence[Chunk],
-    workers: Workers,
-    attempts: Attempts,
-    previous: PreviousPredictions | None,
-    network: "ray.ObjectRef[bytes] | None",
-) -> Iterable[dict[str, Any]]:
-    """The stages that turn chunks into parts; yields the row that `write_part` returns for each part."""
-    config, read, task = plan.config, workers.read_options, workers.task_options
-    fetch = {"max_bytes": config.classify.max_image_bytes, "requests_per_host": workers.requests_per_host}
-    isolation = {
-        "attempts": attempts,
-        "row_limit_s": config.runtime.row_limit_s,
-        "model": plan.model_arguments(workers),
-        "network": network,
-    }
-    part = {
-        "folder_uri": plan.layout.parts,
-        "schema": plan.schema,
-        "release": config.release,
-        "model_id": plan.checkpoint.checkpoint_id,
-    }
-    parts: Iterable[dict[str, Any]] = (
-        ray.data.from_items([chunk.as_item() for chunk in chunks], override_num_blocks=len(chunks))
-        .map_batches(read_chunk, fn_kwargs={"config": config.manifest}, **read)
-        .map_batches(fetch_cutouts, fn_kwargs=fetch, **read)
-        .map_batches(reuse_predictions, fn_kwargs={"previous": previous}, **read)
-        .map_batches(IsolatingClassifier, fn_constructor_kwargs=isolation, **workers.actor_options)
-        .map_batches(flag_for_review, fn_kwargs={"limits": plan.review_limits}, **task)
-        .map_batches(write_part, fn_kwargs=part, **task)
-        .iter_rows()
-    )
-    return parts
-
-
-def _write_parts(plan: ReleasePlan, previous: PreviousPredictions | None) -> float | None:
-    """Write the missing parts, and return the rate in galaxies per second. Uses new nodes of a cluster that grows."""
-    runtime, todo = plan.config.runtime, {chunk.index: chunk for chunk in plan.todo}
-    done = plan.manifest.rows - sum(chunk.rows for chunk in plan.todo)
-    if done:
-        logger.info("resuming: %s galaxies are done, %s chunks are left", f"{done:,}", f"{len(todo):,}")
-    if not todo:
+def _write_parts(plan: ReleasePlan, previous: PreviousPredictions | None, on_ray: bool) -> float | None:
+    """Write the missing parts, and return the rate in galaxies per second."""
+    stages = functools.partial(_stages, plan, previous)
+    if not plan.todo:
         return None
-    workers = workers_for(runtime, len(todo), plan.config.manifest.names_http)
-    progress = Progress(plan.manifest.rows, done, runtime.progress_every_s, workers=workers.actors)
-    metrics = RunMetrics(plan.config.release)
-    while todo:
-        growth, attempts = ClusterGrowth(runtime, workers), Attempts(runtime.max_suspect_chunks)
-        network = shared_network(plan.config.checkpoint_uri, plan.checkpoint.checkpoint_id, workers)
-        parts = _classified_parts(plan, list(todo.values()), workers, attempts, previous, network)
-        with progress.following(functools.partial(_rows_in_progress, attempts, todo)), _refusals(attempts):
-            for part in parts:
-                progress.add(part["rows"], part["failed"], part["flagged"])
-                metrics.update(progress)
-                del todo[part["chunk"]]
-                if growth.should_rescale(len(todo)):
-                    workers = workers_for(runtime, len(todo), plan.config.manifest.names_http)
-                    break
-            else:
-                if todo:
-                    raise RuntimeError(f"no part was written for {len(todo)} chunks, the first is {min(todo)}")
-    return progress.steady_rate
+    if on_ray:
+        from galaxy_batch.ray_run import write_parts  # noqa: PLC0415 - Ray takes a second
+    else:
+        from galaxy_batch.local_run import write_parts  # noqa: PLC0415
+    return write_parts(plan, stages)
 
 
-@contextlib.contextmanager
-def _refusals(attempts: Attempts) -> Iterator[None]:
-    """Raise the InputError of a worker that cannot use the model, in place of the error in which Ray wraps it."""
-    try:
-        yield
-    except ray.exceptions.RayError:
-        problem = attempts.refusal()
-        if problem is not None:
-            raise problem from None
-        raise
+def _stages(plan: ReleasePlan, previous: PreviousPredictions | None, requests_per_host: int) -> Stages:
+    """The stages around the classifier.
 
-
-def _rows_in_progress(attempts: Attempts, todo: Mapping[int, Chunk]) -> int:
-    """Classified rows of chunks that have no part yet."""
-    return sum(rows for chunk, rows in attempts.rows_classified().items() if chunk in todo)
+    Args:
+        plan: of the run.
+        previous: predictions of `reuse_from`.
+        requests_per_host: most simultaneous requests to one http(s) host of one reading task.
+    """
+    config = plan.config
+    return Stages(
+        before=(
+            Stage(read_chunk, config=config.manifest),
+            Stage(fetch_cutouts, max_bytes=config.classify.max_image_bytes, requests_per_host=requests_per_host),
+            Stage(reuse_predictions, previous=previous),
+        ),
+        after=(
+            Stage(flag_for_review, limits=plan.review_limits),
+            Stage(
+                write_part,
+                folder_uri=plan.layout.parts,
+                schema=plan.schema,
+                release=config.release,
+                model_id=plan.checkpoint.checkpoint_id,
+            ),
+        ),
+    )
 
 
 def _check_failures(plan: ReleasePlan, totals: PartTotals, run: RunRecord) -> None:
@@ -198,12 +154,12 @@ def _check_failures(plan: ReleasePlan, totals: PartTotals, run: RunRecord) -> No
     )
 
 
-def _publish(plan: ReleasePlan, totals: PartTotals, run: RunRecord) -> CatalogManifest:
+def _publish(plan: ReleasePlan, totals: PartTotals, run: RunRecord, tasks: TaskRunner) -> CatalogManifest:
     """Replace the catalog and its page; the sorted runs and the previous predictions are not needed any more."""
     header = CatalogFileHeader(plan.schema, plan.config.release, plan.checkpoint.checkpoint_id)
     provenance = catalog_provenance(plan, run.run_id, header.columns, _reuse_counts(plan, totals))
     remove_tree(plan.layout.report)
-    catalog = publish(plan.layout, totals, header, provenance, plan.config.review, run_tasks)
+    catalog = publish(plan.layout, totals, header, provenance, plan.config.review, tasks)
     remove_temporary_folder(plan.layout.previous_predictions)
     return catalog
 

@@ -14,7 +14,7 @@ from typing import Any
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.settings import load_config
 from jobs.arguments import CommandLine
-from jobs.command import ray_session, run_job
+from jobs.command import interruptible, ray_session, run_job
 
 
 def build_catalog(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -31,13 +31,15 @@ def build_release(config: CatalogConfig, dry_run: bool) -> dict[str, Any]:
         from galaxy_batch.dry_run import dry_run_release
 
         return dry_run_release(plan, on_cluster=bool(os.environ.get("RAY_ADDRESS")))
+    from galaxy_batch.local_run import is_local
     from galaxy_batch.pipeline import classify_release, remove_sorted_runs
 
     if plan.published is not None:
         return classify_release(plan)
+    on_ray = bool(os.environ.get("RAY_ADDRESS")) or not is_local(plan)
     try:
-        with ray_session(plan.config.runtime):
-            return classify_release(plan)
+        with ray_session(plan.config.runtime) if on_ray else interruptible():
+            return classify_release(plan, on_ray)
     except BaseException:
         remove_sorted_runs(plan)  # only now does no task write there any more
         raise

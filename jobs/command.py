@@ -19,7 +19,7 @@ from galaxy_batch.runtime.progress import CLEAR_LINE
 from jobs.arguments import CommandLine
 from jobs.quiet import quiet_ray
 
-__all__ = ["ray_session", "run_job"]
+__all__ = ["interruptible", "ray_session", "run_job"]
 
 logger = logging.getLogger("jobs")
 
@@ -84,6 +84,20 @@ def _handle_signals(handler: Callable[..., None]) -> None:
 
 
 @contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Within the context, SIGINT and SIGTERM raise KeyboardInterrupt."""
+    hook = sys.unraisablehook
+    sys.unraisablehook = functools.partial(_interrupt_again, hook)
+    try:
+        _handle_signals(_interrupt)
+        yield
+    finally:
+        sys.unraisablehook = hook
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
 def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
     """Connect to the cluster at `RAY_ADDRESS`, which `ray job submit` sets, or start a local Ray for this job only.
 
@@ -95,17 +109,10 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
     from jobs.ray_start import local_ray, ray_at
 
     address = os.environ.get("RAY_ADDRESS")
-    hook = sys.unraisablehook
-    sys.unraisablehook = functools.partial(_interrupt_again, hook)
-    try:
-        with quiet_ray(), ray_at(address) if address else local_ray(runtime.num_cpus):
-            _handle_signals(_interrupt)  # after `ray.init`, which sets its own
-            ray.data.DataContext.get_current().enable_progress_bars = False  # runtime.progress logs galaxies instead
-            logging.getLogger("ray.data").setLevel(logging.WARNING)
-            # `ray_remote_args` is deprecated, but is the only way to limit the restarts of an actor in Ray 2.60.
-            warnings.filterwarnings("ignore", message=".*ray_remote_args", category=RayDeprecationWarning)
-            yield
-    finally:
-        sys.unraisablehook = hook
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with interruptible(), quiet_ray(), ray_at(address) if address else local_ray(runtime.num_cpus):
+        _handle_signals(_interrupt)  # again, after `ray.init`, which sets its own
+        ray.data.DataContext.get_current().enable_progress_bars = False  # runtime.progress logs galaxies instead
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
+        # `ray_remote_args` is deprecated, but is the only way to limit the restarts of an actor in Ray 2.60.
+        warnings.filterwarnings("ignore", message=".*ray_remote_args", category=RayDeprecationWarning)
+        yield

@@ -53,9 +53,11 @@ IMPORTS: dict[str, set[str]] = {
     "run_record": {"catalog", "errors", "plan", "runtime", "storage"},
     "console": set(),
     "classification": {"config", "cutouts", "inputs", "model", "plan", "review", "rows", "settings"},
+    "ray_run": {"inputs", "plan", "runtime"},
+    "local_run": {"model", "plan", "runtime"},
     "pipeline": {
-        "catalog", "cutouts", "errors", "failures", "inputs", "missing", "plan", "release_page", "reuse", "review",
-        "run_record", "runtime", "storage",
+        "catalog", "cutouts", "errors", "failures", "inputs", "local_run", "missing", "plan", "ray_run", "release_page",
+        "reuse", "review", "run_record", "runtime", "storage",
     },
 }  # fmt: skip
 
@@ -65,7 +67,11 @@ TESTED_IN = {
     "galaxy_batch/classification.py": "tests/test_pipeline.py",
     "galaxy_batch/missing.py": "tests/test_pipeline.py",
     "galaxy_batch/compare/config.py": "tests/compare/test_compare.py",
+    "galaxy_batch/ray_run.py": "tests/test_pipeline.py",
+    "galaxy_batch/runtime/cluster.py": "tests/runtime/test_workers.py",
+    "galaxy_batch/runtime/model_actor.py": "tests/runtime/test_isolation.py",
     "galaxy_batch/runtime/network.py": "tests/test_pipeline.py",
+    "galaxy_batch/runtime/stages.py": "tests/test_pipeline.py",
     "galaxy_batch/model/engines/conversion.py": "tests/model/engines/test_openvino.py",
     "galaxy_batch/model/spec.py": "tests/model/test_checkpoint.py",
     "galaxy_batch/compare/figures.py": "tests/compare/test_page.py",
@@ -188,6 +194,15 @@ import importlib, sys
 for name in {names!r}:
     importlib.import_module(name)
 assert not {"torch", "matplotlib"} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=True, timeout=120)
+
+
+def test_a_run_of_one_chunk_loads_no_ray() -> None:
+    script = """
+import sys
+import galaxy_batch.dry_run, galaxy_batch.local_run, galaxy_batch.pipeline, jobs.build_catalog
+assert "ray" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=True, timeout=120)
 

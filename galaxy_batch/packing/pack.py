@@ -25,8 +25,9 @@ from galaxy_batch.failures import failure_problem
 from galaxy_batch.packing.plan import FORMAT, MANIFEST, PLAN, PackPlan, failed_summary, packing_summary, shard_settings
 from galaxy_batch.packing.shards import SHARDS, check_shard, finished_shards, pack_shard, shard_name
 from galaxy_batch.rows import Status
+from galaxy_batch.runtime.cluster import workers_for
 from galaxy_batch.runtime.progress import Progress, log_interruption
-from galaxy_batch.runtime.workers import divide_requests, workers_for
+from galaxy_batch.runtime.workers import divide_requests
 from galaxy_batch.storage.files import join, list_names, remove_tree, without_secrets, write_json
 
 __all__ = ["pack_cutouts"]

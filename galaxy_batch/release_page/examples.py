@@ -7,11 +7,17 @@ from itertools import groupby
 from operator import itemgetter
 
 import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from galaxy_batch.catalog.manifest import CatalogManifest
 from galaxy_batch.cutouts.resize import Pixels
 from galaxy_batch.links import cutout_links, galaxy_links
-from galaxy_batch.model.checkpoint import read_checkpoint
+from galaxy_batch.model.checkpoint import CheckpointFile, read_checkpoint
+from galaxy_batch.model.engines.choose import choose_engine
+from galaxy_batch.model.engines.class_maps import class_maps
+from galaxy_batch.model.engines.engine import BATCH_SIZES
+from galaxy_batch.model.engines.network_cache import cached_network
 from galaxy_batch.release_page.sampling import RowLocation
 from galaxy_batch.report.cutouts import Cutout
 from galaxy_batch.report.page import Picture, Tile
@@ -124,18 +130,33 @@ def explain_flagged(
     if file.checkpoint.checkpoint_id != manifest.model_id:
         logger.warning("no Grad-CAM on the page: %s is not the checkpoint of the catalog", checkpoint_uri)
         return {}
+    classes = np.array([manifest.classes.index(str(example.predicted_class)) for example in shown])
+    small = _grad_cam(file, pixels, classes)
+    if small is None:
+        return {}
+    maps = [Image.fromarray(values).resize((side_px, side_px), Image.Resampling.BILINEAR) for values in small]
+    return {
+        str(example.object_id): grad_cam_picture(cutout, np.asarray(values), f"Grad-CAM of {example.predicted_class}")
+        for example, cutout, values in zip(shown, pixels, maps, strict=True)
+    }
+
+
+def _grad_cam(
+    file: CheckpointFile, pixels: Sequence[Pixels], classes: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32] | None:
+    """Maps of the classes ``(N, cells, cells)``: from the converted network that a run has kept, else with torch.
+
+    None for an architecture without a feature map.
+    """
+    if choose_engine() == "openvino":
+        network = cached_network(file.checkpoint.checkpoint_id, BATCH_SIZES["openvino"])
+        maps = None if network is None else class_maps(network, pixels, classes)
+        if maps is not None:
+            return maps
     import torch  # noqa: PLC0415 - torch and timm take seconds
-    import torch.nn.functional as F  # noqa: PLC0415
 
     from galaxy_batch.model.grad_cam import grad_cam  # noqa: PLC0415
     from galaxy_batch.model.saved_model import load_model  # noqa: PLC0415
 
-    classes = np.array([manifest.classes.index(str(example.predicted_class)) for example in shown])
     small = grad_cam(load_model(file), torch.from_numpy(np.stack(pixels)), classes)
-    if small is None:
-        return {}
-    maps = F.interpolate(small[:, None], (side_px, side_px), mode="bilinear")[:, 0].numpy()
-    return {
-        str(example.object_id): grad_cam_picture(cutout, values, f"Grad-CAM of {example.predicted_class}")
-        for example, cutout, values in zip(shown, pixels, maps, strict=True)
-    }
+    return None if small is None else small.numpy()

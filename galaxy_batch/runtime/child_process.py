@@ -4,13 +4,16 @@ import contextlib
 import faulthandler
 import multiprocessing
 import signal
+import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 
+from galaxy_batch.errors import InputError
 from galaxy_batch.model.classifier import Classifier
+from galaxy_batch.runtime.progress import ChunkProgress
 
 __all__ = ["ChildProcess", "ProcessEnded", "chunk_limit_s", "exit_after"]
 
@@ -18,6 +21,7 @@ _EXTRA_ROWS = 60  # whose time limit every chunk has beside its own, or small ch
 _START_LIMIT_S = 900.0  # to load the model, and to compile it
 _GRACE_S = 30.0  # after its time limit, a child whose parent is gone ends itself
 _STDERR = 2
+_ROWS, _RESULT, _ERROR = "rows", "result", "error"  # kinds of the child's messages
 
 
 def chunk_limit_s(rows: int, row_limit_s: float) -> float:
@@ -34,29 +38,28 @@ class ProcessEnded(Exception):  # noqa: N818 - not always an error
 
 
 class ChildProcess:
-    """A process with a `Classifier`, replaced when it dies.
+    """A process with a `Classifier`, replaced when it dies. It loads the model while the caller goes on.
 
     Args:
         model: arguments of `Classifier`.
-
-    Raises:
-        RuntimeError: the process dies, or raises, while it loads the model.
     """
 
     def __init__(self, model: Mapping[str, Any]) -> None:
         self.model = model
         self._start()
 
-    def classify(self, rows: pa.Table, row_limit_s: float) -> pa.Table:
-        """The classified rows.
+    def classify(self, rows: pa.Table, row_limit_s: float, report: Callable[[int], None] | None = None) -> pa.Table:
+        """The classified rows. Calls `report` about once a second with the number of rows that are classified.
 
         Raises:
+            InputError: the model cannot be used.
             ProcessEnded: the process died or hung; a new one has been started.
-            RuntimeError: what the classifier raised, with its traceback.
+            RuntimeError: what the classifier raised, with its traceback; or the process died while it loaded the model.
         """
+        self._wait_until_loaded()
         limit_s = chunk_limit_s(len(rows), row_limit_s)
         try:
-            return self._result(limit_s, (rows, limit_s))
+            return self._result(limit_s, (rows, limit_s), report)
         except ProcessEnded:
             self._start()
             raise
@@ -71,8 +74,17 @@ class ChildProcess:
         spawning = multiprocessing.get_context("spawn")  # a fork would inherit locks that the parent's threads hold
         self.pipe, childs_end = spawning.Pipe()
         self.process = spawning.Process(target=_serve, args=(childs_end, dict(self.model)), daemon=True)
-        self.process.start()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C is for the parent, which ends it
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         childs_end.close()  # so that the pipe closes when the child dies
+        self.loaded = False
+
+    def _wait_until_loaded(self) -> None:
+        if self.loaded:
+            return
         try:
             self._result(_START_LIMIT_S)
         except ProcessEnded as ended:
@@ -80,39 +92,54 @@ class ChildProcess:
                 f"a process that loads the model, without any cutout, {ended.reason}: the cutouts are not the cause"
             )
             raise RuntimeError(reason) from None
+        self.loaded = True
 
-    def _result(self, limit_s: float, task: tuple[pa.Table, float] | None = None) -> Any:
+    def _result(
+        self,
+        limit_s: float,
+        task: tuple[pa.Table, float] | None = None,
+        report: Callable[[int], None] | None = None,
+    ) -> Any:
         """What the child returns for a task, or once the model is loaded."""
+        deadline = time.monotonic() + limit_s
         try:
             if task is not None:
                 self.pipe.send(task)
-            if not self.pipe.poll(limit_s):
-                self.close()
-                raise ProcessEnded(f"was not done after {limit_s:.0f} s")
-            result, failure = self.pipe.recv()
+            while True:
+                if not self.pipe.poll(max(0.0, deadline - time.monotonic())):
+                    self.close()
+                    raise ProcessEnded(f"was not done after {limit_s:.0f} s")
+                kind, content = self.pipe.recv()
+                if kind != _ROWS:
+                    break
+                if report is not None:
+                    report(content)
         except (EOFError, OSError):
             self.pipe.close()
             self.process.join(_GRACE_S)
             raise ProcessEnded(_ending(self.process.exitcode)) from None
-        if failure:
-            raise RuntimeError(f"the child process of a suspected chunk raised:\n{failure}")
-        return result
+        if kind == _ERROR:
+            raise content
+        return content
 
 
 def _serve(pipe: Any, model: Mapping[str, Any]) -> None:
     """The child: load the model, then classify until the parent closes the pipe."""
     try:
         classifier = Classifier(**model)
-        pipe.send((None, ""))
+        pipe.send((_RESULT, None))
         while True:
             rows, limit_s = pipe.recv()
             with exit_after(limit_s + _GRACE_S):
-                result = classifier(rows)
-            pipe.send((result, ""))
-    except EOFError:
+                result = classifier(rows, ChunkProgress(lambda count: pipe.send((_ROWS, count))))
+            pipe.send((_RESULT, result))
+    except (EOFError, BrokenPipeError):  # the parent is gone
         return
+    except InputError as problem:
+        pipe.send((_ERROR, problem))
     except Exception:  # noqa: BLE001 - the parent raises it, whatever it is
-        pipe.send((None, traceback.format_exc()))
+        failure = f"the process that classifies raised:\n{traceback.format_exc()}"
+        pipe.send((_ERROR, RuntimeError(failure)))
 
 
 @contextlib.contextmanager

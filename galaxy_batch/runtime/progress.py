@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-__all__ = ["CLEAR_LINE", "Progress", "Stopwatch", "log_interruption", "with_progress"]
+__all__ = ["CLEAR_LINE", "ChunkProgress", "Progress", "Stopwatch", "log_interruption", "with_progress"]
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +18,7 @@ CLEAR_LINE = "\r\x1b[K"
 """Clears the line of a terminal, so that the next text replaces the progress line."""
 _REDRAW_S = 0.2
 _STEP_EVERY_S = 10.0
+_REPORT_S = 1.0
 _MEASURED_S = 1.0  # least time for a rate
 
 
@@ -134,6 +135,24 @@ class Progress:
             f"{classified:,} of {self.total:,} galaxies ({classified / max(self.total, 1):.0%}){estimate}; "
             f"this run: {self.failed:,} failed, {self.flagged:,} flagged"
         )
+
+
+class ChunkProgress:
+    """Counts the rows of a chunk that are classified; called with the number of further ones.
+
+    Args:
+        report: is called with the rows so far, at most once in `_REPORT_S`.
+    """
+
+    def __init__(self, report: Callable[[int], None]) -> None:
+        self.report, self.rows, self.reported = report, 0, time.monotonic()
+
+    def __call__(self, rows: int) -> None:
+        """Count further rows."""
+        self.rows += rows
+        if time.monotonic() - self.reported >= _REPORT_S:
+            self.reported = time.monotonic()
+            self.report(self.rows)
 
 
 class Stopwatch:

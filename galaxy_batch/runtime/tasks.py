@@ -1,13 +1,11 @@
-"""Ray tasks over a list of items, outside the stages of a Ray Data pipeline."""
+"""Tasks over a list of items, outside the stages that make parts: in Ray, or one after the other in this process."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import ray
-from ray.data import TaskPoolStrategy
 
-__all__ = ["TaskRunner", "run_tasks"]
+__all__ = ["TaskRunner", "run_in_order", "run_tasks"]
 
 TaskRunner = Callable[
     [Callable[..., pa.Table], Sequence[Mapping[str, Any]], Mapping[str, Any]], Iterable[dict[str, Any]]
@@ -30,8 +28,19 @@ def run_tasks(
     """
     if not items:
         return []
+    import ray  # noqa: PLC0415 - a second, which `run_in_order` saves
+    from ray.data import TaskPoolStrategy  # noqa: PLC0415
+
     dataset = ray.data.from_items([dict(item) for item in items], override_num_blocks=len(items))
     options = {"batch_size": None, "batch_format": "pyarrow", "num_cpus": 1, "compute": TaskPoolStrategy(at_once)}
     tasks = dataset.map_batches(task, fn_kwargs=dict(keywords), **options)
     rows: Iterable[dict[str, Any]] = tasks.iter_rows()
     return rows
+
+
+def run_in_order(
+    task: Callable[..., pa.Table], items: Sequence[Mapping[str, Any]], keywords: Mapping[str, Any]
+) -> Iterable[dict[str, Any]]:
+    """A `TaskRunner` without Ray: one task after the other."""
+    for item in items:
+        yield from task(pa.Table.from_pylist([item]), **keywords).to_pylist()

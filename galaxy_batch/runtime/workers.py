@@ -1,23 +1,14 @@
-"""How a job is distributed over a machine or cluster: how many actors, with which CPUs and GPUs."""
+"""How a job is distributed over nodes: how many actors, with which CPUs and GPUs. Imports no Ray, see `cluster`."""
 
-import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import ray
-from ray.autoscaler.sdk import request_resources
-from ray.data import ActorPoolStrategy, TaskPoolStrategy
-
 from galaxy_batch.config import RuntimeConfig
-from galaxy_batch.errors import InputError
 from galaxy_batch.model.engines.choose import choose_engine
 from galaxy_batch.model.engines.engine import BATCH_SIZES, EngineName
 
-__all__ = ["ClusterGrowth", "Workers", "divide_requests", "workers_for", "workers_on"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["Workers", "divide_requests", "workers_on"]
 
 # Actors must leave CPUs for the tasks that read and write, or the job deadlocks: actors reserve three quarters of the
 # CPUs, and a task, which mostly waits for the store, a quarter of one.
@@ -28,10 +19,6 @@ _TASK_CPUS = 0.25
 _SMALL_TASK_CPUS = 0.12
 _FEW_TASKS = 4
 _CPUS_PER_ACTOR = {"openvino": 8, "torch": 1}  # torch loses time synchronising threads; OpenVINO runs a stream in each
-_CHECK_NODES_S = 5.0  # interval
-_LOG_WAITING_S = 30.0  # interval
-_MIN_GROWTH = 1.1  # of the capacity; rescaling costs the chunks in work and the start of the actors
-_MIN_CHUNKS_PER_ACTOR = 2  # for rescaling to pay
 _ACTORS_PER_GPU = 2  # one uses the GPU while the other starts or ends a chunk
 _MAX_ACTOR_RESTARTS = 100  # of one actor; `attempts` limits how often one chunk may crash one to less
 
@@ -75,11 +62,15 @@ class Workers:
     @property
     def read_options(self) -> dict[str, Any]:
         """The same for the stages before the model."""
+        from ray.data import TaskPoolStrategy  # noqa: PLC0415 - Ray takes seconds
+
         return {**self.task_options, "compute": TaskPoolStrategy(self.readers)}
 
     @property
     def actor_options(self) -> dict[str, Any]:
         """Arguments of `map_batches` for the model's actors."""
+        from ray.data import ActorPoolStrategy  # noqa: PLC0415
+
         return {
             "batch_size": None,
             "batch_format": "pyarrow",
@@ -91,61 +82,6 @@ class Workers:
         }
 
 
-def workers_for(runtime: RuntimeConfig, chunks: int, over_http: bool = False) -> Workers:
-    """Distribute a job of this many chunks over the running Ray cluster; waits until it has a node to compute on.
-
-    Args:
-        runtime: settings of the job.
-        chunks: the number of chunks.
-        over_http: whether the cutouts are on an http(s) host: then tasks that read are few enough for
-            `requests_per_host`.
-
-    Raises:
-        InputError: a GPU is requested, and Ray has none; or no node with CPUs joined in time.
-    """
-    return workers_on(_wait_for_nodes(runtime), runtime, chunks, over_http)
-
-
-class ClusterGrowth:
-    """Watches whether a cluster has grown enough for a job to be distributed again.
-
-    Ray Data's own actor pools grow too, but they know reservations only: they would take all CPUs for actors and leave
-    none for the tasks that read, and they cannot change an actor's size.
-
-    Args:
-        runtime: settings of the job.
-        workers: its present workers.
-    """
-
-    def __init__(self, runtime: RuntimeConfig, workers: Workers) -> None:
-        self.runtime, self.workers = runtime, workers
-        self.last_check = time.monotonic()
-        self.possible: tuple[float, Workers] | None = None
-        """Since when the cluster allows more workers, and which."""
-
-    def should_rescale(self, chunks: int) -> bool:
-        """Whether to distribute the remaining chunks again: nodes have joined, and stayed for `grow_after_s`."""
-        now = time.monotonic()
-        if now - self.last_check < min(_CHECK_NODES_S, self.runtime.grow_after_s):
-            return False
-        self.last_check = now
-        nodes = _nodes()
-        if not chunks or _missing(nodes, self.runtime):
-            self.possible = None
-            return False
-        possible = workers_on(nodes, self.runtime, chunks)
-        more = possible.capacity > _MIN_GROWTH * self.workers.capacity and possible.device == self.workers.device
-        better = possible.device == "cuda" and self.workers.device == "cpu"
-        if not (more or better) or chunks < _MIN_CHUNKS_PER_ACTOR * possible.actors:
-            self.possible = None
-        elif self.possible is None or self.possible[1].capacity != possible.capacity:
-            self.possible = (now, possible)
-        if self.possible is None or now - self.possible[0] < self.runtime.grow_after_s:
-            return False
-        logger.info("the cluster has grown: %d model workers instead of %d", possible.actors, self.workers.actors)
-        return True
-
-
 def divide_requests(requests: int, tasks: int) -> tuple[int, int]:
     """How many of the tasks may run at a time, and the simultaneous requests of each: together at most `requests`."""
     at_once = max(1, min(requests, tasks))
@@ -155,7 +91,15 @@ def divide_requests(requests: int, tasks: int) -> tuple[int, int]:
 def workers_on(
     nodes: Sequence[Mapping[str, float]], runtime: RuntimeConfig, chunks: int, over_http: bool = False
 ) -> Workers:
-    """As `workers_for`, over at least one node, each given by its `CPU` and `GPU` resources."""
+    """Distribute a job of this many chunks over at least one node.
+
+    Args:
+        nodes: the `CPU` and `GPU` resources of each.
+        runtime: settings of the job.
+        chunks: the number of chunks.
+        over_http: whether the cutouts are on an http(s) host: then tasks that read are few enough for
+            `requests_per_host`.
+    """
     with_gpu = [(node["CPU"], int(node["GPU"])) for node in nodes if node.get("GPU", 0) >= 1]
     gpus = sum(gpu for _, gpu in with_gpu)
     device = "cuda" if gpus and runtime.device != "cpu" else "cpu"
@@ -188,41 +132,6 @@ def workers_on(
         readers=at_once if over_http else readers,
         requests_per_host=requests,
     )
-
-
-def _nodes() -> list[Mapping[str, float]]:
-    """Resources of each live node that has CPUs."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-
-
-def _missing(nodes: Sequence[Mapping[str, float]], runtime: RuntimeConfig) -> str | None:
-    if runtime.device == "cuda" and not any(node.get("GPU", 0) >= 1 for node in nodes):
-        return "GPU"
-    return None if nodes else "CPU"
-
-
-def _wait_for_nodes(runtime: RuntimeConfig) -> list[Mapping[str, float]]:
-    """The nodes, once there is one to compute on. A GPU is awaited only where the head has no CPUs itself."""
-    started = next_log = time.monotonic()
-    while what := _missing(nodes := _nodes(), runtime):
-        waited = time.monotonic() - started
-        growing = any(node["Alive"] and not node["Resources"].get("CPU") for node in ray.nodes())
-        if what == "GPU" and (not growing or waited >= runtime.wait_for_nodes_s):
-            raise InputError("runtime.device", runtime.device, "Ray has no GPU; use 'auto' or 'cpu'")
-        if waited >= runtime.wait_for_nodes_s:
-            raise InputError(
-                "runtime.wait_for_nodes_s",
-                runtime.wait_for_nodes_s,
-                "no node with CPUs joined the cluster in this time; start one, or wait longer",
-            )
-        if started + waited >= next_log:
-            logger.info("waiting for a node with a %s, %.0f s so far", what, waited)
-            next_log += _LOG_WAITING_S
-            request_resources(bundles=[{"CPU": 1, **({"GPU": 1} if what == "GPU" else {})}])  # from the autoscaler
-        time.sleep(min(1.0, runtime.wait_for_nodes_s))
-    if next_log != started:
-        request_resources(bundles=[])  # from now on the job's own tasks request them
-    return nodes
 
 
 def _reservable(cpus: float) -> float:

@@ -13,7 +13,7 @@ from galaxy_batch.catalog.manifest import read_manifest, require_manifest
 from galaxy_batch.catalog.sort_parts import sort_parts
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.rows import ReviewFlag
-from galaxy_batch.runtime.tasks import run_tasks
+from galaxy_batch.runtime.tasks import run_in_order, run_tasks
 from tests.support.s3_server import S3
 from tests.support.skies import (
     REVIEW,
@@ -22,7 +22,6 @@ from tests.support.skies import (
     publish_rows,
     publish_sorted,
     read_catalog,
-    run_in_order,
     sky_rows,
     write_unsorted_parts,
 )

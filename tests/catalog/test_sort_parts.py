@@ -7,8 +7,8 @@ import pytest
 
 from galaxy_batch.catalog.counts import count_rows
 from galaxy_batch.catalog.sort_parts import sort_parts
+from galaxy_batch.runtime.tasks import run_in_order
 from tests.support.skies import (
-    run_in_order,
     sky_rows,
     write_parts,
     write_unsorted_parts,

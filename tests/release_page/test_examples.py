@@ -11,6 +11,7 @@ import pytest
 from galaxy_batch.config import ClassifyConfig, ManifestConfig, ReportConfig
 from galaxy_batch.cutouts.fetch import hash_image
 from galaxy_batch.model.checkpoint import Checkpoint
+from galaxy_batch.model.engines.choose import converted_network
 from galaxy_batch.model.network import build_model
 from galaxy_batch.model.saved_model import save_checkpoint
 from galaxy_batch.model.spec import RANDOM, ModelSpec
@@ -105,7 +106,9 @@ def test_flags_are_named_and_explained_where_the_model_sets_them() -> None:
     assert not with_flags(ReviewFlag.LOW_CONFIDENCE | ReviewFlag.REPEATED_IMAGE).is_explained
 
 
-def test_grad_cam_of_flagged_examples(surveyed: Surveyed, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_grad_cam_of_flagged_examples(
+    surveyed: Surveyed, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = build_model(ModelSpec("test_efficientnet", ("smooth", "featured"), 64, 0.75, HALF, HALF), RANDOM)
     checkpoint = save_checkpoint(
         str(tmp_path / "model.safetensors"), Checkpoint(model.spec, 1.0, 0.9, {}, accuracy=0.9, ece=0.02), model
@@ -125,6 +128,10 @@ def test_grad_cam_of_flagged_examples(surveyed: Surveyed, tmp_path: Path, caplog
     low = html.count("<br>LOW_CONFIDENCE<br>")
     assert html.count('alt="Grad-CAM of ') == html.count('<figure class="pair">') == low > 0
     assert "The second picture is a Grad-CAM map" in shown.words
+    converted_network(uri, 1)  # keeps it
+    with monkeypatch.context() as without_torch:
+        without_torch.setattr("galaxy_batch.model.saved_model.load_model", lambda _: pytest.fail("torch was used"))
+        assert page_of(catalog, checkpoint_uri=uri)[0].count('alt="Grad-CAM of ') == low
     changed_manifest(catalog, lambda manifest: manifest.update(model_id="0" * 16))
     for broken in (uri, str(tmp_path / "gone.safetensors")):
         html, _ = page_of(catalog, checkpoint_uri=broken)

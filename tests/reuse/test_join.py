@@ -17,7 +17,8 @@ from galaxy_batch.reuse.join import join_previous
 from galaxy_batch.reuse.predictions import PreviousPredictions, read_predictions
 from galaxy_batch.reuse.previous import PreviousCatalog
 from galaxy_batch.rows import MODEL_COLUMNS, ReviewFlag
-from tests.support.skies import CLASSES, publish_rows, run_in_order, sky_rows
+from galaxy_batch.runtime.tasks import run_in_order
+from tests.support.skies import CLASSES, publish_rows, sky_rows
 
 ROWS = 900
 

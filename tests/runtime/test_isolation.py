@@ -1,14 +1,20 @@
 """Crashing cutouts are isolated, with real processes and real signals."""
 
+import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from galaxy_batch.errors import InputError
 from galaxy_batch.model.classifier import Classifier
-from galaxy_batch.runtime import isolation
+from galaxy_batch.runtime import progress
 from galaxy_batch.runtime.attempts import Attempts
-from galaxy_batch.runtime.isolation import IsolatingClassifier, classify_in_child_process, find_crashing_rows
+from galaxy_batch.runtime.child_process import ChildProcess
+from galaxy_batch.runtime.isolation import classify_in_child_process, find_crashing_rows
+from galaxy_batch.runtime.model_actor import IsolatingClassifier
 from tests.faults.killers import WITH_KILLER, classifier_settings, encoded_chunk
 from tests.support.models import SavedModel
 
@@ -26,6 +32,11 @@ class StartedTimes(Attempts):
     def report(self, chunk: int, rows: int) -> None:
         assert chunk == 5
         self.reported.append(rows)
+
+
+def in_child_process(rows: pa.Table, row_limit_s: float, saved_model: SavedModel, **changed: Any) -> pa.Table:
+    with contextlib.closing(ChildProcess({**classifier_settings(saved_model), **changed})) as child:
+        return classify_in_child_process(rows, row_limit_s, child)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -64,7 +75,7 @@ def test_a_chunk_without_crashes_is_classified_as_by_the_classifier(saved_model:
 def test_classified_rows_are_reported_while_a_chunk_is_classified(
     saved_model: SavedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(isolation, "_REPORT_S", 0.0)
+    monkeypatch.setattr(progress, "_REPORT_S", 0.0)
     attempts, settings = StartedTimes(0), {**classifier_settings(saved_model), "batch_size": 2}
     IsolatingClassifier(attempts, 1.0, settings)(encoded_chunk([None] * 5))
     assert attempts.reported == [2, 4, 5]
@@ -88,9 +99,7 @@ def test_a_crashing_cutout_is_one_row_and_the_others_are_classified(
 @pytest.mark.timeout(500)
 def test_each_cause_of_a_crash_is_reported(saved_model: SavedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", WITH_KILLER)
-    classified = classify_in_child_process(
-        encoded_chunk(["SIGABRT", None, None, "hang", "SIGKILL"]), 0.06, classifier_settings(saved_model)
-    )
+    classified = in_child_process(encoded_chunk(["SIGABRT", None, None, "hang", "SIGKILL"]), 0.06, saved_model)
     assert classified["status"].to_pylist() == ["crashed", "ok", "ok", "crashed", "crashed"]
     assert classified["error"].to_pylist() == [
         "the process that read this image was ended by SIGABRT",
@@ -104,18 +113,18 @@ def test_each_cause_of_a_crash_is_reported(saved_model: SavedModel, monkeypatch:
 @pytest.mark.faults
 def test_a_chunk_unfinished_for_another_reason_is_classified_as_usual(saved_model: SavedModel) -> None:
     rows = encoded_chunk([None] * 5)
-    assert classify_in_child_process(rows, 1.0, classifier_settings(saved_model)).equals(
-        Classifier(**classifier_settings(saved_model))(rows)
-    )
+    classified = in_child_process(rows, 1.0, saved_model)
+    assert classified.equals(Classifier(**classifier_settings(saved_model))(rows))
+
+
+def test_a_model_that_cannot_be_used_is_not_a_crash(saved_model: SavedModel) -> None:
+    with pytest.raises(InputError, match="no-such-model"):
+        in_child_process(encoded_chunk([None]), 1.0, saved_model, checkpoint_uri="/no-such-model.safetensors")
 
 
 def test_an_error_of_the_child_is_not_a_crash(saved_model: SavedModel) -> None:
-    with pytest.raises(RuntimeError, match="no-such-model") as caught:
-        classify_in_child_process(
-            encoded_chunk([None]),
-            1.0,
-            {**classifier_settings(saved_model), "checkpoint_uri": "/no-such-model.safetensors"},
-        )
+    with pytest.raises(RuntimeError, match=r"Traceback(?s:.*)no field") as caught:
+        in_child_process(encoded_chunk([None]).drop_columns(["error"]), 1.0, saved_model)
     assert "not the cause" not in str(caught.value)
 
 
@@ -124,4 +133,4 @@ def test_a_process_that_crashes_on_a_good_cutout_blames_no_cutout(
     saved_model: SavedModel,
 ) -> None:
     with pytest.raises(RuntimeError, match="also with a cutout that is known to be good"):
-        classify_in_child_process(encoded_chunk([None]), 1e-9, classifier_settings(saved_model))
+        in_child_process(encoded_chunk([None]), 1e-9, saved_model)

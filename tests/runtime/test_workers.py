@@ -5,8 +5,9 @@ import ray
 
 from galaxy_batch.config import RuntimeConfig
 from galaxy_batch.errors import InputError
-from galaxy_batch.runtime import workers
-from galaxy_batch.runtime.workers import ClusterGrowth, Workers, workers_for, workers_on
+from galaxy_batch.runtime import cluster
+from galaxy_batch.runtime.cluster import ClusterGrowth, workers_for
+from galaxy_batch.runtime.workers import Workers, workers_on
 
 
 def on(monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], chunks: int = 1000, **settings: Any) -> Workers:
@@ -105,8 +106,8 @@ def test_a_head_without_cpus_waits_for_nodes_and_requests_one(monkeypatch: pytes
     states = [alive({}), alive({}), alive({}, {"CPU": 4})]
     requested: list[Any] = []
     monkeypatch.setattr(ray, "nodes", lambda: states.pop(0) if len(states) > 1 else states[0])
-    monkeypatch.setattr(workers, "request_resources", lambda *, bundles: requested.append(bundles))
-    monkeypatch.setattr(workers.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(cluster, "request_resources", lambda *, bundles: requested.append(bundles))
+    monkeypatch.setattr(cluster.time, "sleep", lambda seconds: None)
     assert workers_for(RuntimeConfig(engine="torch"), 100).actors == 4
     assert requested == [[{"CPU": 1}], []], "and withdraws the request"
 
@@ -123,7 +124,7 @@ def test_a_head_without_cpus_waits_for_nodes_and_requests_one(monkeypatch: pytes
 def test_a_cluster_whose_nodes_never_join_is_bad_input(
     monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], settings: dict[str, Any], message: str
 ) -> None:
-    monkeypatch.setattr(workers, "request_resources", lambda bundles: None)
+    monkeypatch.setattr(cluster, "request_resources", lambda bundles: None)
     with pytest.raises(InputError, match=message):
         on(monkeypatch, nodes, wait_for_nodes_s=0.01, **settings)
 
@@ -159,7 +160,7 @@ def test_whether_new_nodes_make_the_job_rescale(
     runtime = RuntimeConfig(grow_after_s=30, **settings)
     growth = ClusterGrowth(runtime, on(monkeypatch, before, grow_after_s=30, **settings))
     clock = [growth.last_check]
-    monkeypatch.setattr(workers.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(cluster.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(ray, "nodes", lambda: alive(*after))
     decisions = []
     for _ in range(9):

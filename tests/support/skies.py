@@ -1,6 +1,5 @@
 """Simulated rows all over the sky, and catalogs of them: without images, a model, or Ray."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from galaxy_batch.catalog.sort_parts import PartTotals, sort_parts
 from galaxy_batch.catalog.verify_rows import CatalogContract
 from galaxy_batch.review.flags import ReviewLimits, flag_for_review
 from galaxy_batch.rows import catalog_schema
-from galaxy_batch.runtime.tasks import TaskRunner
+from galaxy_batch.runtime.tasks import TaskRunner, run_in_order
 from galaxy_batch.sky.healpix import pixels_at
 
 RELEASE, MODEL_ID = "made-up", "0123456789abcdef"
@@ -105,14 +104,6 @@ def write_parts(folder: Path | str, rows: pa.Table, part_rows: int, first: int =
         write_part(part, str(folder), schema_of(rows), RELEASE, MODEL_ID)
         sizes.append(len(part))
     return sizes
-
-
-def run_in_order(
-    task: Callable[..., pa.Table], items: Sequence[Mapping[str, Any]], keywords: Mapping[str, Any]
-) -> Iterable[dict[str, Any]]:
-    """A `TaskRunner` that runs one task after the other in this process."""
-    for item in items:
-        yield from task(pa.Table.from_pylist([item]), **keywords).to_pylist()
 
 
 def layout_in(folder: Path | str) -> Layout:

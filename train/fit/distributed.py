@@ -31,7 +31,8 @@ import torch
 from galaxy_batch.config import RuntimeConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.model.network import MorphologyModel
-from galaxy_batch.runtime.workers import Workers, workers_for
+from galaxy_batch.runtime.cluster import workers_for
+from galaxy_batch.runtime.workers import Workers
 from galaxy_batch.storage.files import filesystem, join, remove_tree
 from train.config import TrainConfig
 from train.data.galaxies import Part, Rows, load_part, new_model, read_galaxies
