@@ -123,7 +123,7 @@ def test_a_model_that_cannot_be_used_is_not_a_crash(saved_model: SavedModel) -> 
 
 
 def test_an_error_of_the_child_is_not_a_crash(saved_model: SavedModel) -> None:
-    with pytest.raises(RuntimeError, match=r"Traceback(?s:.*)no field") as caught:
+    with pytest.raises(RuntimeError, match=r"Traceback(?s:.*)does not exist") as caught:
         in_child_process(encoded_chunk([None]).drop_columns(["error"]), 1.0, saved_model)
     assert "not the cause" not in str(caught.value)
 
