@@ -53,6 +53,7 @@ def test_galaxy_zoo_2_is_read_as_it_is_published(survey: SurveyFiles, tmp_path: 
         for number, smooth in enumerate((0.9, 0.1, 0.5)):
             file.write(f"{OBJID + number},180.0,0.0,original,{smooth},{1 - smooth},0.0\n")
     rows = [(OBJID, "original", 11), (OBJID, "stripe82", 12), (OBJID + 1, "extra", 13), (OBJID + 7, "original", 14)]
+    rows += [(number, f"stripe82_coadd_{set_}", 20 + set_) for number in (OBJID, OBJID + 9) for set_ in (1, 2)]
     lines = [",".join(map(str, row)) for row in [("objid", "sample", "asset_id"), *rows]]
     (tmp_path / "gz2_filename_mapping.csv").write_text("\n".join(lines))
     with zipfile.ZipFile(tmp_path / "images_gz2.zip", "w") as archive:
