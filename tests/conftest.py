@@ -1,5 +1,6 @@
 """Fixtures of all tests: Ray, a small survey with every kind of defect, a tiny checkpoint, real galaxies."""
 
+import contextlib
 import os
 import runpy
 import sys
@@ -11,8 +12,11 @@ import torch
 
 import jobs  # noqa: F401 - sets environment variables before Ray is imported
 from galaxy_batch.config import RuntimeConfig
+from galaxy_batch.pipeline import classify_release
+from galaxy_batch.plan import plan_release
 from galaxy_batch.synthetic.survey import ONE_OF_EACH_DEFECT, SurveyFiles, write_survey
 from jobs.command import ray_session
+from tests.support.configs import FinishedRelease, catalog_config
 from tests.support.cutout_server import cutout_server  # noqa: F401 - fixture
 from tests.support.jobs import CallJob, FinishedJob
 from tests.support.models import SavedModel, save_random_model
@@ -38,8 +42,11 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def ray_started() -> Iterator[None]:
-    """Ray with two CPUs, shared by all tests of a process."""
-    with ray_session(RuntimeConfig(num_cpus=2)):
+    """Ray with two CPUs, shared by all tests of a process; it keeps idle workers, whose imports take most of a run."""
+    with contextlib.ExitStack() as session:
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("RAY_num_workers_soft_limit", "8")
+            session.enter_context(ray_session(RuntimeConfig(num_cpus=2)))
         yield
 
 
@@ -64,6 +71,15 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> SurveyFiles:
 def saved_model(tmp_path_factory: pytest.TempPathFactory) -> SavedModel:
     """A checkpoint of a tiny network with random weights."""
     return save_random_model(tmp_path_factory.mktemp("model") / "model.safetensors", seed=3)
+
+
+@pytest.fixture(scope="session")
+def first_release(
+    survey: SurveyFiles, saved_model: SavedModel, tmp_path_factory: pytest.TempPathFactory, ray_started: None
+) -> FinishedRelease:
+    """The catalog of the survey with the settings of `catalog_config`. Tests change copies of it."""
+    config = catalog_config(survey, saved_model, tmp_path_factory.mktemp("first"))
+    return FinishedRelease(config, classify_release(plan_release(config)))
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.synthetic.survey import SurveyFiles
-from tests.support.configs import catalog_config
+from tests.support.configs import FinishedRelease, catalog_config
 from tests.support.documents import PACKAGE_README, blocks, section
 from tests.support.models import SavedModel, save_random_model
 from tests.support.skies import read_catalog
@@ -57,10 +57,9 @@ def check_classified_here(rows: pa.Table, catalog: pd.DataFrame) -> None:
 
 
 def test_every_row_is_published_once_and_its_defect_is_flagged(
-    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
+    survey: SurveyFiles, saved_model: SavedModel, first_release: FinishedRelease
 ) -> None:
-    plan = plan_release(catalog_config(survey, saved_model, tmp_path))
-    summary = classify_release(plan)
+    summary = first_release.summary
     catalog = read(summary).set_index("object_id")
     check_classified_here(classified_by_the_readme(survey, saved_model), catalog)
     wanted = pd.read_csv(survey.manifest)
@@ -90,9 +89,12 @@ def test_every_row_is_published_once_and_its_defect_is_flagged(
     assert verify_catalog(summary["catalog_uri"]) == []
 
 
-def test_a_finished_run_is_not_repeated(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
-    config = catalog_config(survey, saved_model, tmp_path)
-    first = classify_release(plan_release(config))
+def test_a_finished_run_is_not_repeated(first_release: FinishedRelease, tmp_path: Path) -> None:
+    config = first_release.copy(tmp_path)
+    first = {
+        key: value.replace(first_release.config.output_uri, str(tmp_path)) if isinstance(value, str) else value
+        for key, value in first_release.summary.items()
+    }
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     second = classify_release(plan_release(config))
     assert second["already_published"]
@@ -115,11 +117,9 @@ def test_a_finished_run_is_not_repeated(survey: SurveyFiles, saved_model: SavedM
     assert not left.parent.parent.exists()
 
 
-def test_a_stopped_run_continues(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
-    config = catalog_config(survey, saved_model, tmp_path / "stopped")
-    whole = classify_release(plan_release(catalog_config(survey, saved_model, tmp_path / "whole")))
+def test_a_stopped_run_continues(first_release: FinishedRelease, tmp_path: Path) -> None:
+    config = first_release.copy(tmp_path)
     plan = plan_release(config)
-    classify_release(plan)
     parts = sorted(Path(plan.layout.parts).glob("part-*.parquet"))
     kept = {path: path.stat().st_mtime_ns for path in parts[2:]}
     for path in [*parts[:2], Path(plan.layout.catalog) / "manifest.json"]:
@@ -132,15 +132,17 @@ def test_a_stopped_run_continues(survey: SurveyFiles, saved_model: SavedModel, t
         read(again)
         .sort_values("object_id")
         .reset_index(drop=True)
-        .equals(read(whole).sort_values("object_id").reset_index(drop=True))
+        .equals(read(first_release.summary).sort_values("object_id").reset_index(drop=True))
     )
     assert verify_catalog(again["catalog_uri"]) == []
 
 
 def test_the_release_page_is_written_beside_the_catalog(
-    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    first_release: FinishedRelease, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = catalog_config(survey, saved_model, tmp_path)
+    silent = first_release.copy(tmp_path)
+    config = dataclasses.replace(silent, report=ReportConfig())
+    unpublish(plan_release(config).layout.catalog)
 
     def no_page(*_: object) -> str:
         raise RuntimeError("no page today")
@@ -148,7 +150,6 @@ def test_the_release_page_is_written_beside_the_catalog(
     with monkeypatch.context() as patched:
         patched.setattr("galaxy_batch.release_page.page.write_release_page", no_page)
         assert classify_release(plan_release(config))["report_uri"] is None  # and the catalog is published
-    silent = dataclasses.replace(config, report=ReportConfig(enabled=False))
     assert classify_release(plan_release(silent))["report_uri"] is None
     summary = classify_release(plan_release(config))
     assert summary["already_published"]
@@ -162,10 +163,10 @@ def test_the_release_page_is_written_beside_the_catalog(
     assert not page.exists()  # it described the catalog that was removed
 
 
-def test_too_many_failures_publish_nothing_and_keep_the_parts(
-    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
-) -> None:
-    strict = catalog_config(survey, saved_model, tmp_path, max_failed_fraction=0.09)
+def test_too_many_failures_publish_nothing_and_keep_the_parts(first_release: FinishedRelease, tmp_path: Path) -> None:
+    strict = dataclasses.replace(first_release.copy(tmp_path), max_failed_fraction=0.09)
+    for record in [plan_release(strict).layout.catalog, *tmp_path.rglob("runs")]:
+        shutil.rmtree(record)
     with pytest.raises(GateError, match=r"4 of 40 cutouts have no class \(3 unreadable, 1 missing\)") as caught:
         classify_release(plan_release(strict))
     assert caught.value.summary["catalog_uri"] is None
@@ -237,9 +238,9 @@ def test_unreachable_cutouts_are_fetched_again_by_the_next_run(
 
 
 def test_other_settings_replace_a_catalog_only_with_overwrite(
-    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
+    survey: SurveyFiles, saved_model: SavedModel, first_release: FinishedRelease, tmp_path: Path
 ) -> None:
-    classify_release(plan_release(catalog_config(survey, saved_model, tmp_path)))
+    first_release.copy(tmp_path)
     changed = catalog_config(survey, saved_model, tmp_path, review={"min_confidence": 0.99})
     with pytest.raises(InputError, match="set overwrite = true"):
         plan_release(changed)
@@ -296,18 +297,20 @@ def test_models_never_mix(survey: SurveyFiles, saved_model: SavedModel, tmp_path
 
 
 def test_images_in_parquet_give_the_same_catalog_as_files(
-    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
+    survey: SurveyFiles, saved_model: SavedModel, first_release: FinishedRelease, tmp_path: Path
 ) -> None:
+    """With torch as with the engine of the first release."""
     objects = pd.read_csv(survey.manifest, dtype={"object_id": "int64"})
     files = [survey.images / f"{i}.jpg" for i in objects["object_id"]]
     contents = [f.read_bytes() if f.exists() else None for f in files]
     table = pa.table({**{c: pa.array(objects[c]) for c in objects}, "image": pa.array(contents, pa.binary())})
     pq.write_table(table, tmp_path / "packed.parquet", row_group_size=9)
-    packed = catalog_config(survey, saved_model, tmp_path / "a", manifest={
+    runtime = {"actors": 1, "engine": "torch"}
+    packed = catalog_config(survey, saved_model, tmp_path / "a", runtime=runtime, manifest={
         "uri": str(tmp_path / "packed.parquet"), "ra_column": "ra", "dec_column": "dec", "image_column": "image",
     })  # fmt: skip
     a = read(classify_release(plan_release(packed))).sort_values("object_id").reset_index(drop=True)
-    b = read(classify_release(plan_release(catalog_config(survey, saved_model, tmp_path / "b"))))
+    b = read(first_release.summary)
     b = b.sort_values("object_id").reset_index(drop=True)
     same = [c for c in a.columns if c not in ("p_smooth", "p_featured", "confidence", "error")]
     assert a[same].equals(b[same])

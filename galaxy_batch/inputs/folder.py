@@ -31,6 +31,7 @@ _TABLE = re.compile(r"\.(parquet|csv|tsv|ecsv|vot|votable|xml)(\.(gz|bz2))?$", r
 _FITS = re.compile(r"\.(fits?|fts)(\.(gz|bz2))?$", re.IGNORECASE)
 _FITS_TABLE = re.compile(rb"XTENSION= '(BIN)?TABLE")
 _HIDDEN = re.compile(r"(^|/)(\.|__MACOSX/)")
+_NOT_UTF8 = re.compile(r"[\ud800-\udfff]")  # bytes of a name that Python could not decode
 _MAX_PEEKED = 8  # FITS files among other images that may be tables
 _HEAD_BYTES = 1 << 16
 _SHOWN = 5
@@ -58,7 +59,7 @@ def read_folder(config: ManifestConfig) -> pa.Table:
         A table of the id column, `_image_uri`, `file` (the path below the folder), `size_bytes` and `version`.
 
     Raises:
-        InputError: no such folder, no images, a table beside them, or two files with one id.
+        InputError: no such folder, no images, a table beside them, a name that is not UTF-8, or two files with one id.
     """
     folder, files, others = _listing(config)
     images = sorted((file for file in files if image_ending(file.path)), key=lambda file: file.path)
@@ -67,6 +68,7 @@ def read_folder(config: ManifestConfig) -> pa.Table:
     if not images:
         raise InputError("manifest.uri", config.uri, _emptiness(config, [file.path for file in files], others))
     paths = [file.path for file in images]
+    _check_names(config, paths)
     ids = [posixpath.basename(path)[: -len(image_ending(path) or "")] for path in paths]
     _check_ids(config, ids, paths)
     uris = [join(folder, path) if folder is not None else member_uri(config.uri, path) for path in paths]
@@ -173,12 +175,21 @@ def _emptiness(config: ManifestConfig, paths: list[str], folders: list[str]) -> 
     """What is there instead of images."""
     there = [f"{len(names)} {what} ({', '.join(sorted(names)[:_SHOWN])}{', …' if len(names) > _SHOWN else ''})"
              for names, what in ((paths, "other files"), (folders, "folders")) if names]  # fmt: skip
-    remedy = "holds no images: " + (" and ".join(there) or "it is empty")
+    nothing = "no file matches" if has_wildcards(config.uri) else "it is empty"
+    remedy = "holds no images: " + (" and ".join(there) or nothing)
     if folders and not config.recursive:
         remedy += "; set recursive = true for the images in its folders"
     return (
         f"{remedy}. Images are named .jpg, .jpeg, .png, .webp, .tif, .gif, .bmp, .fits, .fits.gz, .fits.bz2, .fits.fz"
     )
+
+
+def _check_names(config: ManifestConfig, paths: list[str]) -> None:
+    bad = [ascii(path) for path in paths if _NOT_UTF8.search(path)]
+    if bad:
+        shown = ", ".join(bad[:_SHOWN])
+        remedy = f"{len(bad)} file names are not UTF-8: {shown}. Rename these: their ids could not be written"
+        raise InputError("manifest.uri", config.uri, remedy)
 
 
 def _check_ids(config: ManifestConfig, ids: list[str], paths: list[str]) -> None:

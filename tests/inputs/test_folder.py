@@ -106,7 +106,16 @@ def test_folders_that_cannot_be_used_say_why(tmp_path: Path, names: list[str], p
         open_manifest(ManifestConfig(str(tmp_path), recursive=True), 10)
 
 
+def test_names_that_are_not_utf_8_are_named(tmp_path: Path) -> None:
+    write(tmp_path, "a.jpg")
+    Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.jpg")).write_bytes(b"x")
+    with pytest.raises(InputError, match=r"1 file names are not UTF-8: 'caf\\udce9\.jpg'\. Rename"):
+        open_manifest(ManifestConfig(str(tmp_path)), 10)
+
+
 def test_folders_below_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no images: no file matches"):
+        open_manifest(ManifestConfig(f"{tmp_path}/*.jpg"), 10)
     with pytest.raises(InputError, match="holds no images: it is empty"):
         open_manifest(ManifestConfig(str(tmp_path)), 10)
     write(tmp_path, "images/a.jpg")

@@ -35,15 +35,13 @@ from ray.job_submission import JobDetails, JobStatus
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import InputError
-from galaxy_batch.pipeline import classify_release
-from galaxy_batch.plan import plan_release
 from galaxy_batch.settings import load_config
 from galaxy_batch.synthetic.survey import SurveyFiles
 from jobs import cluster_client as submission
 from jobs import submit as command
 from jobs.cluster_client import LostConnectionError, Submission, UnknownJobError, connect, submit_job
 from jobs.submit import UnverifiedError, submit
-from tests.support.configs import CATALOG_TOML
+from tests.support.configs import CATALOG_TOML, FinishedRelease
 from tests.support.models import SavedModel
 from tests.support.repository import REPOSITORY
 
@@ -329,14 +327,9 @@ def test_a_missing_job_server_is_an_input_error(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture(scope="module")
-def made(
-    survey: SurveyFiles, saved_model: SavedModel, tmp_path_factory: pytest.TempPathFactory, ray_started: None
-) -> Path:
+def made(first_release: FinishedRelease) -> Path:
     """Output of a finished job."""
-    folder = tmp_path_factory.mktemp("made")
-    write_config(folder, survey, saved_model)
-    classify_release(plan_release(load_config(CatalogConfig, folder / "catalog.toml", [f"output_uri={folder}/out"])))
-    return folder / "out"
+    return Path(first_release.config.output_uri)
 
 
 def write_config(folder: Path, survey: SurveyFiles, model: SavedModel) -> None:

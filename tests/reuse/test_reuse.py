@@ -26,7 +26,7 @@ from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.settings import parse_config
 from galaxy_batch.synthetic.rendering import render
 from galaxy_batch.synthetic.survey import SurveyFiles
-from tests.support.configs import catalog_config
+from tests.support.configs import FinishedRelease, catalog_config
 from tests.support.models import SavedModel, save_random_model
 from tests.support.s3_server import S3
 from tests.support.skies import VERSIONS, read_catalog, run_in_order
@@ -68,12 +68,9 @@ class Release:
 
 
 @pytest.fixture(scope="module")
-def previous_uri(
-    survey: SurveyFiles, saved_model: SavedModel, tmp_path_factory: pytest.TempPathFactory, ray_started: None
-) -> str:
+def previous_uri(first_release: FinishedRelease) -> str:
     """The catalog of the first release."""
-    output = tmp_path_factory.mktemp("first")
-    uri: str = classify_release(plan_release(catalog_config(survey, saved_model, output)))["catalog_uri"]
+    uri: str = first_release.summary["catalog_uri"]
     return uri
 
 

@@ -43,7 +43,6 @@ uri_template = "images/{{object_id}}.jpg"
 chunk_rows = 8
 [runtime]
 num_cpus = 1
-engine = "torch"
 """
 
 

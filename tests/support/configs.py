@@ -1,6 +1,7 @@
 """Configurations of jobs on the simulated survey, as TOML and as objects."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,9 @@ ra_column = "ra"
 dec_column = "dec"
 uri_template = "images/{{object_id}}.jpg"
 [classify]
-chunk_rows = 8
+chunk_rows = 7
 [runtime]
 num_cpus = 1
-engine = "torch"
 """
 
 
@@ -69,9 +69,23 @@ def catalog_config(survey: SurveyFiles, model: SavedModel, output: Path, **setti
             "uri_template": "images/{object_id}.jpg",
         },
         "classify": {"chunk_rows": 7},
-        "runtime": {"actors": 1, "engine": "torch"},  # OpenVINO is slow to load and has its own tests
+        "runtime": {"actors": 1},
+        "report": {"enabled": False},  # seconds for its figures
     }
     return parse_config(CatalogConfig, {**values, **settings})
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedRelease:
+    """A published catalog."""
+
+    config: CatalogConfig
+    summary: dict[str, Any]
+
+    def copy(self, output: Path) -> CatalogConfig:
+        """Copy the output of the run; the config of the copy."""
+        shutil.copytree(self.config.output_uri, output, dirs_exist_ok=True)
+        return dataclasses.replace(self.config, output_uri=str(output))
 
 
 def pack_config(survey: SurveyFiles, output: Path, **settings: Any) -> PackConfig:

@@ -1,4 +1,6 @@
 import json
+import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from galaxy_batch.model.saved_model import load_checkpoint
 from galaxy_batch.synthetic.survey import SurveyFiles, write_survey
 from tests.support.training import train_config
 from train import run
+from train.config import TrainConfig
 from train.fit.fit import predict_logits
 from train.run import train_model
 
@@ -19,8 +22,58 @@ def voted(tmp_path_factory: pytest.TempPathFactory) -> SurveyFiles:
     return write_survey(tmp_path_factory.mktemp("voted"), galaxies=120, seed=21, defects={"missing": 1, "truncated": 2})
 
 
-def test_checkpoint_and_metrics_of_a_run(voted: SurveyFiles, tmp_path: Path) -> None:
-    summary = train_model(train_config(voted, tmp_path))
+@dataclass(frozen=True)
+class FinishedRun:
+    summary: dict[str, Any]
+    output: Path
+    log: list[logging.LogRecord]
+    saved_before: list[bool]
+    """Whether the checkpoint was there, without the agreement of bf16, each time that this was measured."""
+
+
+class Records(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.records = list[logging.LogRecord]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+def finished_run(config: TrainConfig, native: bool) -> FinishedRun:
+    """Train on a processor that has bf16, or has not."""
+    saved_before: list[bool] = []
+    handler, root = Records(), logging.getLogger()
+
+    def measure(*arguments: Any) -> torch.Tensor:
+        checkpoint, _ = load_checkpoint(f"{config.output_uri}/model.safetensors")
+        saved_before.append(not checkpoint.bf16_agreement)
+        return predict_logits(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "has_bf16", lambda _: native)
+        patch.setattr(run, "predict_logits", measure)
+        patch.setattr(root, "level", logging.INFO)
+        root.addHandler(handler)
+        try:
+            summary = train_model(config)
+        finally:
+            root.removeHandler(handler)
+    return FinishedRun(summary, Path(config.output_uri), handler.records, saved_before)
+
+
+@pytest.fixture(scope="module")
+def runs(voted: SurveyFiles, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, FinishedRun]:
+    """Two runs, with bf16 and another seed, and without."""
+    seeds = {True: 5, False: 0}
+    return {
+        native: finished_run(train_config(voted, tmp_path_factory.mktemp("run"), f"fit.seed={seed}"), native)
+        for native, seed in seeds.items()
+    }
+
+
+def test_checkpoint_and_metrics_of_a_run(runs: dict[bool, FinishedRun]) -> None:
+    summary = runs[False].summary
     checkpoint, model = load_checkpoint(summary["checkpoint_uri"])
     assert model.familiarity is not None
     assert checkpoint.spec.classes == ("smooth", "featured")
@@ -38,14 +91,18 @@ def test_checkpoint_and_metrics_of_a_run(voted: SurveyFiles, tmp_path: Path) -> 
     assert sum(metrics["galaxies"].values()) == 120
     used = sum(sum(part.values()) for part in metrics["split"].values())
     assert used + sum(metrics["unusable"].values()) == metrics["galaxies"]["smooth"] + metrics["galaxies"]["featured"]
-    assert str(tmp_path) not in json.dumps(checkpoint.training)
+    assert str(runs[False].output) not in json.dumps(checkpoint.training)
 
 
-def test_equal_settings_give_equal_checkpoints(voted: SurveyFiles, tmp_path: Path) -> None:
-    first = train_model(train_config(voted, tmp_path / "a"))
-    second = train_model(train_config(voted, tmp_path / "b"))
-    other = train_model(train_config(voted, tmp_path / "c", "fit.seed=5"))
-    assert first["checkpoint_id"] == second["checkpoint_id"] != other["checkpoint_id"]
+def test_equal_settings_give_equal_checkpoints(
+    voted: SurveyFiles, runs: dict[bool, FinishedRun], tmp_path: Path
+) -> None:
+    first = runs[False].summary
+    again = finished_run(train_config(voted, tmp_path, "fit.seed=0"), native=False).summary
+    assert first["checkpoint_id"] == again["checkpoint_id"]
+    (_, model), (_, other) = (load_checkpoint(finished.summary["checkpoint_uri"]) for finished in runs.values())
+    weights = dict(other.named_parameters())
+    assert not any(torch.equal(weight, weights[name]) for name, weight in model.named_parameters() if weight.dim() > 1)
 
 
 @pytest.mark.parametrize(
@@ -66,36 +123,21 @@ def test_errors_name_the_setting(voted: SurveyFiles, tmp_path: Path, override: s
 
 @pytest.mark.parametrize("native", [True, False])
 def test_bf16_is_measured_where_the_processor_has_it_after_the_checkpoint_is_saved(
-    voted: SurveyFiles,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    native: bool,
+    runs: dict[bool, FinishedRun], native: bool
 ) -> None:
-    saved_before: list[bool] = []
-
-    def measure(*arguments: Any) -> torch.Tensor:
-        checkpoint, _ = load_checkpoint(str(tmp_path / "model.safetensors"))
-        saved_before.append(not checkpoint.bf16_agreement)
-        return predict_logits(*arguments)
-
-    monkeypatch.setattr(run, "has_bf16", lambda _: native)
-    monkeypatch.setattr(run, "predict_logits", measure)
-    with caplog.at_level("INFO"):
-        summary = train_model(train_config(voted, tmp_path))
-    checkpoint, _ = load_checkpoint(summary["checkpoint_uri"])
-    assert saved_before == [True] * native
+    finished = runs[native]
+    checkpoint, _ = load_checkpoint(finished.summary["checkpoint_uri"])
+    assert finished.saved_before == [True] * native
     assert bool(checkpoint.bf16_agreement) is native
-    assert checkpoint.checkpoint_id == summary["checkpoint_id"]
-    assert ("this processor emulates bf16" in caplog.text) is not native
+    assert checkpoint.checkpoint_id == finished.summary["checkpoint_id"]
+    log = "\n".join(record.getMessage() for record in finished.log)
+    assert ("this processor emulates bf16" in log) is not native
     for step in ("describing training galaxies", "calibration galaxies", "test galaxies", "checkpoint ", "report"):
-        assert step in caplog.text.partition("blocks 1/1")[2]
+        assert step in log.partition("blocks 1/1")[2]
 
 
-def test_warnings_are_logged_and_in_the_summary(
-    voted: SurveyFiles, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    summary = train_model(train_config(voted, tmp_path))
+def test_warnings_are_logged_and_in_the_summary(runs: dict[bool, FinishedRun]) -> None:
+    summary = runs[False].summary
     assert any("test galaxies: use the intervals" in warning for warning in summary["warnings"])
-    logged = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    logged = [record.getMessage() for record in runs[False].log if record.levelname == "WARNING"]
     assert set(summary["warnings"]) <= set(logged)
