@@ -12,6 +12,7 @@ from galaxy_batch.compare.drift import HISTOGRAM_BINS, Shift
 from galaxy_batch.report.figures import (
     BLUE,
     CLASS_COLOURS,
+    COUNT_COLOURS,
     GREY,
     PERCENT,
     POINTS,
@@ -25,6 +26,7 @@ from galaxy_batch.report.sky_map import SkyRegion, draw_sky
 __all__ = ["distributions", "mix_by_bins", "old_against_new", "sky_map"]
 
 _COLOURS = (*CLASS_COLOURS, BLUE, VERMILION)
+_TICKS = (0, 0.2, 0.4, 0.6, 0.8, 1)
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -52,11 +54,11 @@ def old_against_new(width_px: int, shifts: Mapping[str, Shift]) -> Figure:
     highest = max(2, *(int(shift.joint_histogram.max()) for shift in shifts.values()))
     for axis, (name, shift) in zip(axes, shifts.items(), strict=True):
         drawn = axis.imshow(
-            np.ma.masked_equal(shift.joint_histogram.T, 0), origin="lower", extent=(0, 1, 0, 1), cmap="viridis",
+            np.ma.masked_equal(shift.joint_histogram.T, 0), origin="lower", extent=(0, 1, 0, 1), cmap=COUNT_COLOURS,
             norm=LogNorm(1, highest), interpolation="none",
         )  # fmt: skip
         axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle="--")
-        axis.set(xlabel=f"{name}, old", ylabel=f"{name}, new")
+        axis.set(xlabel=f"{name}, old", ylabel=f"{name}, new", xticks=_TICKS, yticks=_TICKS)
     bar = figure.colorbar(drawn, ax=axes, orientation="horizontal", shrink=0.6, aspect=30, format="{x:,g}")
     bar.minorticks_off()
     bar.set_label("objects")

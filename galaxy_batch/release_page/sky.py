@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import LogLocator
 
 from galaxy_batch.release_page.counts import SKY_ORDER, ReleaseCounts, mapped_class
-from galaxy_batch.report.figures import PERCENT, embed
+from galaxy_batch.report.figures import COUNT_COLOURS, PERCENT, embed
 from galaxy_batch.report.page import percent
 from galaxy_batch.report.sky_map import SkyRegion, draw_sky, order_for, region_for
 from galaxy_batch.sky.healpix import BASE_PIXELS, coarser
@@ -35,7 +35,7 @@ def sky_maps(counts: ReleaseCounts) -> dict[str, Any] | None:
     low, high = float(np.nanmin(density)), float(np.nanmax(density))
     if high < 1.5 * low:
         low, high = low / 1.5, high * 1.5
-    colours, label = (colormaps["viridis"], LogNorm(low, high)), "galaxies per square degree"
+    colours, label = (COUNT_COLOURS, LogNorm(low, high)), "galaxies per square degree"
     ticks = LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,))
     drawing = embed(
         lambda width_px: draw_sky(width_px, density, region, colours, label, ticks=ticks, format="{x:,g}"),

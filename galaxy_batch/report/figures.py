@@ -10,19 +10,22 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup, escape
-from matplotlib import rc_context
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 __all__ = [
-    "BLUE", "CLASS_COLOURS", "GREEN", "GREY", "INK", "ORANGE", "PALE", "PERCENT", "POINTS", "PURPLE", "SKY",
-    "VERMILION", "WIDE_PX", "Draw", "embed", "is_narrow", "new_figure", "panels", "png_bytes",
+    "BLUE", "CLASS_COLOURS", "COUNT_COLOURS", "GREEN", "GREY", "INK", "ORANGE", "PALE", "PERCENT", "POINTS", "PURPLE",
+    "SKY", "VERMILION", "WIDE_PX", "Draw", "embed", "is_narrow", "new_figure", "panels", "png_bytes",
 ]  # fmt: skip
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 CLASS_COLOURS = (ORANGE, GREEN, PURPLE, SKY)
+COUNT_COLOURS = ListedColormap(colormaps["viridis"](np.linspace(0.25, 0.9, 256)))  # seen on dark and light pages
 INK, GREY, PALE = "#222222", "#767676", "#dddddd"
 PERCENT = FuncFormatter(lambda share, _: f"{100 * share:g}%")
 POINTS = FuncFormatter(lambda share, _: f"{100 * share:+g}".replace("-", "−") if share else "0")

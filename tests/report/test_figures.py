@@ -4,9 +4,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from matplotlib import rcParams
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from galaxy_batch.report.figures import BLUE, GREY, INK, embed, is_narrow, new_figure, panels, png_bytes
+from galaxy_batch.report.figures import BLUE, COUNT_COLOURS, GREY, INK, embed, is_narrow, new_figure, panels, png_bytes
+from tests.support.repository import REPOSITORY
 
 HOSTILE = '"><script>alert(1)</script>&$x$'
 
@@ -31,6 +33,22 @@ def test_both_layouts_are_drawings_with_text_and_a_label() -> None:
     for drawing in (wide, narrow):
         assert drawing.attrib["aria-label"] == HOSTILE
         assert {HOSTILE, "title", "words"} <= {element.text for element in drawing.iter()}
+
+
+def test_counts_are_seen_on_light_and_on_dark_pages() -> None:
+    """Contrast as in WCAG 2.2; viridis begins at 1.2 on the dark page and ends at 1.3 on the light one."""
+
+    def luminance(rgb: tuple[float, ...]) -> float:
+        linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in rgb[:3]]
+        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+    style = (REPOSITORY / "galaxy_batch" / "report" / "templates" / "style.css").read_text()
+    pages = [to_rgb(f"#{paper}") for paper in re.findall(r"--paper: #(\w+);", style.replace("#fff;", "#ffffff;"))]
+    assert len(pages) == 2
+    for step in np.linspace(0, 1, 9):
+        for page in pages:
+            darker, lighter = sorted((luminance(COUNT_COLOURS(step)), luminance(page)))
+            assert (lighter + 0.05) / (darker + 0.05) > 1.4, (step, page)
 
 
 def test_neutral_colours_follow_the_page_and_nothing_is_loaded() -> None:
