@@ -4,8 +4,9 @@ Each setting is documented beneath it. `settings` reads and checks the file.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from galaxy_batch.errors import InputError
 from galaxy_batch.links import SKY_LINKS, check_links
@@ -22,6 +23,7 @@ __all__ = [
     "ReviewConfig",
     "RgbConfig",
     "RuntimeConfig",
+    "fingerprint_settings",
 ]
 
 _HTTP = re.compile(r"https?://", re.IGNORECASE)
@@ -154,6 +156,15 @@ class ClassifyConfig:
     it. Ignored for a checkpoint that averages over several views, whose instability is measured over those."""
     rgb: RgbConfig = field(default_factory=RgbConfig)
     """Conversion of FITS cutouts to RGB; not used for other formats."""
+    concentrations: bool = False
+    """Adds the Dirichlet concentrations of the answers (`<question>_<answer>_dirichlet`), where the checkpoint answers
+    questions of the decision tree."""
+
+
+def fingerprint_settings(classify: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of `[classify]`, without newer ones at their default: so that fingerprints of before stay valid."""
+    added = {"concentrations": False}
+    return {name: value for name, value in classify.items() if name not in added or value != added[name]}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from galaxy_batch.catalog.layout import Layout, fingerprint
 from galaxy_batch.catalog.manifest import CatalogManifest, read_manifest
 from galaxy_batch.catalog.parts import finished_parts
-from galaxy_batch.config import CatalogConfig, ManifestConfig, ReviewConfig
+from galaxy_batch.config import CatalogConfig, ManifestConfig, ReviewConfig, fingerprint_settings
 from galaxy_batch.errors import InputError
 from galaxy_batch.inputs.columns import check_kept_names, kept_columns
 from galaxy_batch.inputs.manifest import Chunk, Manifest, open_manifest
@@ -59,7 +59,10 @@ class ReleasePlan:
     @property
     def schema(self) -> pa.Schema:
         """The catalog's schema."""
-        return catalog_schema(self.manifest.id_type, self.checkpoint.spec.classes, self.manifest.kept)
+        spec, config = self.checkpoint.spec, self.config.classify
+        return catalog_schema(
+            self.manifest.id_type, spec.classes, self.manifest.kept, spec.questions, config.concentrations
+        )
 
     @property
     def shown_config(self) -> dict[str, Any]:
@@ -184,7 +187,7 @@ def _settings(config: CatalogConfig) -> dict[str, Any]:
 
 def _older_settings(config: CatalogConfig) -> dict[str, Any]:
     """The settings in the fingerprint of versions that set NO_POSITION also in surveys without positions."""
-    return {"classify": dataclasses.asdict(config.classify), "review": dataclasses.asdict(config.review)}
+    return {"classify": fingerprint_settings(dataclasses.asdict(config.classify)), "review": dataclasses.asdict(config.review)}
 
 
 def _without_secrets(value: Any) -> Any:

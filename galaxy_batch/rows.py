@@ -11,6 +11,7 @@ from enum import StrEnum
 
 import pyarrow as pa
 
+from galaxy_batch.decision_tree import Question
 from galaxy_batch.review.flags import ReviewFlag, flag_names
 
 __all__ = [
@@ -30,7 +31,9 @@ __all__ = [
     "catalog_schema",
     "column_metadata",
     "flag_names",
+    "prediction_columns",
     "probability_columns",
+    "question_columns",
 ]
 
 # Columns that are passed between stages and are not in the catalog.
@@ -111,7 +114,7 @@ CATALOG_COLUMNS: tuple[Column, ...] = (
         "instability",
         pa.float32(),
         "Largest standard deviation of a class probability over flips and quarter turns of the cutout; null without "
-        "an image, or with one view",
+        "an image, or where one view was sure enough",
         ucd="stat.stdev;stat.probability",
         of_model=True,
     ),
@@ -134,13 +137,65 @@ def probability_columns(classes: Iterable[str]) -> list[str]:
     return [f"p_{name}" for name in classes]
 
 
-def catalog_schema(id_type: pa.DataType, classes: Sequence[str], kept: Iterable[pa.Field] = ()) -> pa.Schema:
-    """Schema of a catalog: the columns of this module, one probability per class, and the kept ones.
+def question_columns(questions: Iterable[Question], concentrations: bool = False) -> list[Column]:
+    """Columns of the decision tree: by question, the share asked, the fraction of each answer, its concentration.
+
+    Args:
+        questions: that the checkpoint knows.
+        concentrations: whether the catalog has them.
+    """
+    columns = []
+    for question in questions:
+        title = question.name.replace("_", " ")
+        columns.append(
+            Column(
+                question.asked_column,
+                pa.float32(),
+                f"Expected share of the volunteers who are asked: {title}",
+                ucd="stat.probability",
+            )
+        )
+        answers = [answer.name.replace("_", " ") for answer in question.answers]
+        columns += [
+            Column(
+                name,
+                pa.float32(),
+                f"Expected share of the volunteers asked ({title}) who answer: {answer}",
+                ucd="stat.probability;src.morph",
+            )
+            for name, answer in zip(question.fraction_columns, answers, strict=True)
+        ]
+        if concentrations:
+            columns += [
+                Column(name, pa.float32(), f"Dirichlet concentration of the answer ({title}): {answer}", ucd="stat.fit.param")
+                for name, answer in zip(question.dirichlet_columns, answers, strict=True)
+            ]
+    return columns
+
+
+def prediction_columns(
+    classes: Iterable[str], questions: Iterable[Question] = (), concentrations: bool = False
+) -> list[str]:
+    """Names of all columns that the model computes, apart from `predicted_class` and `confidence`, which follow."""
+    names = [column.name for column in question_columns(questions, concentrations)]
+    return [*probability_columns(classes), *MODEL_COLUMNS, *names]
+
+
+def catalog_schema(
+    id_type: pa.DataType,
+    classes: Sequence[str],
+    kept: Iterable[pa.Field] = (),
+    questions: Sequence[Question] = (),
+    concentrations: bool = False,
+) -> pa.Schema:
+    """Schema of a catalog: the columns of this module, one probability per class, the questions, and the kept ones.
 
     Args:
         id_type: int64 or string, as the manifest has it.
         classes: the checkpoint's classes, in order.
         kept: the manifest's fields named in `keep_columns`.
+        questions: of the decision tree, that the checkpoint knows.
+        concentrations: whether the catalog has the concentrations of their answers.
     """
     columns: list[Column] = []
     for column in CATALOG_COLUMNS:
@@ -150,6 +205,8 @@ def catalog_schema(id_type: pa.DataType, classes: Sequence[str], kept: Iterable[
                 Column(name, pa.float32(), f"Calibrated probability of class {label}", ucd="stat.probability")
                 for name, label in zip(probability_columns(classes), classes, strict=True)
             ]
+        if column.name == MODEL_COLUMNS[-1]:
+            columns += question_columns(questions, concentrations)
     fields = [
         pa.field(c.name, id_type if c.name == "object_id" else c.type, metadata=column_metadata(c)) for c in columns
     ]

@@ -13,6 +13,7 @@ from typing import Any
 from galaxy_batch.catalog import hats
 from galaxy_batch.catalog.counts import CatalogCounts, total_counts
 from galaxy_batch.catalog.files import WITHOUT_POSITION, MetadataFile, RowFile, WrittenFile
+from galaxy_batch.decision_tree import Question
 from galaxy_batch.errors import InputError
 from galaxy_batch.review.flags import ReviewFlag, ReviewLimits
 from galaxy_batch.settings import parse_config
@@ -95,6 +96,16 @@ class CatalogManifest(CatalogProvenance, CatalogCounts):
     def flags(self) -> tuple[ReviewFlag, ...]:
         """The flags of the version that wrote the catalog."""
         return tuple(flag for flag in ReviewFlag if flag.name in self.flag_counts)
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """The questions of the decision tree that the checkpoint answers."""
+        return tuple(map(Question.from_json, self.checkpoint.get("spec", {}).get("questions", ())))
+
+    @property
+    def concentrations(self) -> bool:
+        """Whether the catalog has the concentrations of the answers."""
+        return bool((self.config.get("classify") or {}).get("concentrations", False))
 
     @property
     def review_limits(self) -> ReviewLimits:
@@ -198,6 +209,10 @@ def _problems(manifest: CatalogManifest) -> Iterator[str]:
         _ = manifest.review_limits
     except (KeyError, TypeError, InputError) as error:
         yield f"its config does not say how rows were flagged ({error})"
+    try:
+        _ = manifest.questions
+    except (KeyError, TypeError, AttributeError) as error:
+        yield f"its checkpoint does not say which questions it answers ({error})"
     paths = [file.path for file in manifest.files]
     yield from (f"{path} is listed {times} times" for path, times in Counter(paths).items() if times > 1)
     for number, path in enumerate(sorted(path for path in paths if hats.pixel_of(path) is None)):

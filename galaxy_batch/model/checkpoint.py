@@ -16,11 +16,14 @@ import numpy.typing as npt
 import safetensors
 
 from galaxy_batch.checkpoints import read_model_file
+from galaxy_batch.decision_tree import Question
 from galaxy_batch.errors import InputError
 from galaxy_batch.model.spec import ModelSpec
 
 __all__ = [
+    "EMBEDDING",
     "FAMILIARITY",
+    "QUESTIONS",
     "Checkpoint",
     "CheckpointFile",
     "agreement",
@@ -29,8 +32,9 @@ __all__ = [
     "read_checkpoint",
 ]
 
-FAMILIARITY = "familiarity."
-"""Prefix of the tensors with statistics of the training galaxies; all others are the backbone's."""
+FAMILIARITY, QUESTIONS, EMBEDDING = "familiarity.", "questions.", "embedding."
+"""Prefixes of tensors: statistics of the training galaxies, head of the questions, projection of the features; all
+others are the backbone's."""
 
 _KEY = "galaxy_batch"  # one key: safetensors does not order several, and equal checkpoints must be equal bytes
 _FORMAT = 1
@@ -150,6 +154,7 @@ def _described(uri: str, content: bytes) -> Checkpoint:
             raise InputError("checkpoint_uri", uri, f"format {version}; this version reads format {_FORMAT}")
         for name in ("classes", "mean", "std"):
             spec[name] = tuple(spec[name])
+        spec["questions"] = tuple(map(Question.from_json, spec.get("questions", ())))
         return Checkpoint(spec=ModelSpec(**spec), checkpoint_id=content_id(content), **description)
     except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):

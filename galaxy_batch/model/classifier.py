@@ -1,8 +1,7 @@
 """The model actor: encoded cutouts in, calibrated class probabilities out."""
 
-import functools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -15,9 +14,11 @@ import scipy.special
 from galaxy_batch.config import ClassifyConfig
 from galaxy_batch.cutouts.decode import blank_fraction, decode
 from galaxy_batch.cutouts.resize import Pixels, resize
+from galaxy_batch.decision_tree import Question, answer_fractions, asked_fractions, split_answers
 from galaxy_batch.model.checkpoint import read_checkpoint
 from galaxy_batch.model.engines.choose import load_engine
-from galaxy_batch.model.engines.engine import EngineName, PendingOutput, Precision
+from galaxy_batch.model.engines.engine import EngineName, Precision
+from galaxy_batch.model.forward_passes import ForwardPasses
 from galaxy_batch.model.output import ViewOutput
 from galaxy_batch.model.views import combined, view_numbers
 from galaxy_batch.rows import (
@@ -26,6 +27,7 @@ from galaxy_batch.rows import (
     MODEL_COLUMNS,
     Status,
     UnusableCutout,
+    prediction_columns,
     probability_columns,
 )
 
@@ -40,13 +42,11 @@ Array = npt.NDArray[np.float32]
 class _ChunkPredictions:
     """Predictions for the rows of a chunk, filled in as batches are computed; nan where there is no image."""
 
-    views: ViewOutput[Array]
-    """Class logits ``(views, rows, classes)`` and squared distances ``(views, rows)``."""
     status: list[str]
     error: list[str | None]
     blank_fraction: Array
     columns: dict[str, Array]
-    """`p_<class>` and `MODEL_COLUMNS`, by name; the latter are nan too where the model does not measure them."""
+    """`prediction_columns` by name; `MODEL_COLUMNS` are nan too where the model does not measure them."""
 
 
 class Classifier:
@@ -86,57 +86,39 @@ class Classifier:
         """Classify the rows of one chunk. A row in is a row out. Calls `report` with the rows of each computed batch.
 
         Reads `_image_bytes`, `status`, `error`; and of rows that are reused from a previous catalog, which are not
-        computed again, `p_<class>`, `unfamiliarity`, `instability`.
-        Adds `p_<class>`, `predicted_class`, `confidence`: null where there is no image; `_blank_fraction`: null there,
-        and in reused rows; `unfamiliarity`, `instability`: null there, and where the model does not measure them.
+        computed again, the columns that it adds.
+        Adds `p_<class>`, `predicted_class`, `confidence`, and the columns of the questions: null where there is no
+        image; `_blank_fraction`: null there, and in reused rows; `unfamiliarity`, `instability`: null there, and where
+        the model does not measure them.
         Changes `status` and `error` where a cutout cannot be decoded.
         Drops `_image_bytes`.
         """
-        classes = self.checkpoint.spec.classes
+        spec = self.checkpoint.spec
+        names = prediction_columns(spec.classes, spec.questions, self.config.concentrations)
         predictions = _ChunkPredictions(
-            views=ViewOutput(_nans(len(self.views), len(rows), len(classes)), _nans(len(self.views), len(rows))),
             status=rows["status"].to_pylist(),
             error=rows["error"].to_pylist(),
             blank_fraction=_nans(len(rows)),
-            columns={name: _reused(rows, name) for name in (*MODEL_COLUMNS, *probability_columns(classes))},
+            columns={name: _reused(rows, name) for name in names},
         )
-        computing: deque[tuple[list[int], int, PendingOutput]] = deque()
-        collect = functools.partial(self._collect, computing, predictions, report)
+        passes = ForwardPasses(self.engine, spec, self.views, len(rows), report)
         for positions, cutouts in self._batches(rows[IMAGE_BYTES], predictions):
-            collect(self.engine.in_flight)
-            loaded = self.engine.load(cutouts)
-            for place, view in enumerate(self.views):
-                collect(self.engine.in_flight)
-                computing.append((positions, place, self.engine.compute(loaded, view)))
-        collect(0)
-        self._combine(predictions)
-        return _with_predictions(rows.drop_columns([IMAGE_BYTES]), predictions, classes)
+            passes.add(positions, cutouts)
+        passes.finish()
+        self._combine(passes.outputs, predictions)
+        return _with_predictions(rows.drop_columns([IMAGE_BYTES]), predictions, spec.classes)
 
-    def _collect(
-        self,
-        computing: deque[tuple[list[int], int, PendingOutput]],
-        predictions: _ChunkPredictions,
-        report: Callable[[int], None] | None,
-        most_open: int,
-    ) -> None:
-        """Wait for the first forward passes, until at most `most_open` are open."""
-        while len(computing) > most_open:
-            positions, place, pending = computing.popleft()
-            for values, computed in zip(predictions.views, pending.result(), strict=True):
-                values[place, positions] = computed
-            if report is not None and place == len(self.views) - 1:
-                report(len(positions))
-
-    def _combine(self, predictions: _ChunkPredictions) -> None:
+    def _combine(self, views: ViewOutput[Array], predictions: _ChunkPredictions) -> None:
         """Fill in the columns of the rows whose views are computed."""
-        rows = np.flatnonzero(~np.isnan(predictions.views.class_logits[0, :, 0]))
-        output = combined(predictions.views.map(lambda values: values[:, rows]), self.checkpoint.spec.views)
-        for name in MODEL_COLUMNS:
-            predictions.columns[name][rows] = getattr(output, name)
-        names = probability_columns(self.checkpoint.spec.classes)
+        spec = self.checkpoint.spec
+        rows = np.flatnonzero(~np.isnan(views.class_logits[0, :, 0]))
+        output = combined(views.map(lambda values: values[:, rows]), spec.views)
         probabilities = scipy.special.softmax(output.class_logits / np.float32(self.checkpoint.temperature), axis=1)
-        for name, values in zip(names, probabilities.T, strict=True):
-            predictions.columns[name][rows] = values
+        computed = dict(zip(probability_columns(spec.classes), probabilities.T, strict=True))
+        computed |= {name: getattr(output, name) for name in MODEL_COLUMNS}
+        computed |= _vote_columns(spec.questions, output.concentrations)
+        for name, values in predictions.columns.items():
+            values[rows] = computed[name]
 
     def _batches(
         self, images: pa.ChunkedArray, predictions: _ChunkPredictions
@@ -173,8 +155,21 @@ class Classifier:
         return resize(native, size_px, spec.crop_fraction), blank_fraction(native)
 
 
-def _nans(*shape: int) -> Array:
-    return np.full(shape, np.nan, np.float32)
+def _vote_columns(questions: Sequence[Question], concentrations: Array) -> dict[str, Array]:
+    """All columns of the questions, from concentrations ``(N, answers)``."""
+    if not questions:
+        return {}
+    split, fractions = split_answers(questions, concentrations), answer_fractions(questions, concentrations)
+    asked = asked_fractions(questions, fractions)
+    columns = {question.asked_column: asked[question.name] for question in questions}
+    for question in questions:
+        columns |= dict(zip(question.fraction_columns, fractions[question.name].T, strict=True))
+        columns |= dict(zip(question.dirichlet_columns, split[question.name].T, strict=True))
+    return columns
+
+
+def _nans(count: int) -> Array:
+    return np.full(count, np.nan, np.float32)
 
 
 def _reused(rows: pa.Table, name: str) -> Array:

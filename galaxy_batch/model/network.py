@@ -7,10 +7,12 @@ import torch
 from torch import nn
 
 from galaxy_batch.errors import InputError
+from galaxy_batch.model.embedding import Embedding
 from galaxy_batch.model.familiarity import STAGES, Familiarity, describe
 from galaxy_batch.model.output import ModelOutput, ViewOutput
 from galaxy_batch.model.spec import PRETRAINED, RANDOM, ModelSpec
 from galaxy_batch.model.views import combined, view_numbers
+from galaxy_batch.model.vote_head import VoteHead
 from galaxy_batch.model.weights import hub_weights, load_weights, read_weights
 
 __all__ = ["MorphologyModel", "build_model", "normalise", "symmetry"]
@@ -34,16 +36,34 @@ class MorphologyModel(nn.Module):
         except RuntimeError as error:
             raise InputError("architecture", spec.architecture, f"timm has no such model: {error}") from None
         self.backbone.to(memory_format=torch.channels_last)
+        self.embedding: Embedding | None = None
+        """Projection of the pooled features; None until training ends."""
+        self.questions: VoteHead | None = None
+        """Answers the questions of the spec; None without any."""
+        if spec.questions:
+            answers = sum(len(question.answers) for question in spec.questions)
+            self.questions = VoteHead(self.backbone.num_features, answers)  # type: ignore[arg-type]
 
     def forward(self, pixels: torch.Tensor) -> ViewOutput[torch.Tensor]:
-        """Class logits and squared distance, float32, of uint8 pixels ``(N, 3, size_px, size_px)`` as they are."""
+        """Float32 outputs for uint8 pixels ``(N, 3, size_px, size_px)`` as they are."""
         inputs = normalise(pixels, self.spec.mean, self.spec.std)
         if self.familiarity is None:
-            logits = self.backbone(inputs).float()
-            return ViewOutput(logits, torch.full_like(logits[:, 0], torch.nan))
-        last, stages = self.backbone.forward_intermediates(inputs, indices=list(STAGES))  # type: ignore[operator]
-        logits = self.backbone.forward_head(last).float()  # type: ignore[operator]
-        return ViewOutput(logits, self.familiarity(describe(stages)))
+            maps = self.backbone.forward_features(inputs)  # type: ignore[operator]
+            distance = torch.full((len(pixels),), torch.nan, device=pixels.device)
+        else:
+            maps, stages = self.backbone.forward_intermediates(inputs, indices=list(STAGES))  # type: ignore[operator]
+            distance = self.familiarity(describe(stages))
+        if self.questions is None and self.embedding is None:
+            logits = self.backbone.forward_head(maps).float()  # type: ignore[operator]
+            return ViewOutput(logits, distance, logits[:, :0], logits[:, :0])
+        features = self.backbone.forward_head(maps, pre_logits=True)  # type: ignore[operator]
+        logits = self.backbone.get_classifier()(features).float()  # type: ignore[operator]
+        return ViewOutput(
+            logits,
+            distance,
+            logits[:, :0] if self.questions is None else self.questions(features),
+            logits[:, :0] if self.embedding is None else self.embedding(features),
+        )
 
     @torch.no_grad()
     def predict(self, pixels: torch.Tensor, stability_views: int = 1) -> ModelOutput[npt.NDArray[np.float32]]:

@@ -16,6 +16,10 @@ class ViewOutput(NamedTuple, Generic[T]):
     """``(N, classes)``, before the temperature."""
     squared_distance: T
     """``(N,)``: of `Familiarity`, 1 on average for training galaxies; nan without statistics."""
+    concentrations: T
+    """``(N, answers)``: Dirichlet concentrations of the answers of all questions; no columns without questions."""
+    embedding: T
+    """``(N, size)``: of `Embedding`; no columns without its components."""
 
     def map(self, function: Callable[[T], U]) -> "ViewOutput[U]":
         """Apply a function to every tensor."""
@@ -36,6 +40,10 @@ class ModelOutput(NamedTuple, Generic[T]):
     instability: T
     """``(N,)``: standard deviation of a class's probability over the views, of the class where it is largest: at most
     0.5; nan with one view."""
+    concentrations: T
+    """``(N, answers)``: Dirichlet concentrations of the answers of all questions, the mean over the views."""
+    embedding: T
+    """``(N, size)``: of `Embedding`, the mean over the views."""
 
     def map(self, function: Callable[[T], U]) -> "ModelOutput[U]":
         """Apply a function to every tensor."""

@@ -8,13 +8,16 @@ import torch
 
 from galaxy_batch.errors import InputError
 from galaxy_batch.model.checkpoint import (
+    EMBEDDING,
     FAMILIARITY,
+    QUESTIONS,
     Checkpoint,
     CheckpointFile,
     content_id,
     file_metadata,
     read_checkpoint,
 )
+from galaxy_batch.model.embedding import Embedding
 from galaxy_batch.model.familiarity import Familiarity
 from galaxy_batch.model.network import MorphologyModel
 from galaxy_batch.storage.files import write_atomically
@@ -34,8 +37,9 @@ def save_checkpoint(uri: str, checkpoint: Checkpoint, model: MorphologyModel, fp
         fp16: store the weights in half precision, as `round_to_fp16` rounds them.
     """
     state = dict(model.backbone.state_dict())
-    if model.familiarity is not None:
-        state |= {FAMILIARITY + name: tensor for name, tensor in model.familiarity.state_dict().items()}
+    for prefix, module in ((FAMILIARITY, model.familiarity), (QUESTIONS, model.questions), (EMBEDDING, model.embedding)):
+        if module is not None:
+            state |= {prefix + name: tensor for name, tensor in module.state_dict().items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.items())}
     if fp16:
         tensors = {name: tensor.half() if _has_fp16(name, tensor) else tensor for name, tensor in tensors.items()}
@@ -67,13 +71,23 @@ def load_model(file: CheckpointFile) -> MorphologyModel:
     model = MorphologyModel(file.checkpoint.spec)
     try:
         tensors: dict[str, torch.Tensor] = safetensors.torch.load(file.content)
-        statistics = {name: tensors.pop(name) for name in list(tensors) if name.startswith(FAMILIARITY)}
+        statistics, questions, embedding = (_take(tensors, p) for p in (FAMILIARITY, QUESTIONS, EMBEDDING))
         model.backbone.load_state_dict(tensors)
+        if model.questions is not None:
+            model.questions.load_state_dict(questions)
         if statistics:
-            model.familiarity = Familiarity(**{n.removeprefix(FAMILIARITY): t for n, t in statistics.items()})
+            model.familiarity = Familiarity(**statistics)
+        if embedding:
+            model.embedding = Embedding(**embedding)
     except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError) as error:
         raise InputError("checkpoint_uri", file.uri, f"the tensors do not fit the description: {error}") from None
     return model.eval()
+
+
+def _take(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Move the tensors of one module out of those of a file."""
+    names = [name for name in tensors if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tensors.pop(name) for name in names}
 
 
 def _has_fp16(name: str, tensor: torch.Tensor) -> bool:

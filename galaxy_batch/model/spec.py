@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from galaxy_batch.decision_tree import Question
+
 __all__ = ["PRETRAINED", "RANDOM", "ModelSpec"]
 
 PRETRAINED = "pretrained"
@@ -29,3 +31,10 @@ class ModelSpec:
     views: int = 1
     """Number of views (flips and quarter turns) whose probabilities are averaged: 1, 2, 4 or 8. The sky has no up, so
     more views are more accurate; each costs one forward pass."""
+    further_views_below: float | None = None
+    """Only cutouts whose first view has a `views.margin` below this get all `views`; the others are sure, and have one.
+    None: every cutout gets them."""
+    questions: tuple[Question, ...] = ()
+    """Questions of the decision tree that the network answers, beside the classes."""
+    embedding_size: int = 0
+    """Number of components of `Embedding` in the checkpoint; 0 without."""

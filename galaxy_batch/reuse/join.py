@@ -30,7 +30,7 @@ from galaxy_batch.inputs.manifest import Manifest, read_ids
 from galaxy_batch.reuse.predictions import PreviousPredictions, read_predictions, write_predictions
 from galaxy_batch.reuse.previous import PreviousCatalog
 from galaxy_batch.review.flags import PIXEL_FLAGS, pixel_flags
-from galaxy_batch.rows import CHUNK, MODEL_COLUMNS, Status, probability_columns
+from galaxy_batch.rows import CHUNK, Status
 from galaxy_batch.runtime.tasks import TaskRunner
 from galaxy_batch.storage.files import join, read_bytes, remove_tree
 from galaxy_batch.storage.sorted_runs import RUN_ROWS, consecutive_groups, read_between, write_run
@@ -113,7 +113,7 @@ def _sort_previous(previous: PreviousCatalog, runs: _Runs, task_runner: TaskRunn
     """Write the previous catalog as runs; their number."""
     groups = consecutive_groups([file.rows for file in previous.files], run_rows)
     tasks = [{"run": run, "files": [asdict(previous.files[f]) for f in group]} for run, group in enumerate(groups)]
-    keywords = {"runs": runs, "catalog_uri": previous.catalog_uri, "classes": previous.classes}
+    keywords = {"runs": runs, "catalog_uri": previous.catalog_uri, "reused": previous.predictions}
     for done in task_runner(_sort_predictions, tasks, keywords):
         if done["problem"] is not None:
             remedy = f"has changed since it was verified, so nothing is reused: {done['problem']}"
@@ -121,10 +121,9 @@ def _sort_previous(previous: PreviousCatalog, runs: _Runs, task_runner: TaskRunn
     return len(groups)
 
 
-def _sort_predictions(group: pa.Table, runs: _Runs, catalog_uri: str, classes: Sequence[str]) -> pa.Table:
+def _sort_predictions(group: pa.Table, runs: _Runs, catalog_uri: str, reused: Sequence[str]) -> pa.Table:
     """A task: write the predictions of some files of the previous catalog as one run, sorted by hashes of the ids."""
     (item,) = group.to_pylist()
-    reused = [*probability_columns(classes), *MODEL_COLUMNS]
     columns = ["object_id", "image_hash", "status", "review_flags", *reused]
     tables = map_in_threads(lambda file: _read_file(catalog_uri, RowFile(**file), columns), item["files"])
     problems = [table for table in tables if isinstance(table, str)]

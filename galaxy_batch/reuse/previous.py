@@ -17,9 +17,10 @@ import pyarrow as pa
 from galaxy_batch.catalog.files import RowFile
 from galaxy_batch.catalog.manifest import CatalogManifest, require_manifest
 from galaxy_batch.catalog.verify import verify_catalog
-from galaxy_batch.config import CatalogConfig
+from galaxy_batch.config import CatalogConfig, fingerprint_settings
 from galaxy_batch.errors import InputError
 from galaxy_batch.review.flags import pixel_flags
+from galaxy_batch.rows import prediction_columns
 
 __all__ = ["PreviousCatalog", "open_previous", "prediction_settings", "verify_previous"]
 
@@ -39,7 +40,8 @@ class PreviousCatalog:
     """Hash of its `manifest.json`, which has the checksum of every file."""
     rows: int
     files: tuple[RowFile, ...]
-    classes: tuple[str, ...]
+    predictions: tuple[str, ...]
+    """Columns that the model computed."""
     versions: Mapping[str, str]
     """Of the packages that made it."""
 
@@ -80,7 +82,7 @@ def open_previous(config: CatalogConfig, model_id: str, id_type: pa.DataType) ->
         content_id=hashlib.sha256(content).hexdigest()[:16],
         rows=manifest.rows,
         files=manifest.files,
-        classes=manifest.classes,
+        predictions=tuple(prediction_columns(manifest.classes, manifest.questions, manifest.concentrations)),
         versions=manifest.versions,
     )
 
@@ -114,7 +116,7 @@ def prediction_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         config: a `CatalogConfig` as nested mappings, or the config in a `manifest.json`.
     """
-    classify = _flatten({"classify": config.get("classify") or {}})
+    classify = _flatten({"classify": fingerprint_settings(config.get("classify") or {})})
     classify.pop("classify.chunk_rows", None)
     review = config.get("review") or {}
     return classify | {f"review.{name}": review.get(name) for flag in pixel_flags() for name in flag.condition.settings}

@@ -41,4 +41,4 @@ class _NamedOutputs(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         output: ViewOutput[torch.Tensor] = self.model(pixels)
-        return output._asdict()
+        return {name: tensor for name, tensor in output._asdict().items() if tensor.numel()}  # OpenVINO has no empty ones

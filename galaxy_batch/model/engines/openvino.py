@@ -2,11 +2,12 @@
 
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from itertools import cycle
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from galaxy_batch.cutouts.resize import Pixels
 from galaxy_batch.errors import InputError
@@ -49,6 +50,7 @@ class OpenVinoEngine:
         }
         compiled = core.compile_model(model, "CPU", options)
         self.batch_size, self.in_flight = int(compiled.input(0).shape[0]), threads
+        self.outputs = {name for output in compiled.outputs for name in output.names}
         self.requests = cycle([compiled.create_infer_request() for _ in range(self.in_flight + 1)])
 
     def load(self, cutouts: Sequence[Pixels]) -> Sequence[Pixels]:
@@ -62,16 +64,22 @@ class OpenVinoEngine:
         for place, cutout in zip(batch, loaded, strict=False):
             place[:] = view_of(cutout, view)
         request.start_async()
-        return _RequestOutput(request, len(loaded))
+        return _RequestOutput(request, len(loaded), self.outputs)
 
 
 class _RequestOutput:
     """The output of a request; read before the request's next turn."""
 
-    def __init__(self, request: Any, count: int) -> None:
-        self.request, self.count = request, count
+    def __init__(self, request: Any, count: int, outputs: Set[str]) -> None:
+        self.request, self.count, self.outputs = request, count, outputs
 
     def result(self) -> ArrayOutput:
         self.request.wait()
-        names = ViewOutput(*ViewOutput._fields)
-        return names.map(lambda name: self.request.get_tensor(name).data[: self.count].astype(np.float32))
+        return ViewOutput(*ViewOutput._fields).map(self._output)
+
+    def _output(self, name: str) -> npt.NDArray[np.float32]:
+        """A copy of an output; without columns where the network does not have it."""
+        if name not in self.outputs:
+            return np.empty((self.count, 0), np.float32)
+        values: npt.NDArray[np.float32] = self.request.get_tensor(name).data[: self.count].astype(np.float32)
+        return values
