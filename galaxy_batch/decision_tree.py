@@ -144,7 +144,8 @@ VOTE_COLUMNS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
 }
 """Vote columns by table, question and answer. `kaggle`: shares of all volunteers, that is, multiplied with the share
-who are asked. `gz2` (Willett 2013, Hart 2016) and `galaxy-datasets`: counts. galaxy-datasets leaves odd features out."""
+who are asked. `gz2` (Willett 2013, Hart 2016) and `galaxy-datasets`: counts. galaxy-datasets leaves odd features
+out."""
 
 
 def known_questions(names: Iterable[str], tree: Sequence[Question] = GALAXY_ZOO_2) -> tuple[Question, ...]:

@@ -187,7 +187,10 @@ def _settings(config: CatalogConfig) -> dict[str, Any]:
 
 def _older_settings(config: CatalogConfig) -> dict[str, Any]:
     """The settings in the fingerprint of versions that set NO_POSITION also in surveys without positions."""
-    return {"classify": fingerprint_settings(dataclasses.asdict(config.classify)), "review": dataclasses.asdict(config.review)}
+    return {
+        "classify": fingerprint_settings(dataclasses.asdict(config.classify)),
+        "review": dataclasses.asdict(config.review),
+    }
 
 
 def _without_secrets(value: Any) -> Any:

@@ -167,7 +167,12 @@ def question_columns(questions: Iterable[Question], concentrations: bool = False
         ]
         if concentrations:
             columns += [
-                Column(name, pa.float32(), f"Dirichlet concentration of the answer ({title}): {answer}", ucd="stat.fit.param")
+                Column(
+                    name,
+                    pa.float32(),
+                    f"Dirichlet concentration of the answer ({title}): {answer}",
+                    ucd="stat.fit.param",
+                )
                 for name, answer in zip(question.dirichlet_columns, answers, strict=True)
             ]
     return columns

@@ -34,8 +34,19 @@ class LabelConfig:
     threshold: Annotated[float, Range(0.5, 1)] = 0.6
     """Share of the votes that makes a label; galaxies without a label are ambiguous and excluded."""
 
+    questions: tuple[str, ...] = ()
+    """Questions of the decision tree (`galaxy_batch/decision_tree.py`) whose vote fractions the model predicts beside
+    the class; not with `table = "columns"`."""
+    volunteers: Annotated[float, Range(1)] = 40.0
+    """Volunteers per galaxy where the table has shares (`kaggle`) and no column of volunteers. Galaxy Zoo 2: about
+    40."""
+    volunteers_column: str | None = None
+    """Column with the number of volunteers of each galaxy, for a table of shares."""
+
     def __post_init__(self) -> None:
         by_name = self.table == "columns"
+        if by_name and self.questions:
+            raise InputError("labels.questions", self.questions, 'not with table = "columns"')
         if by_name != bool(self.columns) or (self.other_columns and not by_name):
             raise InputError("labels.columns", self.columns, 'required with table = "columns", not allowed otherwise')
         if by_name and len(self.columns) < 2:
@@ -86,6 +97,9 @@ class NetworkConfig:
     """Mean of each channel, of pixels scaled to 0…1; subtracted. Default: ImageNet."""
     std: tuple[_Positive, _Positive, _Positive] = (0.229, 0.224, 0.225)
     """Standard deviation of each channel, of pixels scaled to 0…1; divided by. Default: ImageNet."""
+    further_views: Annotated[float, Range(0, 1)] = 1.0
+    """Share of the calibration galaxies that get all `views`: those whose first view is least sure. The others get one,
+    which sets the limit for every cutout. 1: all views for every cutout."""
     stored_as: Literal["fp32", "fp16"] = "fp32"
     """Floating-point format of the weights in the checkpoint. `fp16` halves the file; the weights are rounded before
     the model is calibrated and tested."""
@@ -129,6 +143,8 @@ class FitConfig:
     improves the shared features. Not part of the checkpoint."""
     auxiliary_weight: Annotated[float, Range(0, 10)] = 0.5
     """Weight of the auxiliary questions in the loss."""
+    question_weight: Annotated[float, Range(0, 10)] = 1.0
+    """Weight in the loss of `labels.questions`: the negative log likelihood of a galaxy's votes, per volunteer."""
     batch_norm: Literal["eval", "train"] = "eval"
     """Batch norm statistics in the trainable blocks: `eval` keeps the pretrained ones, `train` (for random weights)
     updates them. Frozen blocks always keep theirs."""

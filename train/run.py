@@ -18,18 +18,22 @@ from galaxy_batch.model.checkpoint import Checkpoint, agreement
 from galaxy_batch.model.network import MorphologyModel
 from galaxy_batch.model.output import ModelOutput
 from galaxy_batch.model.saved_model import round_to_fp16, save_checkpoint
+from galaxy_batch.model.spec import ModelSpec
+from galaxy_batch.model.views import margin
 from galaxy_batch.storage.files import join, without_secrets
 from train.config import TrainConfig
 from train.data.galaxies import Part, Rows, load_part, new_model, read_galaxies
-from train.data.labels import Labels
+from train.data.labels import AMBIGUOUS, Labels
 from train.data.splits import Split, split_galaxies
 from train.evaluate.calibration import class_probabilities, fit_temperature
+from train.evaluate.embedding import measure_embedding
 from train.evaluate.evaluation import Evaluation, evaluate
 from train.evaluate.familiarity import measure_familiarity
+from train.evaluate.question_scores import question_scores
 from train.evaluate.results import PartResult, TrainingRun
 from train.evaluate.training_warnings import training_warnings
 from train.fit.distributed import fit_on_workers
-from train.fit.fit import Epoch, fit, predict, predict_logits
+from train.fit.fit import Epoch, first_view_logits, fit, predict, predict_logits
 from train.fit.frozen_features import has_bf16
 from train.report.report import write_report
 
@@ -83,13 +87,20 @@ def _train_and_evaluate(config: TrainConfig) -> TrainingRun:
     trained = _fit(config, galaxies, labels, split.train, model, held_out["calibration"], device)
     logger.info("describing training galaxies, for the unfamiliarity of cutouts")
     model.familiarity = measure_familiarity(model, trained.part.examples.pixels, device, config.fit.seed)
+    model.embedding = measure_embedding(model, trained.part.examples.pixels, device, config.fit.seed)
+    size = 0 if model.embedding is None else len(model.embedding.components)
+    model.spec = dataclasses.replace(model.spec, embedding_size=size)
     if config.network.stored_as == "fp16":
         _round_to_fp16(model, held_out["calibration"].examples.pixels, device)
-    parts = {"train": _train_result(galaxies, labels, trained)}
+    max_instability = _settle_views(config, model, held_out["calibration"], device)
+    parts, votes = {"train": _train_result(galaxies, labels, trained)}, {}
     for name, part in held_out.items():
         logger.info("classifying %d %s galaxies", len(part.rows), name)
-        parts[name] = _held_out_result(galaxies, labels, part, model, device)
-    checkpoint, evaluation = _calibrate(config, labels, model, parts, device)
+        output = predict(model, part.examples.pixels, device).map(lambda array: array.astype(np.float64))
+        parts[name] = _held_out_result(galaxies, labels, part, output)
+        counts = part.examples.question_counts.numpy()
+        votes[name] = question_scores(model.spec.questions, output.concentrations, counts)
+    checkpoint, evaluation = _calibrate(config, labels, model.spec, parts, max_instability)
     return TrainingRun(
         config=config,
         checkpoint=_save(config, checkpoint, model, parts["test"], device),
@@ -99,6 +110,7 @@ def _train_and_evaluate(config: TrainConfig) -> TrainingRun:
         parts=parts,
         epochs=tuple(trained.epochs),
         evaluation=evaluation,
+        question_scores=votes["test"],
         seconds=round(time.monotonic() - started, 3),
     )
 
@@ -145,28 +157,34 @@ def _fit(
 
 def _train_result(galaxies: pa.Table, labels: Labels, trained: _Trained) -> PartResult:
     """The training galaxies, without predictions."""
-    no_output = ModelOutput(np.empty((0, len(labels.classes))), np.empty(0), np.empty(0))
-    result = _part_result(galaxies, labels, trained.part, no_output)
-    is_sample = len(trained.rows) > len(trained.part.rows)
+    part, nothing = trained.part, np.empty(0)
+    no_output = ModelOutput(np.empty((0, len(labels.classes))), nothing, nothing, nothing, nothing)
+    result = _part_result(galaxies, labels, part.rows, part.examples.pixels, no_output)
+    is_sample = len(trained.rows) > len(part.rows)
     return dataclasses.replace(result, drawn_from=labels.label[trained.rows] if is_sample else None)
 
 
 def _held_out_result(
-    galaxies: pa.Table, labels: Labels, part: Part, model: MorphologyModel, device: torch.device
+    galaxies: pa.Table, labels: Labels, part: Part, output: ModelOutput[npt.NDArray[np.float64]]
 ) -> PartResult:
-    """Calibration or test galaxies, with predictions."""
-    output = predict(model, part.examples.pixels, device).map(lambda array: array.astype(np.float64))
-    return _part_result(galaxies, labels, part, output)
+    """The calibration or test galaxies that have a label, with predictions."""
+    clear = labels.label[part.rows] != AMBIGUOUS
+    output = output.map(lambda values: values[clear])
+    return _part_result(galaxies, labels, part.rows[clear], part.examples.pixels[torch.from_numpy(clear)], output)
 
 
 def _part_result(
-    galaxies: pa.Table, labels: Labels, part: Part, output: ModelOutput[npt.NDArray[np.float64]]
+    galaxies: pa.Table,
+    labels: Labels,
+    rows: Rows,
+    pixels: torch.Tensor,
+    output: ModelOutput[npt.NDArray[np.float64]],
 ) -> PartResult:
     return PartResult(
-        ids=tuple(map(str, galaxies["object_id"].take(pa.array(part.rows)).to_pylist())),
-        pixels=part.examples.pixels,
-        labels=labels.label[part.rows],
-        votes=labels.votes[part.rows],
+        ids=tuple(map(str, galaxies["object_id"].take(pa.array(rows)).to_pylist())),
+        pixels=pixels,
+        labels=labels.label[rows],
+        votes=labels.votes[rows],
         logits=output.class_logits,
         unfamiliarity=output.unfamiliarity,
         instability=output.instability,
@@ -176,37 +194,44 @@ def _part_result(
 def _calibrate(
     config: TrainConfig,
     labels: Labels,
-    model: MorphologyModel,
+    spec: ModelSpec,
     parts: dict[str, PartResult],
-    device: torch.device,
+    max_instability: float | None,
 ) -> tuple[Checkpoint, Evaluation]:
     """Temperature and review limits from the calibration galaxies, accuracy from the test galaxies."""
     calibration, test = parts["calibration"], parts["test"]
     temperature = fit_temperature(calibration.logits, calibration.labels)
     on_calibration = evaluate(calibration.logits, calibration.labels, temperature, config.review_accuracy)
     on_test = evaluate(test.logits, test.labels, temperature, config.review_accuracy)
-    max_unfamiliarity, max_instability = _limits(model, calibration, device)
     checkpoint = Checkpoint(
-        spec=model.spec,
+        spec=spec,
         temperature=temperature,
         min_confidence=on_calibration.review_threshold,
         label_rule=dataclasses.asdict(config.labels),
         accuracy=on_test.accuracy,
         ece=on_test.ece,
-        max_unfamiliarity=max_unfamiliarity,
+        max_unfamiliarity=_quantile(calibration.unfamiliarity, _FAMILIAR),
         max_instability=max_instability,
         training=_provenance(config, labels, parts),
     )
     return checkpoint, on_test
 
 
-def _limits(model: MorphologyModel, calibration: PartResult, device: torch.device) -> tuple[float | None, float | None]:
-    """Limits of unfamiliarity and instability, as quantiles of the calibration galaxies; None where not measured."""
-    instability = calibration.instability
-    if model.spec.views == 1:
-        logger.info("measuring the instability of %d calibration galaxies", len(calibration.pixels))
-        instability = predict(model, calibration.pixels, device, _STABILITY_VIEWS).instability.astype(np.float64)
-    return _quantile(calibration.unfamiliarity, _FAMILIAR), _quantile(instability, _STABLE)
+def _settle_views(config: TrainConfig, model: MorphologyModel, calibration: Part, device: torch.device) -> float | None:
+    """Set the limit below which a first view is not sure; returns that of instability, as a quantile over all views.
+
+    The first is a quantile over all calibration galaxies, ambiguous ones too, because a catalog has no labels.
+    """
+    pixels, share = calibration.examples.pixels, config.network.further_views
+    if share < 1 and model.spec.views > 1:
+        limit = float(np.quantile(margin(first_view_logits(model, pixels, device)), share))
+    else:
+        limit = None
+    clear = pixels[calibration.examples.targets.sum(dim=1) > 0]
+    logger.info("measuring the instability of %d calibration galaxies", len(clear))
+    instability = predict(model, clear, device, _STABILITY_VIEWS).instability.astype(np.float64)
+    model.spec = dataclasses.replace(model.spec, further_views_below=limit)
+    return _quantile(instability, _STABLE)
 
 
 def _quantile(values: npt.NDArray[np.float64], share: float) -> float | None:

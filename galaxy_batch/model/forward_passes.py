@@ -32,8 +32,8 @@ class _Pass:
 class ForwardPasses:
     """Computes the views of a chunk's cutouts.
 
-    All views of every cutout, or, where the spec has `further_views_below`, the first view of every cutout and the others
-    of those whose first view is not sure. That depends on the cutout alone, not on its batch or chunk.
+    All views of every cutout, or, where the spec has `further_views_below`, the first view of every cutout and the
+    others of those whose first view is not sure. That depends on the cutout alone, not on its batch or chunk.
 
     Args:
         engine: what computes the network.
@@ -98,7 +98,7 @@ class ForwardPasses:
             finished = done.places.count(len(self.views) - 1)
             if self.sure_margin is not None and done.places[0] == 0:
                 unsure = np.flatnonzero(margin(output.class_logits) < self.sure_margin)
-                for position in unsure:
+                for position in unsure.tolist():
                     self._turn(done.rows[position], done.cutouts[position])
                 finished = len(done.rows) - len(unsure)
             if self.report is not None and finished:

@@ -11,7 +11,7 @@ from galaxy_batch.model.embedding import Embedding
 from galaxy_batch.model.familiarity import STAGES, Familiarity, describe
 from galaxy_batch.model.output import ModelOutput, ViewOutput
 from galaxy_batch.model.spec import PRETRAINED, RANDOM, ModelSpec
-from galaxy_batch.model.views import combined, view_numbers
+from galaxy_batch.model.views import combined, margin, view_numbers
 from galaxy_batch.model.vote_head import VoteHead
 from galaxy_batch.model.weights import hub_weights, load_weights, read_weights
 
@@ -67,16 +67,26 @@ class MorphologyModel(nn.Module):
 
     @torch.no_grad()
     def predict(self, pixels: torch.Tensor, stability_views: int = 1) -> ModelOutput[npt.NDArray[np.float32]]:
-        """Class logits, unfamiliarity and instability of uint8 pixels ``(N, 3, size_px, size_px)``.
+        """Predictions for uint8 pixels ``(N, 3, size_px, size_px)``, from as many views as the spec asks for.
 
         Args:
             pixels: on the model's device.
             stability_views: number of views that measure instability where `spec.views` is 1.
         """
-        own = self.spec.views
+        own, limit = self.spec.views, self.spec.further_views_below
         numbers = view_numbers(own if own > 1 else stability_views)
-        views = [self(symmetry(pixels, number)).map(_as_array) for number in numbers]
-        return combined(ViewOutput(*map(np.stack, zip(*views, strict=True))), own)
+        first = self(pixels).map(_as_array)
+        views = first.map(lambda values: np.full((len(numbers), *values.shape), np.nan, np.float32))
+        for values, of_first in zip(views, first, strict=True):
+            values[0] = of_first
+        unsure = margin(first.class_logits) < (np.inf if limit is None else limit)
+        again = torch.from_numpy(unsure).to(pixels.device)
+        for place, number in enumerate(numbers[1:], 1):
+            if unsure.any():
+                further = self(symmetry(pixels[again], number)).map(_as_array)
+                for values, of_view in zip(views, further, strict=True):
+                    values[place, unsure] = of_view
+        return combined(views, own)
 
 
 def _as_array(tensor: torch.Tensor) -> npt.NDArray[np.float32]:

@@ -37,7 +37,11 @@ def save_checkpoint(uri: str, checkpoint: Checkpoint, model: MorphologyModel, fp
         fp16: store the weights in half precision, as `round_to_fp16` rounds them.
     """
     state = dict(model.backbone.state_dict())
-    for prefix, module in ((FAMILIARITY, model.familiarity), (QUESTIONS, model.questions), (EMBEDDING, model.embedding)):
+    for prefix, module in (
+        (FAMILIARITY, model.familiarity),
+        (QUESTIONS, model.questions),
+        (EMBEDDING, model.embedding),
+    ):
         if module is not None:
             state |= {prefix + name: tensor for name, tensor in module.state_dict().items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.items())}

@@ -38,10 +38,11 @@ def combined(views: ViewOutput[Array], averaged: int) -> ModelOutput[Array]:
     """The predictions of several views; nan in the logits of a cutout marks a view that was not computed.
 
     Args:
-        views: of `ViewOutput`, each with the views as first axis: class logits ``(views, N, classes)``. The first view of
-            every cutout is computed.
+        views: of `ViewOutput`, each with the views as first axis: class logits ``(views, N, classes)``. The first view
+            of every cutout is computed.
         averaged: number of views, the first ones, whose mean probability gives the class logits, whose distances give
-            the unfamiliarity, and whose mean concentrations and embedding are the cutout's; all views give the instability.
+            the unfamiliarity, and whose mean concentrations and embedding are the cutout's; all views give the
+            instability.
     """
     logits = views.class_logits
     computed = ~np.isnan(logits[..., 0])

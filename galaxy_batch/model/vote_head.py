@@ -12,8 +12,8 @@ class VoteHead(nn.Linear):
     """A linear layer from pooled features ``(N, features)`` to concentrations ``(N, answers)``, float32.
 
     The volunteers' answers to a question then follow a Dirichlet-multinomial distribution (Walmsley et al. 2022, MNRAS
-    509, 3966): the concentrations' ratio gives the expected fractions, their sum how sure these are. They are bounded, so
-    that no galaxy has an infinite likelihood.
+    509, 3966): the concentrations' ratio gives the expected fractions, their sum how sure these are. They are bounded,
+    so that no galaxy has an infinite likelihood.
 
     Args:
         features: size of the pooled features.

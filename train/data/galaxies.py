@@ -16,6 +16,7 @@ from galaxy_batch.model.spec import ModelSpec
 from train.config import TrainConfig
 from train.data.cutouts import load_cutouts
 from train.data.labels import AMBIGUOUS, Labels, label_votes, question_of
+from train.data.question_votes import question_columns, question_counts, questions_of
 
 __all__ = ["Examples", "Part", "Rows", "load_part", "new_model", "read_galaxies"]
 
@@ -34,6 +35,13 @@ class Examples:
     """``(N, classes)`` float: probability of each class; one-hot where the target is a label."""
     vote_targets: torch.Tensor
     """``(N, columns)`` float: vote fractions of the auxiliary questions; no columns without any."""
+    question_counts: torch.Tensor
+    """``(N, answers)`` float: votes for the answers of `labels.questions`; no columns without any."""
+
+    def __getitem__(self, rows: npt.NDArray[np.bool_]) -> "Examples":
+        """Some of the galaxies, by a mask ``(N,)``."""
+        mask = torch.from_numpy(rows)
+        return Examples(*(getattr(self, field.name)[mask] for field in dataclasses.fields(self)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +60,7 @@ def read_galaxies(config: TrainConfig) -> tuple[pa.Table, Labels]:
 
     Galaxies without votes in the second table of a join are left out.
     """
-    votes = [*question_of(config.labels).columns, *_auxiliary_columns(config)]
+    votes = [*question_of(config.labels).columns, *_auxiliary_columns(config), *question_columns(config.labels)]
     keep = tuple(dict.fromkeys([*config.galaxies.keep_columns, *votes]))
     galaxies = _with_votes(read_objects(dataclasses.replace(config.galaxies, keep_columns=keep)), config, votes)
     labels = label_votes(galaxies, config.labels)
@@ -82,6 +90,7 @@ def new_model(config: TrainConfig, labels: Labels) -> MorphologyModel:
         mean=(network.mean[0], network.mean[1], network.mean[2]),
         std=(network.std[0], network.std[1], network.std[2]),
         views=network.views,
+        questions=questions_of(config.labels),
     )
     torch.manual_seed(config.fit.seed)
     return build_model(spec, network.weights)
@@ -95,16 +104,17 @@ def load_part(config: TrainConfig, galaxies: pa.Table, labels: Labels, rows: Row
         galaxies: the galaxy table.
         labels: of the galaxy table.
         rows: of the galaxy table: the galaxies of this part.
-        learns: whether this is the training set. Only there, with `learn_from = "votes"`, are ambiguous galaxies
-            included and vote shares the target; calibration and test always use the labels.
+        learns: whether this is the training set. Then ambiguous galaxies are left out, or, with `learn_from = "votes"`,
+            included, and vote shares are the target. Calibration and test include them without a target, for what does
+            not depend on labels.
     """
     from_votes = learns and config.fit.learn_from == "votes"
-    wanted = rows if from_votes else rows[labels.label[rows] != AMBIGUOUS]
+    wanted = rows if from_votes or not learns else rows[labels.label[rows] != AMBIGUOUS]
     threads = config.threads or os.cpu_count() or 1
     network = config.network
     loaded = load_cutouts(galaxies.take(pa.array(wanted)), network.size_px, network.crop_fraction, threads, network.rgb)
     kept = wanted[loaded.rows]
-    targets = labels.shares()[kept] if from_votes else np.eye(len(labels.classes))[labels.label[kept]]
+    targets = labels.shares()[kept] if from_votes else _one_hot(labels.label[kept], len(labels.classes))
     votes = [galaxies[name].cast(pa.float32()).to_numpy()[kept] for name in _auxiliary_columns(config)]
     return Part(
         rows=kept,
@@ -112,9 +122,16 @@ def load_part(config: TrainConfig, galaxies: pa.Table, labels: Labels, rows: Row
             loaded.pixels,
             torch.from_numpy(targets).float(),
             torch.from_numpy(np.stack(votes, axis=1)) if votes else torch.empty(len(kept), 0),
+            torch.from_numpy(question_counts(galaxies, config.labels)[kept]),
         ),
         unusable=loaded.unusable,
     )
+
+
+def _one_hot(label: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.float64]:
+    """``(N, classes)``; zeros for ambiguous galaxies."""
+    encoded: npt.NDArray[np.float64] = (label[:, None] == np.arange(classes)).astype(np.float64)
+    return encoded
 
 
 def _auxiliary_columns(config: TrainConfig) -> list[str]:

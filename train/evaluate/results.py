@@ -12,6 +12,7 @@ from galaxy_batch.model.network import MorphologyModel
 from train.config import TrainConfig
 from train.data.labels import Labels
 from train.evaluate.evaluation import Evaluation
+from train.evaluate.question_scores import QuestionScores
 from train.fit.fit import Epoch
 
 __all__ = ["PartResult", "TrainingRun"]
@@ -61,3 +62,5 @@ class TrainingRun:
     evaluation: Evaluation
     """Of the test galaxies."""
     seconds: float
+    question_scores: QuestionScores | None = None
+    """Of the test galaxies, ambiguous ones too; None without questions."""

@@ -19,7 +19,7 @@ from train.fit.frozen_features import FrozenFeatures
 from train.fit.layers import Layers
 from train.fit.phases import FORWARD_BATCH, PhaseRun, World, auxiliary_head
 
-__all__ = ["Epoch", "EpochStore", "NoStore", "fit", "predict", "predict_logits"]
+__all__ = ["Epoch", "EpochStore", "NoStore", "first_view_logits", "fit", "predict", "predict_logits"]
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +80,7 @@ def fit(
         world: this worker; more than one requires an initialised `torch.distributed` group.
         store: stores the state after each epoch.
     """
+    calibration = calibration[(calibration.targets.sum(dim=1) > 0).numpy()]  # without the ambiguous ones
     layers = Layers(model)
     if config.batch_norm == "eval":
         layers.fold_batch_norms()
@@ -118,6 +119,16 @@ def fit(
 def predict_logits(model: MorphologyModel, pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Logits ``(N, classes)``, float32 on the CPU, of uint8 pixels ``(N, 3, size, size)``."""
     return torch.from_numpy(predict(model, pixels, device).class_logits)
+
+
+@torch.inference_mode()
+def first_view_logits(model: MorphologyModel, pixels: torch.Tensor, device: torch.device) -> npt.NDArray[np.float32]:
+    """Class logits ``(N, classes)`` of the first view alone, of uint8 pixels ``(N, 3, size, size)``."""
+    batches = torch.split(pixels, FORWARD_BATCH)
+    logits: npt.NDArray[np.float32] = (
+        torch.cat([model.eval()(b.to(device)).class_logits for b in batches]).cpu().numpy()
+    )
+    return np.asarray(logits.numpy(), np.float32)
 
 
 @torch.inference_mode()

@@ -70,9 +70,10 @@ class Layers:
         return [*self.stages[self._first(blocks) :], self.pooling] if blocks else []
 
     def set_learning(self, blocks: int, batch_norm_train: bool) -> None:
-        """Make the head and the last `blocks` blocks trainable and freeze the rest."""
+        """Make the heads and the last `blocks` blocks trainable and freeze the rest."""
         self.model.requires_grad_(False).eval()
-        for module in [*self.upper(blocks), self.head]:
+        questions = [] if self.model.questions is None else [self.model.questions]
+        for module in [*self.upper(blocks), self.head, *questions]:
             module.requires_grad_(True).train()
             for inner in module.modules():
                 if isinstance(inner, nn.modules.batchnorm._BatchNorm) and not batch_norm_train:

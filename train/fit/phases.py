@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from train.data.galaxies import Examples
 from train.fit.frozen_features import FrozenFeatures
 from train.fit.layers import Layers
 
-__all__ = ["FORWARD_BATCH", "PhaseRun", "World", "auxiliary_head", "averaging_decay"]
+__all__ = ["FORWARD_BATCH", "PhaseRun", "World", "auxiliary_head", "averaging_decay", "votes_loss"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +56,11 @@ class _TrainablePart(nn.Module):
         super().__init__()
         self.blocks = nn.Sequential(*layers.upper(phase.blocks))
         self.head, self.auxiliary = layers.head, auxiliary
+        self.questions = layers.model.questions if layers.model.questions is not None else _NoAuxiliaryHead()
 
-    def forward(self, activations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, activations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         features = self.blocks(activations)
-        return self.head(features), self.auxiliary(features)
+        return self.head(features), self.auxiliary(features), self.questions(features)
 
 
 class PhaseRun:
@@ -77,6 +78,7 @@ class PhaseRun:
     ) -> None:
         self.model, self.phase, self.config, self.device, self.world = layers.model, phase, config, device, world
         part = _TrainablePart(layers, phase, auxiliary)
+        self.answers = tuple(len(question.answers) for question in self.model.spec.questions)
         self.part: nn.Module = DistributedDataParallel(part) if world.size > 1 else part
         self.optimiser = torch.optim.AdamW(_parameter_groups(part, config.weight_decay), lr=phase.learning_rate)
         self.galaxies, self.batch_size = galaxies, max(2, config.batch_size // world.size)
@@ -99,11 +101,14 @@ class PhaseRun:
             activations = features.batch(rows, number - 1, self.phase)
             targets, vote_targets = train.targets[rows].to(self.device), train.vote_targets[rows].to(self.device)
             with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
-                logits, auxiliary = self.part(activations)
+                logits, auxiliary, concentrations = self.part(activations)
             loss = F.cross_entropy(logits.float(), targets)
             loss = loss + self.config.auxiliary_weight * _auxiliary_loss(
                 auxiliary.float(), vote_targets, self.config.auxiliary_sizes
             )
+            if self.answers:
+                counts = train.question_counts[rows].to(self.device)
+                loss = loss + self.config.question_weight * votes_loss(concentrations, counts, self.answers)
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
@@ -197,6 +202,27 @@ def _auxiliary_loss(logits: torch.Tensor, vote_targets: torch.Tensor, sizes: tup
     for question_logits, fractions in questions:
         total = total - (fractions * F.log_softmax(question_logits, dim=1)).sum(dim=1).mean()
     return total
+
+
+def votes_loss(concentrations: torch.Tensor, counts: torch.Tensor, answers: Sequence[int]) -> torch.Tensor:
+    """Mean over galaxies of the negative log likelihood of their votes, divided by their number of volunteers.
+
+    The votes for each question follow a Dirichlet-multinomial distribution (Walmsley et al. 2022, MNRAS 509, 3966), up
+    to a constant of the votes. A question counts as much as volunteers were asked it.
+
+    Args:
+        concentrations: ``(N, answers)``, positive.
+        counts: ``(N, answers)`` votes, not necessarily whole; the first question is asked of every volunteer.
+        answers: number of answers of each question.
+    """
+    total = concentrations.new_zeros(len(counts))
+    by_question = zip(concentrations.split(answers, 1), counts.split(answers, 1), strict=True)  # type: ignore[no-untyped-call]
+    for alpha, votes in by_question:
+        alpha_sum, asked = alpha.sum(1), votes.sum(1)
+        total = total + torch.lgamma(alpha_sum + asked) - torch.lgamma(alpha_sum)
+        total = total - (torch.lgamma(alpha + votes) - torch.lgamma(alpha)).sum(1)
+    volunteers: torch.Tensor = counts[:, : answers[0]].sum(1).clamp(min=1)
+    return (total / volunteers).mean()
 
 
 def _cosine(step: int, total: int) -> float:

@@ -41,4 +41,6 @@ class _NamedOutputs(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         output: ViewOutput[torch.Tensor] = self.model(pixels)
-        return {name: tensor for name, tensor in output._asdict().items() if tensor.numel()}  # OpenVINO has no empty ones
+        return {
+            name: tensor for name, tensor in output._asdict().items() if tensor.numel()
+        }  # OpenVINO has no empty ones
