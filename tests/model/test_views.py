@@ -19,7 +19,7 @@ def test_views_together(averaged: int) -> None:
     numbers = np.random.default_rng(0)
     logits = numbers.normal(0, 30, (4, 6, 3)).astype(np.float32)
     squared = numbers.uniform(0.1, 3, (4, 6)).astype(np.float32)
-    output = combined(ViewOutput(logits, squared), averaged)
+    output = combined(ViewOutput(logits, squared, logits[..., :0], logits[..., :0]), averaged)
     probabilities = softmax(logits.astype(float), axis=2)
     mean = softmax(output.class_logits.astype(float), axis=1)
     assert np.allclose(mean, probabilities[:averaged].mean(axis=0), atol=1e-6)

@@ -27,8 +27,7 @@ def questions_of(config: LabelConfig) -> tuple[Question, ...]:
 
 
 def question_columns(config: LabelConfig) -> list[str]:
-    """The vote columns of these questions, in the order of their answers, and the column of volunteers if there is
-    one."""
+    """Vote columns of these questions, in the order of their answers; then the column of volunteers, if any."""
     names = [name for question in questions_of(config) for name in VOTE_COLUMNS[config.table][question.name]]
     return [*names, config.volunteers_column] if names and config.volunteers_column else names
 

@@ -125,9 +125,7 @@ def predict_logits(model: MorphologyModel, pixels: torch.Tensor, device: torch.d
 def first_view_logits(model: MorphologyModel, pixels: torch.Tensor, device: torch.device) -> npt.NDArray[np.float32]:
     """Class logits ``(N, classes)`` of the first view alone, of uint8 pixels ``(N, 3, size, size)``."""
     batches = torch.split(pixels, FORWARD_BATCH)
-    logits: npt.NDArray[np.float32] = (
-        torch.cat([model.eval()(b.to(device)).class_logits for b in batches]).cpu().numpy()
-    )
+    logits = torch.cat([model.eval()(batch.to(device)).class_logits.cpu() for batch in batches])
     return np.asarray(logits.numpy(), np.float32)
 
 
