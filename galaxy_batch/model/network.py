@@ -49,7 +49,7 @@ class MorphologyModel(nn.Module):
         inputs = normalise(pixels, self.spec.mean, self.spec.std)
         if self.familiarity is None:
             maps = self.backbone.forward_features(inputs)  # type: ignore[operator]
-            distance = torch.full((len(pixels),), torch.nan, device=pixels.device)
+            distance = torch.full_like(inputs[:, 0, 0, 0], torch.nan)
         else:
             maps, stages = self.backbone.forward_intermediates(inputs, indices=list(STAGES))  # type: ignore[operator]
             distance = self.familiarity(describe(stages))

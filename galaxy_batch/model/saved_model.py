@@ -83,6 +83,8 @@ def load_model(file: CheckpointFile) -> MorphologyModel:
             model.familiarity = Familiarity(**statistics)
         if embedding:
             model.embedding = Embedding(**embedding)
+        if len(embedding.get("components", ())) != file.checkpoint.spec.embedding_size:
+            raise ValueError(f"the embedding does not have {file.checkpoint.spec.embedding_size} components")
     except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError) as error:
         raise InputError("checkpoint_uri", file.uri, f"the tensors do not fit the description: {error}") from None
     return model.eval()

@@ -5,9 +5,9 @@ from galaxy_batch.rows import CATALOG_COLUMNS, MODEL_COLUMNS
 
 
 def test_batches_are_joined_field_by_field() -> None:
-    one = ModelOutput(np.ones((2, 3)), np.zeros(2), np.arange(2))
+    one = ModelOutput(np.ones((2, 3)), np.zeros(2), np.arange(2), np.ones((2, 5)), np.ones((2, 0)))
     both = ModelOutput.join([one, one.map(lambda array: array + 5)], np.concatenate)
-    assert both.map(np.shape) == ModelOutput((4, 3), (4,), (4,))
+    assert both.map(np.shape) == ModelOutput((4, 3), (4,), (4,), (4, 5), (4, 0))
     assert both.instability.tolist() == [0, 1, 5, 6]
 
 

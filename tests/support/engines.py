@@ -1,26 +1,32 @@
 """A small model, random pixels, and the output that every engine must give for them."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from galaxy_batch.model.engines.engine import Engine
+from galaxy_batch.model.engines.engine import Engine, EngineName
 from galaxy_batch.model.network import MorphologyModel, build_model
 from galaxy_batch.model.output import ModelOutput, ViewOutput
 from galaxy_batch.model.spec import RANDOM, ModelSpec
 from galaxy_batch.model.views import combined, view_numbers
 
-__all__ = ["close", "computed", "expected", "model_of", "pixels_of"]
+__all__ = ["CPU_ENGINES", "close", "computed", "expected", "model_of", "pixels_of"]
 
+CPU_ENGINES: tuple[EngineName, ...] = ("torch", "openvino")
 
 Output = ModelOutput[npt.NDArray[np.float32]]
 
 
-def model_of(architecture: str = "test_efficientnet", size: int = 64, views: int = 1) -> MorphologyModel:
-    """A model with two classes, whose head is not near zero."""
+def model_of(architecture: str = "test_efficientnet", size: int = 64, views: int = 1, **spec: Any) -> MorphologyModel:
+    """A model with two classes, whose heads are not near zero."""
     torch.manual_seed(5)
-    model = build_model(ModelSpec(architecture, ("a", "b"), size, 1.0, (0.5,) * 3, (0.3,) * 3, views), RANDOM)
+    described = ModelSpec(architecture, ("a", "b"), size, 1.0, (0.5,) * 3, (0.3,) * 3, views, **spec)
+    model = build_model(described, RANDOM)
     torch.nn.init.normal_(model.backbone.get_classifier().weight)
+    if model.questions is not None:
+        torch.nn.init.normal_(model.questions.weight)
     return model
 
 

@@ -6,24 +6,31 @@ import numpy as np
 import pytest
 import torch
 
+from galaxy_batch.decision_tree import Question, known_questions
 from galaxy_batch.model.engines.choose import make_engine
 from galaxy_batch.model.engines.engine import EngineName, PendingOutput
-from tests.support.engines import close, computed, expected, model_of, pixels_of
+from tests.support.engines import CPU_ENGINES, close, computed, expected, model_of, pixels_of
+from train.evaluate.embedding import measure_embedding
 from train.evaluate.familiarity import measure_familiarity
 
-CPU_ENGINES: tuple[EngineName, ...] = ("torch", "openvino")
+QUESTIONS = known_questions(["smooth_or_featured", "something_odd"])
 
 
-@pytest.mark.parametrize(("views", "stability_views"), [(1, 1), (1, 2), (4, 1)])
+@pytest.mark.parametrize(("views", "stability_views", "questions"), [(1, 1, QUESTIONS), (1, 2, ()), (4, 1, QUESTIONS)])
 @pytest.mark.parametrize("name", CPU_ENGINES)
-def test_every_engine_gives_the_output_of_the_model(name: EngineName, views: int, stability_views: int) -> None:
-    model, compared = model_of(views=views), max(views, stability_views)
+def test_every_engine_gives_the_output_of_the_model(
+    name: EngineName, views: int, stability_views: int, questions: tuple[Question, ...]
+) -> None:
+    model, compared = model_of(views=views, questions=questions), max(views, stability_views)
     model.familiarity = measure_familiarity(model, pixels_of(40), torch.device("cpu"), 0)
+    if questions:
+        model.embedding = measure_embedding(model, pixels_of(40), torch.device("cpu"), 0)
+    answers, size = (5, 4) if questions else (0, 0)
     engine = make_engine(name, model, "fp32", batch_size=4, threads=2)
     for count in (4, 1, 3):  # the last batch of a chunk is smaller
         pixels = pixels_of(count)
         output = computed(engine, pixels, compared, views)
-        assert output.map(np.shape) == ((count, 2), (count,), (count,))
+        assert output.map(np.shape) == ((count, 2), (count,), (count,), (count, answers), (count, size))
         assert {array.dtype for array in output} == {np.dtype(np.float32)}
         assert close(output, expected(model, pixels, stability_views), rtol=1e-3, atol=1e-4)
         assert not np.isnan(output.class_logits).any()
