@@ -4,15 +4,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
+from galaxy_batch.decision_tree import answer_fractions, known_questions
 from galaxy_batch.model.network import build_model
 from galaxy_batch.model.spec import RANDOM, ModelSpec
 from train.config import FitConfig, Phase
 from train.data.galaxies import Examples
 from train.fit import frozen_features
-from train.fit.fit import Epoch, EpochStore, NoStore, fit, predict_logits
-from train.fit.phases import averaging_decay
+from train.fit.fit import Epoch, EpochStore, NoStore, fit, predict, predict_logits
+from train.fit.phases import averaging_decay, votes_loss
 
 CPU = torch.device("cpu")
 SPEC = ModelSpec("test_efficientnet", ("dark", "bright"), 32, 1.0, (0.5,) * 3, (0.5,) * 3)
@@ -30,8 +32,12 @@ def examples(count: int = 96, questions: int = 0) -> Examples:
     labels = rng.integers(0, 2, count)
     pixels = rng.integers(0, 120, (count, 3, 32, 32)) + 100 * labels[:, None, None, None]
     targets = torch.eye(2)[labels]
+    counts = torch.from_numpy(np.where(labels[:, None] == 1, [30, 8, 2], [4, 32, 4])).float()
     return Examples(
-        torch.from_numpy(pixels.astype(np.uint8)), targets, targets[:, :1] * torch.tensor([0.3, 0.7])[:questions]
+        torch.from_numpy(pixels.astype(np.uint8)),
+        targets,
+        targets[:, :1] * torch.tensor([0.3, 0.7])[:questions],
+        counts,
     )
 
 
@@ -51,6 +57,30 @@ def test_fit_learns_separable_classes() -> None:
     assert [(e.phase, e.number) for e in epochs] == [("head", 1), ("head", 2), *(("blocks", n) for n in range(1, 13))]
     assert epochs[-1].loss < epochs[0].loss
     assert (logits.argmax(1) == examples().targets.argmax(1)).float().mean() > 0.95
+
+
+def test_the_votes_of_a_question_are_learnt_with_the_classes() -> None:
+    torch.manual_seed(0)
+    questions = known_questions(["smooth_or_featured"])
+    model = build_model(dataclasses.replace(SPEC, questions=questions), RANDOM)
+    fit(model, examples(), examples(32), CONFIG, CPU)
+    output = predict(model, examples().pixels, CPU)
+    expected = examples().question_counts.numpy() / 40
+    fractions = answer_fractions(questions, output.concentrations)["smooth_or_featured"]
+    assert np.abs(fractions - expected).mean() < 0.1  # 0.25 before training
+    assert (output.class_logits.argmax(1) == examples().targets.argmax(1).numpy()).mean() > 0.95
+
+
+def test_ambiguous_calibration_galaxies_do_not_count() -> None:
+    calibration = examples(32)
+    ambiguous = dataclasses.replace(calibration, targets=calibration.targets * torch.tensor([1.0, 0.0]))
+    config = dataclasses.replace(CONFIG, blocks=Phase(0, 0.1))
+    torch.manual_seed(0)
+    epochs = fit(build_model(SPEC, RANDOM), examples(), ambiguous, config, CPU)
+    clear = calibration[(calibration.targets[:, 0] == 1).numpy()]
+    torch.manual_seed(0)
+    again = fit(build_model(SPEC, RANDOM), examples(), clear, config, CPU)
+    assert [e.calibration_loss for e in epochs] == [e.calibration_loss for e in again]
 
 
 def test_the_seed_determines_the_model() -> None:
@@ -149,3 +179,19 @@ def test_averaged_weights_of_few_steps_are_close_to_the_last_ones() -> None:
         return float(sum((a - b).detach().square().sum() for a, b in pairs)) ** 0.5
 
     assert distance(averaged, last) < 0.3 * distance(head_only, last)
+
+
+def test_the_loss_of_votes_is_their_likelihood() -> None:
+    concentrations = torch.tensor([[2.0, 1.0, 0.5, 3.0, 1.5], [9.0, 30.0, 1.0, 0.2, 8.0]], dtype=torch.float64)
+    counts = torch.tensor([[30.0, 10.0, 0.0, 10.0, 0.0], [5.0, 30.0, 5.0, 20.0, 8.0]], dtype=torch.float64)
+
+    def nll(alpha: torch.Tensor, votes: torch.Tensor) -> torch.Tensor:
+        asked = votes.sum(1).numpy().astype(int)
+        likelihood = scipy.stats.dirichlet_multinomial.logpmf(votes.numpy().astype(int), alpha.numpy(), asked)
+        constant = scipy.stats.multinomial.logpmf(votes.numpy(), asked, np.full(votes.shape, 1.0 / votes.shape[1]))
+        return torch.from_numpy(likelihood - constant - asked * np.log(votes.shape[1]))
+
+    expected = -(nll(concentrations[:, :3], counts[:, :3]) + nll(concentrations[:, 3:], counts[:, 3:])) / 40
+    assert float(votes_loss(concentrations, counts, (3, 2))) == pytest.approx(float(expected.mean()))
+    nobody = votes_loss(concentrations, torch.zeros(2, 5, dtype=torch.float64), (3, 2))
+    assert float(nobody) == pytest.approx(0, abs=1e-9)
