@@ -205,7 +205,7 @@ class ReportConfig:
     enabled: bool = True
     """Whether the job writes the page."""
     cutouts: Annotated[int, Range(0, 100)] = 8
-    """Number of example galaxies per class and kind (confident, uncertain, flagged)."""
+    """Number of example galaxies per class and kind (confident, uncertain, flagged), and per answer to a question."""
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     """Seed of the choice of example galaxies."""
     links: dict[str, str] = field(default_factory=SKY_LINKS.copy)

@@ -17,6 +17,7 @@ from galaxy_batch.errors import InputError
 
 __all__ = [
     "GALAXY_ZOO_2",
+    "MOSTLY_ASKED",
     "VOTE_COLUMNS",
     "Answer",
     "Question",
@@ -28,6 +29,10 @@ __all__ = [
 
 Array = npt.NDArray[np.floating[Any]]
 
+MOSTLY_ASKED = 0.5
+"""Share of the volunteers: where fewer are expected to be asked a question, its fractions say little of the galaxy, and
+pages leave the galaxy out."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -38,6 +43,11 @@ class Answer:
     next: str | None = None
     """Name of the question that a volunteer who gives this answer is asked next; None ends the classification."""
 
+    @property
+    def title(self) -> str:
+        """The name in words, for pages."""
+        return self.name.replace("_", " ")
+
 
 @dataclass(frozen=True)
 class Question:
@@ -46,6 +56,11 @@ class Question:
     name: str
     """Part of a column name: a-z, 0-9 and underscores."""
     answers: tuple[Answer, ...]
+
+    @property
+    def title(self) -> str:
+        """The name in words, for pages."""
+        return self.name.replace("_", " ")
 
     @property
     def asked_column(self) -> str:
@@ -219,7 +234,7 @@ def asked_fractions(questions: Sequence[Question], fractions: Mapping[str, Array
         for place, answer in enumerate(by_name[name].answers):
             if answer.next is not None:
                 asked[answer.next] = asked.get(answer.next, 0) + asked[name] * fractions[name][..., place]
-    return {question.name: asked[question.name] for question in questions}
+    return {question.name: np.minimum(asked[question.name], 1) for question in questions}  # sums are rounded
 
 
 def _in_order_of_asking(questions: Sequence[Question]) -> list[str]:

@@ -101,7 +101,9 @@ def plan_release(config: CatalogConfig) -> ReleasePlan:
     _check_flags(config, checkpoint, file.has_statistics)
     with _store_errors("manifest.uri", config.manifest.uri, "read"):
         manifest = open_manifest(config.manifest, config.classify.chunk_rows)
-    check_kept_names(kept_columns(config.manifest), catalog_schema(manifest.id_type, checkpoint.spec.classes).names)
+    spec = checkpoint.spec
+    own = catalog_schema(manifest.id_type, spec.classes, (), spec.questions, config.classify.concentrations)
+    check_kept_names(kept_columns(config.manifest), own.names)
     config = _with_precision(config, checkpoint)
     made_from = manifest.content_id, checkpoint.checkpoint_id
     mark = fingerprint(*made_from, _settings(config))

@@ -146,7 +146,7 @@ def question_columns(questions: Iterable[Question], concentrations: bool = False
     """
     columns = []
     for question in questions:
-        title = question.name.replace("_", " ")
+        title = question.title
         columns.append(
             Column(
                 question.asked_column,
@@ -155,7 +155,7 @@ def question_columns(questions: Iterable[Question], concentrations: bool = False
                 ucd="stat.probability",
             )
         )
-        answers = [answer.name.replace("_", " ") for answer in question.answers]
+        answers = [answer.title for answer in question.answers]
         columns += [
             Column(
                 name,

@@ -43,9 +43,12 @@ IMPORTS: dict[str, set[str]] = {
     "runtime": {"config", "errors", "model", "rows"},
     "report": {"catalog", "config", "cutouts", "errors", "inputs", "rows", "settings", "sky"},
     "release_page": {
-        "catalog", "config", "cutouts", "errors", "links", "model", "report", "rows", "sky", "stats", "storage",
+        "catalog", "config", "cutouts", "decision_tree", "errors", "links", "model", "report", "rows", "sky", "stats",
+        "storage",
     },
-    "compare": {"catalog", "errors", "links", "report", "rows", "settings", "sky", "stats", "storage"},
+    "compare": {
+        "catalog", "decision_tree", "errors", "links", "report", "rows", "settings", "sky", "stats", "storage",
+    },
     "export": {"catalog", "errors", "settings", "sky", "storage"},
     "packing": {"config", "cutouts", "errors", "failures", "inputs", "rows", "runtime", "settings", "storage"},
     "synthetic": set(),

@@ -21,10 +21,12 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
+from galaxy_batch.decision_tree import GALAXY_ZOO_2
 from galaxy_batch.rows import ReviewFlag
 from tests.support.documents import PACKAGE_README, README, blocks, section
 from tests.support.s3_server import S3
 from tests.support.skies import even_positions, publish_rows, read_catalog, sky_rows
+from tests.support.votes import with_votes
 
 COUNT = 3000
 CONE = SkyCoord(180 * u.deg, 0 * u.deg)
@@ -81,7 +83,7 @@ def sky_made(tmp_path_factory: pytest.TempPathFactory) -> Sky:
     ra, dec = even_positions(COUNT, rng)
     ra[500:2000], dec[500:2000] = 180 + rng.normal(0, 0.4, 1500), rng.normal(0, 0.4, 1500)
     folder = tmp_path_factory.mktemp("recipes")
-    rows = sky_rows(COUNT, seed=12, positions=(ra, dec), without_position=0.03)
+    rows = with_votes(sky_rows(COUNT, seed=12, positions=(ra, dec), without_position=0.03), GALAXY_ZOO_2)
     catalog = publish_rows(folder / "release=r" / "model=m", rows, 1000, 500, 2500)
     some = rows.filter(rows["ra"].is_valid()).take(np.arange(0, 2500, 5))
     shift = rng.normal(0, 0.3 / 3600, (2, len(some)))
@@ -159,6 +161,24 @@ def sql_join(result: list[tuple[Any, ...]], sky: Sky) -> None:
     assert len(result) == 500
 
 
+def sql_edge_on(result: list[tuple[Any, ...]], sky: Sky) -> None:
+    """The expected share of all volunteers is the product along the path."""
+    names = ("object_id", "disk_edge_on_asked_fraction", "disk_edge_on_yes_fraction", "needs_review")
+    votes = [(n, asked * yes) for n, asked, yes, flagged in sky.of(*names) if yes is not None and not flagged]
+    wanted = {number: vote for number, vote in votes if vote >= 0.5}
+    assert {row[0]: row[1] for row in result} == pytest.approx(wanted)
+    assert [row[1] for row in result] == sorted((row[1] for row in result), reverse=True)
+    assert len(result) > 50
+
+
+def sql_spirals(result: list[tuple[Any, ...]], sky: Sky) -> None:
+    names = ("object_id", "has_spiral_arms_asked_fraction", "has_spiral_arms_yes_fraction",
+             "spiral_arm_count_2_fraction")  # fmt: skip
+    wanted = {n for n, asked, yes, two in sky.of(*names) if yes is not None and asked * yes >= 0.5 and two > 0.5}
+    assert {row[0] for row in result} == wanted
+    assert len(result) == len(wanted) > 0
+
+
 def pandas_confident(result: pd.DataFrame, sky: Sky) -> None:
     names = ("object_id", "predicted_class", "confidence", "needs_review", "image_hash", "_healpix_29")
     wanted = sorted(
@@ -215,6 +235,8 @@ CHECKS: dict[str, Callable[[Any, Sky], None]] = {
     "DuckDB: review_flags as names": sql_names,
     "DuckDB: a cone search, 0.5 degrees around ra 180, dec 0": sql_cone,
     "DuckDB: a join with a photometric catalog, by id": sql_join,
+    "DuckDB: edge-on disks, for most of all volunteers": sql_edge_on,
+    "DuckDB: spirals with two arms": sql_spirals,
     "DuckDB on object storage: through the fsspec driver": counts_by_class,
     "pandas: confident and featured": pandas_confident,
     "pandas: rows to review, with the names of their flags": pandas_queue,

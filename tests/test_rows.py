@@ -2,7 +2,15 @@
 
 import pyarrow as pa
 
-from galaxy_batch.rows import CATALOG_COLUMNS, ReviewFlag, catalog_schema, flag_names
+from galaxy_batch.decision_tree import GALAXY_ZOO_2, known_questions
+from galaxy_batch.rows import (
+    CATALOG_COLUMNS,
+    ReviewFlag,
+    catalog_schema,
+    flag_names,
+    prediction_columns,
+    question_columns,
+)
 
 CONTRACT = [
     ("object_id", "int64"),
@@ -72,3 +80,31 @@ def test_bits_have_names() -> None:
     assert flag_names(0) == []
     assert flag_names(1 | 32 | 128) == ["LOW_CONFIDENCE", "REPEATED_IMAGE", "AUDIT"]
     assert flag_names(255) == [flag.name for flag in ReviewFlag]
+
+
+def test_each_question_has_its_columns_after_those_of_the_model() -> None:
+    questions = known_questions(["smooth_or_featured", "disk_edge_on"])
+    votes = [
+        "smooth_or_featured_asked_fraction", "smooth_or_featured_smooth_fraction",
+        "smooth_or_featured_featured_or_disk_fraction", "smooth_or_featured_artifact_fraction",
+        "disk_edge_on_asked_fraction", "disk_edge_on_yes_fraction", "disk_edge_on_no_fraction",
+    ]  # fmt: skip
+    schema = catalog_schema(pa.int64(), ["smooth", "featured"], [pa.field("z", pa.float32())], questions)
+    names = [name for name, _ in CONTRACT]
+    place = names.index("instability") + 1
+    assert schema.names == [*names[:place], *votes, *names[place:]]
+    assert {str(schema.field(name).type) for name in votes} == {"float"}
+    assert prediction_columns(["a"], questions) == ["p_a", "unfamiliarity", "instability", *votes]
+    with_concentrations = catalog_schema(pa.int64(), ["a", "b"], (), questions, concentrations=True).names
+    place = with_concentrations.index("disk_edge_on_no_fraction") + 1
+    assert with_concentrations[place : place + 2] == ["disk_edge_on_yes_dirichlet", "disk_edge_on_no_dirichlet"]
+
+
+def test_columns_of_questions_are_described() -> None:
+    columns = {column.name: column for column in question_columns(GALAXY_ZOO_2, concentrations=True)}
+    assert len(columns) == 11 + 2 * 37
+    assert all(column.description and column.ucd and not column.unit for column in columns.values())
+    assert len({column.description for column in columns.values()}) == len(columns)
+    asked, answer = columns["bulge_size_asked_fraction"], columns["bulge_size_just_noticeable_fraction"]
+    assert asked.description == "Expected share of the volunteers who are asked: bulge size"
+    assert answer.description == "Expected share of the volunteers asked (bulge size) who answer: just noticeable"

@@ -65,6 +65,7 @@ def train_model(config: TrainConfig) -> dict[str, Any]:
         "checkpoint_id": run.checkpoint.checkpoint_id,
         "accuracy": run.evaluation.accuracy,
         "ece": run.evaluation.ece,
+        "question_rmse": run.question_scores and run.question_scores.rmse,
         "report_uri": without_secrets(report_uri),
         "galaxies": dict(run.labels.counts()),
         "warnings": warnings,

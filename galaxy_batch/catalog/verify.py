@@ -81,10 +81,12 @@ class _CatalogChecker:
         return problems + list(self.check_other_files())
 
     def check_schema(self) -> Iterator[str]:
-        """The schema begins with the columns of every catalog of these classes; columns of the survey follow."""
+        """The schema begins with the columns of a catalog of these classes and questions; the survey's follow."""
         schema = self.manifest.schema
         id_type = pa.string() if schema.get("object_id") == "string" else pa.int64()
-        expected = {column.name: str(column.type) for column in catalog_schema(id_type, self.contract.classes)}
+        contract = self.contract
+        own = catalog_schema(id_type, contract.classes, (), contract.questions, contract.concentrations)
+        expected = {column.name: str(column.type) for column in own}
         if list(schema.items())[: len(expected)] != list(expected.items()):
             yield f"{MANIFEST}: the schema does not begin with the columns that a catalog has"
 

@@ -1,6 +1,8 @@
 """What must hold for each row of a published catalog, whatever the other rows say."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -8,12 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from galaxy_batch.catalog.manifest import CatalogManifest
+from galaxy_batch.decision_tree import Question, asked_fractions
 from galaxy_batch.review.flags import ReviewFlag, ReviewLimits
 from galaxy_batch.rows import Status, probability_columns
 from galaxy_batch.sky.healpix import pixels_at, separation_arcsec
 
 __all__ = ["CatalogContract", "broken_rules"]
 
+Array = npt.NDArray[np.floating[Any]]
 Mask = npt.NDArray[np.bool_]
 
 _ALWAYS = ("object_id", "review_flags", "needs_review", "status", "release", "model_id")  # never null
@@ -33,11 +37,37 @@ class CatalogContract:
     limits: ReviewLimits
     flags: tuple[ReviewFlag, ...] = tuple(ReviewFlag)
     """Flags of the version that wrote the catalog; no row has another one."""
+    questions: tuple[Question, ...] = ()
+    """Questions of the decision tree that the checkpoint answers."""
+    concentrations: bool = False
+    """Whether the catalog has the concentrations of their answers."""
+    sure_odds: float | None = None
+    """Logarithm of the least ratio of the two largest probabilities of a row with an image and without an instability:
+    one view was sure. None: rows without it are not checked, because there is one view, or it is not known."""
 
     @classmethod
     def of(cls, manifest: CatalogManifest) -> "CatalogContract":
         """The contract of a catalog with this manifest."""
-        return cls(manifest.classes, manifest.release, manifest.model_id, manifest.review_limits, manifest.flags)
+        return cls(
+            manifest.classes,
+            manifest.release,
+            manifest.model_id,
+            manifest.review_limits,
+            manifest.flags,
+            manifest.questions,
+            manifest.concentrations,
+            _sure_odds(manifest.checkpoint, manifest.config),
+        )
+
+
+def _sure_odds(checkpoint: dict[str, Any], config: dict[str, Any]) -> float | None:
+    """See `CatalogContract`. Infinite where every cutout gets all views: then no row may be without an instability."""
+    spec, temperature = checkpoint.get("spec", {}), checkpoint.get("temperature")
+    views = max(spec.get("views", 1), (config.get("classify") or {}).get("stability_views", 1))
+    if views == 1 or not temperature:
+        return None
+    limit = spec.get("further_views_below")
+    return np.inf if limit is None else float(limit / temperature)
 
 
 def broken_rules(rows: pa.Table, contract: CatalogContract) -> dict[str, Mask]:
@@ -46,6 +76,7 @@ def broken_rules(rows: pa.Table, contract: CatalogContract) -> dict[str, Mask]:
     if nulls:
         return nulls  # the other rules could not be judged
     rules = _about_classes(rows, contract) | _about_flags(rows, contract) | _about_positions(rows)
+    rules |= _about_questions(rows, contract) | _about_views(rows, contract)
     rules |= {
         f"another {name} than {value}": pc.not_equal(rows[name], value).to_numpy()
         for name, value in (("release", contract.release), ("model_id", contract.model_id))
@@ -86,6 +117,76 @@ def _about_classes(rows: pa.Table, contract: CatalogContract) -> dict[str, Mask]
 def _impossible(values: pa.ChunkedArray, ok: Mask, highest: float) -> Mask:
     there, numbers = values.is_valid().to_numpy(), pc.fill_null(values, 0).to_numpy()
     return np.asarray(there & (~ok | ~((numbers >= 0) & (numbers <= highest))))
+
+
+def _about_views(rows: pa.Table, contract: CatalogContract) -> dict[str, Mask]:
+    if contract.sure_odds is None:
+        return {}
+    probabilities = np.stack([rows[name].to_numpy() for name in probability_columns(contract.classes)], axis=1)
+    second, largest = np.partition(probabilities.astype(np.float64), -2, axis=1)[:, -2:].T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        odds = np.log(largest / second)
+    least = contract.sure_odds * (1 - _SUM_TOLERANCE) - _SUM_TOLERANCE
+    sure = (odds >= least) & np.isfinite(least)
+    seen = pc.equal(rows["status"], str(Status.OK)).to_numpy()
+    return {"no instability, though one view was not sure": seen & ~sure & rows["instability"].is_null().to_numpy()}
+
+
+def _about_questions(rows: pa.Table, contract: CatalogContract) -> dict[str, Mask]:
+    """Rules of the decision tree; the fractions themselves are taken from the rows."""
+    if not contract.questions:
+        return {}
+    no_image = pc.not_equal(rows["status"], str(Status.OK)).to_numpy()
+    fractions = {q.name: _values(rows, q.fraction_columns) for q in contract.questions}
+    rules = {}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        asked = asked_fractions(contract.questions, fractions)
+        for question in contract.questions:
+            names = (question.asked_column, *question.fraction_columns)
+            if contract.concentrations:
+                names += question.dirichlet_columns
+            rules[f"an answer to {question.name} without an image, or the reverse"] = np.any(
+                [rows[name].is_null().to_numpy() != no_image for name in names], axis=0
+            )
+            kept = _kept_rules(rows, question, fractions[question.name], asked[question.name])
+            if contract.concentrations:
+                kept |= _kept_by_concentrations(rows, question, fractions[question.name])
+            rules |= {rule: ~holds & ~no_image for rule, holds in kept.items()}
+    return rules
+
+
+def _kept_rules(rows: pa.Table, question: Question, fractions: Array, asked: Array) -> dict[str, Mask]:
+    """What a row that breaks a rule has, and the rows that keep it; nan keeps none."""
+    name, recorded = question.name, _values(rows, (question.asked_column,))[:, 0]
+    return {
+        f"fractions of {name} outside 0…1": _all((fractions >= 0) & (fractions <= 1)),
+        f"fractions of {name} that do not sum to 1": _near(fractions.sum(axis=1), 1),
+        f"{question.asked_column} outside 0…1": (recorded >= 0) & (recorded <= 1),
+        f"{question.asked_column} at odds with the answers that lead there": _near(recorded, asked),
+    }
+
+
+def _kept_by_concentrations(rows: pa.Table, question: Question, fractions: Array) -> dict[str, Mask]:
+    """As `_kept_rules`."""
+    values = _values(rows, question.dirichlet_columns)
+    near = _near(values / values.sum(axis=1, keepdims=True), fractions)
+    return {
+        f"concentrations of {question.name} that are not positive": _all((values > 0) & np.isfinite(values)),
+        f"concentrations of {question.name} at odds with the fractions": _all(near),
+    }
+
+
+def _all(answers: Mask) -> Mask:
+    return np.asarray(answers.all(axis=1))
+
+
+def _near(values: Array, expected: Array | float) -> Mask:
+    return np.asarray(np.abs(values - expected) <= _SUM_TOLERANCE)
+
+
+def _values(rows: pa.Table, names: Sequence[str]) -> Array:
+    """Columns of numbers as ``(N, columns)``; nan for null."""
+    return np.stack([rows[name].to_numpy().astype(np.float64) for name in names], axis=1)
 
 
 def _about_flags(rows: pa.Table, contract: CatalogContract) -> dict[str, Mask]:

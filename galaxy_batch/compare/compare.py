@@ -3,9 +3,9 @@
 The catalogs themselves are checked by `verify_catalog`, not here.
 
 Memory for each row of each catalog: 40 bytes, 4 for each class, 8 for each bin column, and the id (8 bytes, or the
-length of the string); 16 bytes for each matched pair; and during matching a hash table of the ids (about 40 bytes a
-row) or two k-d trees (about 100 bytes a row). Ten million rows against ten million, with one bin column, took 3.9 GB by
-id and 5.0 GB by position.
+length of the string); 16 bytes for each matched pair; during matching a hash table of the ids (about 40 bytes a row) or
+two k-d trees (about 100 bytes a row); and then 4 bytes for each answer of one question at a time. Ten million rows
+against ten million, with one bin column, took 3.9 GB by id and 5.0 GB by position.
 """
 
 import dataclasses
@@ -16,14 +16,16 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from galaxy_batch.catalog.manifest import require_manifest
+from galaxy_batch.catalog.manifest import CatalogManifest, require_manifest
 from galaxy_batch.compare.catalog_columns import CatalogColumns, read_columns
 from galaxy_batch.compare.class_mix import Labels, Mix, Pairs, bin_mix, class_mix, sky_mix
 from galaxy_batch.compare.config import CompareConfig
 from galaxy_batch.compare.drift import Shift, find_shift
 from galaxy_batch.compare.gates import Measured, judge
 from galaxy_batch.compare.matching import match_by_id, match_by_position
+from galaxy_batch.compare.questions import QuestionChange, common_questions, question_change, read_fractions
 from galaxy_batch.compare.result import CatalogSummary, Comparison, Flip, Matching, Rates
+from galaxy_batch.decision_tree import Question
 from galaxy_batch.errors import without_secrets
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.stats import share, wilson_interval
@@ -48,7 +50,23 @@ def compare_catalogs(config: CompareConfig) -> Comparison:
     by_id = config.match == "object_id"
     pairs, matching = match_by_id(old, new) if by_id else match_by_position(old, new, config.radius_arcsec)
     logger.info("%d objects in both, %d only old, %d only new", matching.matched, matching.only_old, matching.only_new)
-    return _compared(config, classes, old, new, pairs, matching)
+    return _compared(config, classes, old, new, pairs, matching, _questions(config, manifests, pairs))
+
+
+def _questions(
+    config: CompareConfig, manifests: tuple[CatalogManifest, CatalogManifest], pairs: Pairs
+) -> list[QuestionChange]:
+    """Changes of the vote fractions, read one question at a time."""
+    changes = []
+    for question, answers in common_questions(*manifests):
+        old = read_fractions("old_uri", config.old_uri, manifests[0], question, answers)
+        new = read_fractions("new_uri", config.new_uri, manifests[1], _named(question.name, manifests[1]), answers)
+        changes.append(question_change(question.name, answers, (old, new), pairs))
+    return changes
+
+
+def _named(name: str, manifest: CatalogManifest) -> Question:
+    return next(question for question in manifest.questions if question.name == name)
 
 
 def _compared(
@@ -58,6 +76,7 @@ def _compared(
     new: CatalogColumns,
     pairs: Pairs,
     matching: Matching,
+    questions: list[QuestionChange],
 ) -> Comparison:
     labels, number = (old.label, new.label), len(classes)
     transitions = _transitions(old.label[pairs[0]], new.label[pairs[1]], number)
@@ -86,6 +105,7 @@ def _compared(
         flagged=_rates("any flag", old.flags != 0, new.flags != 0),
         flags=[_rates(str(flag.name), (old.flags & flag) != 0, (new.flags & flag) != 0) for flag in ReviewFlag],
         gates=[],
+        questions=questions,
     )
     return dataclasses.replace(result, gates=judge(config.gates, _measured(result)))
 

@@ -11,7 +11,9 @@ from galaxy_batch.compare.class_mix import Mix
 from galaxy_batch.compare.config import CompareConfig
 from galaxy_batch.compare.figures import distributions, mix_by_bins, old_against_new, sky_map
 from galaxy_batch.compare.gates import Gate
+from galaxy_batch.compare.questions import QuestionChange
 from galaxy_batch.compare.result import Comparison, Flip, Rates, plain
+from galaxy_batch.decision_tree import MOSTLY_ASKED
 from galaxy_batch.errors import without_secrets
 from galaxy_batch.links import cutout_links, galaxy_links
 from galaxy_batch.report.cutouts import Cutout, fetch_examples
@@ -66,6 +68,8 @@ def _page(result: Comparison, config: CompareConfig) -> str:
         mix=_mix_table(result.mix, result.classes),
         bin_mixes=[_bin_mix(mix, result.classes, shown) for mix in result.bin_mixes],
         sky=_sky(result, shown) if result.sky.groups else None,
+        mostly_asked=MOSTLY_ASKED,
+        questions=[_question(question) for question in result.questions],
         rates=[_rates(rates) for rates in (result.failed, result.flagged, *result.flags)],
     )
 
@@ -212,6 +216,24 @@ def _mix_table(mix: Mix, classes: Sequence[str], groups: Iterable[int] | None = 
             row += [percent(old), percent(new), f"{points(difference)} ± {number(100 * error, 1)}"]
         rows.append(row)
     return header, rows
+
+
+def _question(question: QuestionChange) -> dict[str, Any]:
+    changes = {"asked at all": question.asked, **question.answers}
+    return {
+        "title": question.name.replace("_", " "),
+        "question": question,
+        "rows": [
+            [
+                name.replace("_", " "),
+                percent(change.old_mean),
+                percent(change.new_mean),
+                points(change.mean_change),
+                points(change.rms_change).removeprefix("+"),
+            ]
+            for name, change in changes.items()
+        ],
+    }
 
 
 def _rates(rates: Rates) -> list[str]:

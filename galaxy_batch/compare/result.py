@@ -12,6 +12,7 @@ import numpy.typing as npt
 from galaxy_batch.compare.class_mix import Mix
 from galaxy_batch.compare.drift import Shift
 from galaxy_batch.compare.gates import Gate
+from galaxy_batch.compare.questions import QuestionChange
 from galaxy_batch.stats import Interval
 
 __all__ = ["CatalogSummary", "Comparison", "Flip", "Matching", "Rates", "plain"]
@@ -113,6 +114,8 @@ class Comparison:
     flags: list[Rates]
     """Rows with each flag."""
     gates: list[Gate]
+    questions: list[QuestionChange]
+    """Of the decision tree, those that both catalogs have."""
 
     @property
     def crossed(self) -> list[Gate]:

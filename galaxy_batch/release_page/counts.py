@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from galaxy_batch.catalog.manifest import CatalogManifest
+from galaxy_batch.decision_tree import Question
+from galaxy_batch.release_page.answers import AnswerCounts
 from galaxy_batch.release_page.sampling import GroupSampler, RowLocation
 from galaxy_batch.rows import ReviewFlag, Status
 from galaxy_batch.sky.healpix import BASE_PIXELS
@@ -49,6 +51,8 @@ class ReleaseCounts:
     """Of the sample."""
     sample_rows: int
     """Rows sampled of each kind."""
+    questions: tuple[Question, ...] = ()
+    """Of the decision tree, in the catalog."""
     rows: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     masks: Counter[int] = field(default_factory=Counter)
@@ -75,6 +79,7 @@ class ReleaseCounts:
         """Those of `mapped_class`."""
         groups = shape[0] * (BINS + len(SHOWN_FLAGS)) + len(_FAILURES)
         self.sampler = GroupSampler(groups, self.sample_rows, self.seed)
+        self.answers = AnswerCounts(self.questions, self.sample_rows)
 
     def flagged(self, flag: ReviewFlag | None = None, alone: bool = False) -> int:
         """Rows with this flag, or with any flag; `alone`: and with no other."""
@@ -139,7 +144,9 @@ class ReleaseCounts:
             if summed is not None:
                 summed += _by_group(group[where], confidence[where], summed.shape)  # noqa: PLW2901
         self._add_sky(rows["_healpix_29"], label, classified & ((flags & sum(_NO_GALAXY)) == 0))
-        group = np.where(classified & ~flagged_cutout, group, -1)
+        clean = classified & ~flagged_cutout
+        self.answers.add(rows, clean, file, row_group)
+        group = np.where(clean, group, -1)
         self._add_to_sample(group, label, flags, rows["status"], (file, row_group))
 
     def _add_sky(self, pixels: pa.ChunkedArray, label: Ints, classified: npt.NDArray[np.bool_]) -> None:
@@ -185,11 +192,12 @@ def count_release(catalog_uri: str, manifest: CatalogManifest, sample_rows: int,
         sample_rows: rows to sample of each kind, for the contact sheets.
         seed: of the sample.
 
-    Reads `predicted_class`, `confidence`, `review_flags`, `status`, `_healpix_29`.
+    Reads `predicted_class`, `confidence`, `review_flags`, `status`, `_healpix_29`, and the fractions of the questions.
     """
-    counts = ReleaseCounts(manifest.classes, seed, sample_rows)
+    counts = ReleaseCounts(manifest.classes, seed, sample_rows, manifest.questions)
+    columns = [*_COLUMNS, *counts.answers.columns]
     for number, entry in enumerate(manifest.files):
         with open_parquet(join(catalog_uri, entry.path)) as parquet:
             for row_group in range(parquet.num_row_groups):
-                counts.add(parquet.read_row_group(row_group, _COLUMNS), number, row_group)
+                counts.add(parquet.read_row_group(row_group, columns), number, row_group)
     return counts

@@ -80,7 +80,12 @@ def read_examples(
 
 
 def example_tile(
-    example: Example, cutout: Cutout, links: Mapping[str, str], folder_uri: str, grad_cam: Picture | None
+    example: Example,
+    cutout: Cutout,
+    links: Mapping[str, str],
+    folder_uri: str,
+    grad_cam: Picture | None = None,
+    answer: str = "",
 ) -> Tile:
     """The row on a contact sheet.
 
@@ -90,8 +95,10 @@ def example_tile(
         links: templates of further links.
         folder_uri: of the page.
         grad_cam: shown beside the cutout.
+        answer: answer and fraction, in place of the class.
     """
     prediction = "no class" if example.confidence is None else f"{example.predicted_class} {example.confidence:.2f}"
+    prediction = answer or prediction
     lines = [prediction, example.flags] if example.flags else [prediction]
     if cutout.content is not None and cutout.image_hash != example.image_hash:
         lines.append("the cutout has changed since the run")

@@ -8,12 +8,24 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from galaxy_batch.report.figures import BLUE, CLASS_COLOURS, INK, PERCENT, VERMILION, is_narrow, new_figure, panels
+from galaxy_batch.report.figures import (
+    BLUE,
+    CLASS_COLOURS,
+    GREY,
+    INK,
+    PERCENT,
+    VERMILION,
+    is_narrow,
+    new_figure,
+    panels,
+)
 
-__all__ = ["confidence_histograms", "review_curve"]
+__all__ = ["answer_distributions", "confidence_histograms", "review_curve"]
 
 Array = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
+
+_LONGEST_NAME = 20  # of an answer, in characters
 
 
 def confidence_histograms(width_px: int, counts: Mapping[str, Counts], low: float, min_confidence: float) -> Figure:
@@ -37,6 +49,31 @@ def confidence_histograms(width_px: int, counts: Mapping[str, Counts], low: floa
         if low <= min_confidence <= 1:
             axis.axvline(min_confidence, color=INK, linewidth=1, linestyle="--")
     axes[-1].set_xlabel("confidence")
+    return figure
+
+
+def answer_distributions(width_px: int, counts: Mapping[str, Counts]) -> Figure:
+    """Galaxies by fraction of each answer, one above the other; heights are square roots, so that few are visible.
+
+    Args:
+        width_px: of the figure.
+        counts: galaxies ``(bins,)`` in equal bins from 0 to 1, by answer.
+    """
+    figure = new_figure(width_px, 44 * len(counts) + 46)
+    axis = figure.subplots()
+    lines = np.arange(len(counts))[::-1]
+    for line, rows in zip(lines, counts.values(), strict=True):
+        heights = 0.85 * np.sqrt(rows / max(rows.max(), 1))
+        edges = np.linspace(0, 1, len(rows) + 1)
+        axis.stairs(line + heights, edges, baseline=line, fill=True, color=BLUE, linewidth=0)
+        axis.axhline(line, color=GREY, linewidth=0.8)
+    names = [name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…" for name in counts]
+    axis.set(xlim=(0, 1), ylim=(-0.05, len(counts)), xlabel="fraction of the volunteers asked")
+    axis.set_yticks(lines + 0.3, names)
+    axis.tick_params(axis="y", length=0)
+    axis.grid(visible=False, axis="y")
+    axis.xaxis.set_major_formatter(PERCENT)
+    axis.spines["left"].set_visible(False)
     return figure
 
 

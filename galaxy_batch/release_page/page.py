@@ -22,11 +22,12 @@ from markupsafe import Markup
 
 from galaxy_batch.catalog.manifest import CatalogManifest, require_manifest
 from galaxy_batch.config import ManifestConfig, ReportConfig
+from galaxy_batch.decision_tree import MOSTLY_ASKED, Question
 from galaxy_batch.errors import GalaxyBatchError, without_secrets
 from galaxy_batch.links import link_to
 from galaxy_batch.release_page.counts import ReleaseCounts, count_release, mapped_class
 from galaxy_batch.release_page.examples import Example, example_tile, explain_flagged, read_examples
-from galaxy_batch.release_page.figures import confidence_histograms, review_curve
+from galaxy_batch.release_page.figures import answer_distributions, confidence_histograms, review_curve
 from galaxy_batch.release_page.sampling import RowLocation
 from galaxy_batch.release_page.sky import sky_maps
 from galaxy_batch.report.cutouts import Cutout, fetch_examples
@@ -85,6 +86,7 @@ def write_release_page(
         calibration_galaxies=manifest.checkpoint.get("training", {}).get("galaxies_per_split", {}).get("calibration"),
         of_class=mapped_class(counts.classes),
         sky=sky_maps(counts),
+        mostly_asked=MOSTLY_ASKED,
         **_classes(counts, manifest.min_confidence),
         **_accuracy(counts),
         **_flags(counts, manifest),
@@ -235,21 +237,27 @@ class _Shown:
 
 
 def _examples(counts: ReleaseCounts, catalog_uri: str, manifest: CatalogManifest, shown: _Shown) -> dict[str, Any]:
-    """Contact sheets by class and kind, and rows without a class."""
+    """Contact sheets by class and kind, rows without a class, and the answers with their contact sheets."""
     kinds = {"confident": counts.confident_of, "uncertain": counts.uncertain_of, "flagged": counts.flagged_of}
     sheets = {
         name: {kind: of_class(label) for kind, of_class in kinds.items()} for label, name in enumerate(counts.classes)
     }
     rows = [row for kind in reversed(kinds) for of_class in sheets.values() for row in of_class[kind]]
     failed = [row for status in Status if status != Status.OK for row in counts.failed_of(status)]
-    examples = read_examples(catalog_uri, manifest, [*failed, *rows])
-    with_cutout = [examples[row] for row in rows]
-    cutouts = fetch_examples([example.object_id for example in with_cutout], manifest, shown.source)
-    maps = _grad_cam(with_cutout, cutouts, manifest, shown)
+    answers = {(q, n): counts.answers.strongest(q, n) for q in counts.questions for n in range(len(q.answers))}
+    with_cutout = list(dict.fromkeys([*rows, *(row for strongest in answers.values() for row in strongest)]))
+    examples = read_examples(catalog_uri, manifest, [*failed, *with_cutout])
+    cutouts = fetch_examples([examples[row].object_id for row in with_cutout], manifest, shown.source)
+    maps = _grad_cam([examples[row] for row in rows], cutouts, manifest, shown)
 
     def tile(row: RowLocation) -> Tile:
         example, name = examples[row], str(examples[row].object_id)
         return example_tile(example, cutouts[name], shown.config.links, shown.report_uri, maps.get(name))
+
+    def answer_tile(row: RowLocation, answer: str) -> Tile:
+        example = examples[row]
+        cutout = cutouts[str(example.object_id)]
+        return example_tile(example, cutout, shown.config.links, shown.report_uri, answer=answer)
 
     return {
         "grad_cam": bool(maps),
@@ -258,6 +266,38 @@ def _examples(counts: ReleaseCounts, catalog_uri: str, manifest: CatalogManifest
             name: {kind: [tile(row) for row in rows] for kind, rows in of_class.items()}
             for name, of_class in sheets.items()
         },
+        "questions": [
+            _question(counts, question)
+            | {
+                "sheets": {
+                    answer.title: [
+                        answer_tile(row, f"{answer.title} {fraction:.2f}")
+                        for row, fraction in answers[question, place].items()
+                    ]
+                    for place, answer in enumerate(question.answers)
+                }
+            }
+            for question in counts.questions
+        ],
+    }
+
+
+def _question(counts: ReleaseCounts, question: Question) -> dict[str, Any]:
+    """Distribution of the fractions of each answer."""
+    galaxies, histograms = counts.answers.galaxies(question), counts.answers.histograms[question.name]
+    answers = [answer.title for answer in question.answers]
+    shown, means = dict(zip(answers, histograms, strict=True)), counts.answers.mean(question).tolist()
+    above = histograms[:, histograms.shape[1] // 2 :].sum(axis=1).tolist()
+    label = f"Distributions of the fractions: {question.title}. Mean of "
+    label += ", ".join(f"{answer}: {percent(mean)}" for answer, mean in zip(answers, means, strict=True))
+    return {
+        "title": question.title,
+        "galaxies": galaxies,
+        "drawing": embed(lambda width_px: answer_distributions(width_px, shown), label) if galaxies else None,
+        "rows": [
+            [answer, percent(mean), f"{most:,}", percent(share(most, galaxies))]
+            for answer, mean, most in zip(answers, means, above, strict=True)
+        ],
     }
 
 
@@ -293,7 +333,8 @@ def _training_report(checkpoint_uri: str, model_id: str, report_uri: str) -> str
 
 def _column_rows(manifest: CatalogManifest) -> list[list[str]]:
     """Name, type, unit and meaning of each column."""
-    known = {field.name: field.metadata or {} for field in catalog_schema(pa.string(), manifest.classes)}
+    own = catalog_schema(pa.string(), manifest.classes, (), manifest.questions, manifest.concentrations)
+    known = {field.name: field.metadata or {} for field in own}
     kept = {b"description": b"as in the survey's manifest"}
     return [
         [name, kind, *(known.get(name, kept).get(key, b"").decode() for key in (b"unit", b"description"))]
@@ -307,10 +348,10 @@ def _provenance(manifest: CatalogManifest, run: Mapping[str, Any]) -> dict[str, 
     made |= {"reused": manifest.reuse} if manifest.reuse else {}
     made |= {name: run[name] for name in ("steady_rate_per_s", "step_seconds", "computed_rows") if run.get(name)}
     hidden = ("training", "checkpoint_id")
-    return {
-        "provenance": made,
-        "model": {name: value for name, value in manifest.checkpoint.items() if name not in hidden},
-    }
+    model = {name: value for name, value in manifest.checkpoint.items() if name not in hidden}
+    if manifest.questions:
+        model["spec"] = {**model["spec"], "questions": [question.name for question in manifest.questions]}
+    return {"provenance": made, "model": model}
 
 
 def _run_record(catalog_uri: str, manifest: CatalogManifest) -> dict[str, Any]:

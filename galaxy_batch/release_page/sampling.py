@@ -1,4 +1,4 @@
-"""Random samples of the rows of many groups, from one pass over the rows."""
+"""Samples of the rows of many groups, from one pass over the rows: random rows, or the first by a value."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,40 +20,48 @@ class RowLocation(NamedTuple):
 
 
 class GroupSampler:
-    """Keeps the rows with the lowest random numbers of each group; every row of a group is equally likely.
+    """Keeps the rows with the lowest keys of each group.
 
-    The lowest numbers of several groups together are among the lowest of each, so a union of groups can be sampled
+    Keys are random numbers, so that every row of a group is equally likely, or given.
+
+    The lowest keys of several groups together are among the lowest of each, so a union of groups can be sampled
     afterwards.
     """
 
     def __init__(self, groups: int, size: int, seed: int) -> None:
         self.size, self.seed = size, seed
         self._group: Ints = np.empty(0, np.int64)
-        self._random = np.empty(0)
+        self._key = np.empty(0)
         self._location: Ints = np.empty((0, 3), np.int64)
         self._highest = np.full(groups, np.inf)
 
-    def add(self, group: Ints, file: int, row_group: int) -> None:
-        """Offer the rows of a row group: their groups ``(N,)``, negative for none."""
-        random = np.random.default_rng((self.seed, file, row_group)).random(len(group))
+    def add(self, group: Ints, file: int, row_group: int, keys: npt.NDArray[np.float64] | None = None) -> None:
+        """Offer the rows of a row group: their groups ``(N,)``, negative for none, and keys in place of random ones."""
+        if keys is None:
+            keys = np.random.default_rng((self.seed, file, row_group)).random(len(group))
         rows = np.flatnonzero(group >= 0)
-        rows = rows[random[rows] < self._highest[group[rows]]]
+        rows = rows[keys[rows] < self._highest[group[rows]]]
         if not len(rows) or not self.size:
             return
         locations = np.stack([np.full(len(rows), file), np.full(len(rows), row_group), rows], axis=1)
-        groups, numbers = np.concatenate([self._group, group[rows]]), np.concatenate([self._random, random[rows]])
+        groups, numbers = np.concatenate([self._group, group[rows]]), np.concatenate([self._key, keys[rows]])
         order = np.lexsort((numbers, groups))
         groups, numbers = groups[order], numbers[order]
         begins = np.flatnonzero(np.diff(groups, prepend=-1))
         sizes = np.diff(begins, append=len(groups))
         held = np.arange(len(groups)) - np.repeat(begins, sizes) < self.size
-        self._group, self._random = groups[held], numbers[held]
+        self._group, self._key = groups[held], numbers[held]
         self._location = np.concatenate([self._location, locations])[order][held]
         full = sizes >= self.size
         self._highest[groups[begins[full]]] = numbers[begins[full] + self.size - 1]
 
     def sample(self, groups: Sequence[int]) -> list[RowLocation]:
-        """`size` random rows of these groups together, fewer where there are fewer."""
+        """The first `size` rows by key of these groups together, fewer where there are fewer."""
+        return list(self.keys(groups))
+
+    def keys(self, groups: Sequence[int]) -> dict[RowLocation, float]:
+        """The same rows with their keys, in order."""
         among = np.flatnonzero(np.isin(self._group, list(groups)))
-        chosen = among[np.argsort(self._random[among], kind="stable")][: self.size]
-        return [RowLocation(*row) for row in self._location[chosen].tolist()]
+        chosen = among[np.argsort(self._key[among], kind="stable")][: self.size]
+        locations = [RowLocation(*row) for row in self._location[chosen].tolist()]
+        return dict(zip(locations, self._key[chosen].tolist(), strict=True))

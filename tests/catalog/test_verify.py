@@ -24,6 +24,7 @@ from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.sky.healpix import Tile
 from tests.support.jobs import CallJob
 from tests.support.skies import publish_rows, sky_rows
+from tests.support.votes import FEW_QUESTIONS, with_votes
 
 ROWS = 600
 
@@ -550,3 +551,29 @@ def test_the_job_takes_one_catalog_and_no_settings(tmp_path: Path, call_job: Cal
     nothing = call_job("verify_catalog", str(tmp_path))
     assert nothing.code == 3
     assert "nothing is published" in nothing.log
+
+
+@pytest.mark.parametrize("concentrations", [False, True])
+def test_a_catalog_has_the_columns_of_its_questions(tmp_path: Path, concentrations: bool) -> None:
+    """In the manifest's schema, in the files, and in the VOTable headers; and its rows are checked by them."""
+    rows = with_votes(sky_rows(60, seed=5), concentrations=concentrations)
+    catalog = publish_rows(tmp_path, rows)
+    assert verify_catalog(str(catalog)) == []
+    names = [name for question in FEW_QUESTIONS for name in question.fraction_columns]
+    assert {"disk_edge_on_asked_fraction", *names} <= manifest_of(catalog)["schema"].keys()
+    assert ("bar_yes_dirichlet" in manifest_of(catalog)["schema"]) is False
+    assert ("disk_edge_on_yes_dirichlet" in manifest_of(catalog)["schema"]) is concentrations
+    edit(catalog, checkpoint={}, config={**manifest_of(catalog)["config"], "classify": {}})
+    assert "manifest.json: the schema does not begin with the columns that a catalog has" in verify_catalog(
+        str(catalog)
+    )
+    edit(catalog, checkpoint={"spec": {"questions": [{"name": "bar"}]}})
+    assert any("does not say which questions it answers" in problem for problem in verify_catalog(str(catalog)))
+
+
+def test_wrong_votes_are_named(tmp_path: Path) -> None:
+    rows = with_votes(sky_rows(60, seed=5))
+    place = rows.column_names.index("disk_edge_on_yes_fraction")
+    wrong = pc.multiply(rows["disk_edge_on_yes_fraction"], pa.scalar(0.5, pa.float32()))
+    problems = verify_catalog(str(publish_rows(tmp_path, rows.set_column(place, rows.column_names[place], wrong))))
+    assert any("rows with fractions of disk_edge_on that do not sum to 1 (the first: object_id" in p for p in problems)

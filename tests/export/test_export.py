@@ -23,7 +23,7 @@ from galaxy_batch.errors import InputError
 from galaxy_batch.export import export
 from galaxy_batch.export.config import ExportConfig
 from galaxy_batch.export.export import export_catalog, file_ranges
-from galaxy_batch.rows import CATALOG_COLUMNS
+from galaxy_batch.rows import CATALOG_COLUMNS, question_columns
 from galaxy_batch.settings import parse_config
 from galaxy_batch.sky.cone import Cone
 from galaxy_batch.sky.healpix import Tile
@@ -33,6 +33,7 @@ from jobs.export_catalog import export_catalog as job
 from tests.support.jobs import CallJob
 from tests.support.s3_server import S3
 from tests.support.skies import even_positions, publish_rows, read_catalog, sky_rows
+from tests.support.votes import FEW_QUESTIONS, with_votes
 
 ROWS = 3000
 CONES = [
@@ -324,3 +325,29 @@ def test_a_catalog_is_exported_without_a_config(catalog: Path, tmp_path: Path, c
     assert frame["z"].is_monotonic_decreasing
     ended = call_job("export_catalog", str(catalog))
     assert (ended.code, "output_uri = None: is required" in ended.log) == (2, True)
+
+
+@pytest.mark.parametrize("ending", ["fits", "vot", "csv"])
+def test_vote_fractions_are_exported_with_their_descriptions(tmp_path: Path, ending: str) -> None:
+    catalog = publish_rows(tmp_path, with_votes(sky_rows(300, seed=9), concentrations=True))
+    rows = read_catalog(catalog)
+    output = tmp_path / f"x.{ending}"
+    config = {"catalog_uri": str(catalog), "output_uri": str(output), "where": "disk_edge_on_asked_fraction >= 0.5"}
+    exported = export_catalog(parse_config(ExportConfig, config))
+    wanted = rows.filter(pc.greater_equal(rows["disk_edge_on_asked_fraction"], 0.5))
+    assert exported["rows"] == len(wanted) > 10
+    table = Table.read(output, format={"fits": "fits", "vot": "votable", "csv": "csv"}[ending])
+    table.sort("object_id")
+    columns = {column.name: column for column in question_columns(FEW_QUESTIONS, concentrations=True)}
+    assert [name for name in table.colnames if name in columns] == list(columns)
+    for name, column in columns.items():
+        assert np.allclose(table[name], wanted[name].to_numpy(), rtol=1e-6), name
+        if ending == "vot":
+            assert (table[name].description, table[name].meta["ucd"]) == (column.description, column.ucd)
+
+
+def test_the_files_of_a_catalog_describe_vote_fractions(tmp_path: Path) -> None:
+    catalog = publish_rows(tmp_path, with_votes(sky_rows(60, seed=9)))
+    table = Table.read(next(catalog.glob("dataset/**/*.parquet")), format="parquet.votable")
+    for column in question_columns(FEW_QUESTIONS):
+        assert (table[column.name].description, table[column.name].dtype) == (column.description, np.float32)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from galaxy_batch.release_page.figures import confidence_histograms, review_curve
+from galaxy_batch.release_page.figures import answer_distributions, confidence_histograms, review_curve
 
 HOSTILE = '"><script>alert(1)</script>&'
 
@@ -23,3 +23,17 @@ def test_the_curve_has_its_points_and_ends_at_100_percent() -> None:
     assert curve.get_xydata().tolist() == [[0, 0.9], [0.5, 1.0]]
     assert dot.get_xydata().tolist() == [[0.25, 0.8]]
     assert axis.get_ylim() == (0.8, 1)  # low enough for the dot
+
+
+@pytest.mark.parametrize("width", [900, 358])
+def test_answers_are_drawn_from_top_to_bottom_as_square_roots(width: int) -> None:
+    counts = {"yes": np.array([100, 25, 0]), HOSTILE: np.zeros(3, np.int64)}
+    figure = answer_distributions(width, counts)
+    (axis,) = figure.axes
+    upper, lower = (patch.get_data() for patch in axis.patches)
+    assert np.allclose(upper.values - 1, [0.85, 0.425, 0])
+    assert upper.baseline == 1
+    assert lower.values.tolist() == [0, 0, 0]
+    labels = [label.get_text() for label in axis.get_yticklabels()]
+    assert labels[0] == "yes"
+    assert len(labels[1]) <= 20

@@ -25,6 +25,7 @@ from jobs.release_report import ReleaseReportConfig
 from tests.support.release import changed_manifest, page_of
 from tests.support.repository import REPOSITORY
 from tests.support.skies import manifest_with, publish_rows, sky_rows, with_columns
+from tests.support.votes import FEW_QUESTIONS, with_votes
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 
@@ -43,6 +44,37 @@ def test_the_page_has_the_numbers_of_the_catalog(tmp_path: Path) -> None:
         assert words in shown.text
     assert f"FROM '{catalog}/**/*.parquet'" in shown.text
     assert verify_catalog(str(catalog)) == []  # the page is beside the catalog, not in it
+
+
+def test_the_page_has_the_decision_tree(tmp_path: Path) -> None:
+    rows = with_votes(sky_rows(400), concentrations=True)
+    catalog = publish_rows(tmp_path, rows)
+    html, shown = page_of(catalog, config=ReportConfig(cutouts=2))
+    (asked,) = duckdb.sql(
+        "SELECT count(*), avg(disk_edge_on_yes_fraction), count(*) FILTER (disk_edge_on_yes_fraction >= 0.5)"
+        f" FROM '{catalog}/**/*.parquet' WHERE disk_edge_on_asked_fraction >= 0.5"
+    ).fetchall()
+    assert f"{asked[0]:,} galaxies by fraction of each answer" in shown.words
+    assert f"yes{asked[1]:.1%}{asked[2]:,}{asked[2] / asked[0]:.1%}" in shown.text.replace("\n", "")
+    strongest = duckdb.sql(
+        f"SELECT object_id, disk_edge_on_yes_fraction FROM '{catalog}/**/*.parquet' WHERE disk_edge_on_asked_fraction "
+        ">= 0.5 AND review_flags & 60 = 0 ORDER BY 2 DESC LIMIT 2"
+    ).fetchall()
+    sheet = html.partition("<h4>Disk edge on: yes</h4>")[2].partition("<h4>")[0]
+    for object_id, fraction in strongest:
+        assert f"yes {fraction:.2f}" in sheet
+        assert str(object_id) in sheet
+    assert sum(label.startswith("Distributions of the fractions") for label in shown.figures) == len(FEW_QUESTIONS)
+    for words in ("Expected share of the volunteers who are asked: disk edge on", "disk_edge_on_yes_dirichlet"):
+        assert words in shown.text
+    assert "spec.questionssmooth_or_featured, disk_edge_on, something_odd, how_rounded" in shown.text.replace("\n", "")
+
+
+def test_a_question_that_nobody_is_asked(tmp_path: Path) -> None:
+    rows = with_votes(sky_rows(60))
+    asked = rows["disk_edge_on_asked_fraction"].to_pandas() * 0.4
+    _, shown = page_of(publish_rows(tmp_path, with_columns(rows, disk_edge_on_asked_fraction=asked)))
+    assert "No galaxy counts for this question." in shown.text
 
 
 def test_hostile_text_is_escaped(tmp_path: Path) -> None:

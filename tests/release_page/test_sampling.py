@@ -56,3 +56,15 @@ def test_every_row_is_equally_likely() -> None:
     assert times.sum() == 2400
     assert times.mean() == pytest.approx(120)
     assert np.abs(times - 120).max() < 5 * np.sqrt(120 * 0.8)
+
+
+def test_given_keys_decide_in_place_of_random_numbers() -> None:
+    keys = np.random.default_rng(3).random((4, 200))
+    sampler = GroupSampler(2, 3, seed=0)
+    for row_group in range(4):
+        sampler.add(np.arange(200) % 2, 0, row_group, keys[row_group])
+    for group in (0, 1):
+        kept = sampler.keys([group])
+        assert list(kept) == sampler.sample([group])
+        assert list(kept.values()) == sorted(keys[:, group::2].ravel())[:3]
+        assert [keys[location.row_group, location.row] for location in kept] == list(kept.values())

@@ -18,15 +18,16 @@ from galaxy_batch.reuse.predictions import PreviousPredictions, read_predictions
 from galaxy_batch.reuse.previous import PreviousCatalog
 from galaxy_batch.rows import MODEL_COLUMNS, ReviewFlag
 from galaxy_batch.runtime.tasks import run_in_order
-from tests.support.skies import CLASSES, publish_rows, sky_rows
+from tests.support.skies import publish_rows, sky_rows
 
 ROWS = 900
+PREDICTIONS = ("p_smooth", "p_featured", "unfamiliarity", "instability")
 
 
 def previous_at(catalog: Path) -> PreviousCatalog:
     manifest = read_manifest(str(catalog))
     assert manifest
-    return PreviousCatalog(str(catalog), "a", manifest.rows, manifest.files, CLASSES, {})
+    return PreviousCatalog(str(catalog), "a", manifest.rows, manifest.files, PREDICTIONS, {})
 
 
 def manifest_of(rows: pa.Table, file: Path, chunk_rows: int = 70) -> tuple[Manifest, ManifestConfig]:
@@ -136,7 +137,7 @@ def test_complete_predictions_are_kept_and_incomplete_ones_replaced(
         join_previous(previous, manifest, config, str(folder), run_in_order) == first == read_predictions(str(folder))
     )
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == times
-    other = PreviousCatalog(previous.catalog_uri, "b", previous.rows, previous.files, CLASSES, {})
+    other = PreviousCatalog(previous.catalog_uri, "b", previous.rows, previous.files, PREDICTIONS, {})
     assert join_previous(other, manifest, config, str(folder), run_in_order).content_id == "b"
 
 

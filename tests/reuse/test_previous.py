@@ -12,8 +12,10 @@ import pytest
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.reuse.previous import open_previous, prediction_settings, verify_previous
+from galaxy_batch.rows import question_columns
 from galaxy_batch.settings import parse_config
 from tests.support.skies import MODEL_ID, VERSIONS, publish_rows, sky_rows
+from tests.support.votes import FEW_QUESTIONS, with_votes
 
 
 def config(reuse_from: Path | str, **settings: Any) -> CatalogConfig:
@@ -48,9 +50,9 @@ def problem(reuse_from: Path | str, model_id: str = MODEL_ID, ids: pa.DataType =
 
 def test_a_catalog_by_the_same_model_and_settings(catalog: Path, caplog: pytest.LogCaptureFixture) -> None:
     previous = open_previous(config(catalog), MODEL_ID, pa.int64())
-    assert (previous.rows, previous.classes, len(previous.files)) == (
+    assert (previous.rows, previous.predictions, len(previous.files)) == (
         60,
-        ("smooth", "featured"),
+        ("p_smooth", "p_featured", "unfamiliarity", "instability"),
         len(list(catalog.rglob("*.parquet"))),
     )
     with caplog.at_level(logging.WARNING):
@@ -83,6 +85,10 @@ def test_settings_that_change_no_prediction_may_differ(catalog: Path) -> None:
         ({"classify": {"precision": "fp32", "max_image_pixels": 5000}}, "classify.max_image_pixels"),
         ({"classify": {"precision": "fp32", "rgb": {"q": 7.0}}}, "classify.rgb.q = 6.0 there, 7.0 here"),
         ({"classify": {"precision": "fp32", "rgb": {"planes": [2, 1, 0]}}}, "classify.rgb.planes"),
+        (
+            {"classify": {"precision": "fp32", "concentrations": True}},
+            "classify.concentrations = None there, True here",
+        ),
         ({"review": {"max_blank_fraction": 0.8}}, "review.max_blank_fraction = 0.9 there, 0.8 here"),
     ],
 )
@@ -94,7 +100,7 @@ def test_settings_that_change_a_prediction_are_named(catalog: Path, settings: di
 
 
 def test_every_setting_of_classify_but_one_counts() -> None:
-    names = prediction_settings(dataclasses.asdict(config("x")))
+    names = prediction_settings(dataclasses.asdict(config("x", classify={"concentrations": True})))
     fields = {f"classify.{f.name}" for f in dataclasses.fields(config("x").classify)}
     assert fields - {name.rpartition(".")[0] if ".rgb." in name else name for name in names} == {"classify.chunk_rows"}
 
@@ -135,3 +141,16 @@ def test_a_catalog_that_does_not_verify_is_not_reused(catalog: Path, damage: str
     previous = open_previous(config(catalog), MODEL_ID, pa.int64())
     with pytest.raises(InputError, match=r"reuse_from = .* does not verify, so nothing is reused"):
         verify_previous(previous, VERSIONS)
+
+
+def test_the_columns_of_the_questions_are_predictions_too(tmp_path: Path) -> None:
+    rows = with_votes(sky_rows(60, seed=3), concentrations=True)
+    published = publish_rows(tmp_path / "previous", rows)
+    settings = dataclasses.asdict(config("x", classify={"precision": "fp32", "concentrations": True}))
+    settings["review"] |= {"audit_fraction": 0.05}
+    rewrite(published, config=settings, versions=VERSIONS)
+    again = config(published, classify={"precision": "fp32", "concentrations": True})
+    previous = open_previous(again, MODEL_ID, pa.int64())
+    votes = [column.name for column in question_columns(FEW_QUESTIONS, concentrations=True)]
+    assert previous.predictions == ("p_smooth", "p_featured", "unfamiliarity", "instability", *votes)
+    assert open_previous(config(published), MODEL_ID, pa.int64()) == previous  # more columns than are needed

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import galaxy_batch
 from galaxy_batch.catalog.manifest import require_manifest, unpublish
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.config import CatalogConfig
@@ -22,7 +23,7 @@ from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
 from galaxy_batch.reuse.join import join_previous
 from galaxy_batch.reuse.previous import open_previous, verify_previous
-from galaxy_batch.rows import ReviewFlag
+from galaxy_batch.rows import ReviewFlag, question_columns
 from galaxy_batch.settings import parse_config
 from galaxy_batch.synthetic.rendering import render
 from galaxy_batch.synthetic.survey import SurveyFiles
@@ -30,6 +31,7 @@ from tests.support.configs import FinishedRelease, catalog_config
 from tests.support.models import SavedModel, save_random_model
 from tests.support.s3_server import S3
 from tests.support.skies import VERSIONS, read_catalog, run_in_order
+from tests.support.votes import FEW_QUESTIONS
 
 
 def same_in_every_bit(a: str, b: str) -> None:
@@ -170,6 +172,64 @@ def test_a_run_may_be_resumed_with_reuse(
     assert (reused + recomputed + new, vanished, not_compared) == (rows, 1, 40 - rows)
     assert reused > rows / 2
     same_in_every_bit(summary["catalog_uri"], full[1]["catalog_uri"])
+
+
+@pytest.mark.usefixtures("ray_started")
+def test_answers_to_questions_are_published_reused_and_resumed(
+    release: Release, survey: SurveyFiles, tmp_path: Path
+) -> None:
+    """By a checkpoint that looks at further views of unsure cutouts, with concentrations."""
+    model = save_random_model(
+        tmp_path / "model.safetensors", seed=4, questions=FEW_QUESTIONS, views=2, further_views_below=1.2
+    )
+    settings = {"classify": {"chunk_rows": 9, "concentrations": True}, "report": {"enabled": False}}
+    before = classify_release(plan_release(catalog_config(survey, model, tmp_path / "a", **settings)))["catalog_uri"]
+    config = next_config(release, survey, model, tmp_path / "b", **settings)
+    full = classify_release(plan_release(config))["catalog_uri"]
+    assert verify_catalog(full) == []
+    rows = read_catalog(full).to_pandas()
+    seen = rows[rows["status"] == "ok"]
+    for column in question_columns(FEW_QUESTIONS, concentrations=True):
+        assert (rows[column.name].notna() == (rows["status"] == "ok")).all(), column.name
+        assert column.name == "smooth_or_featured_asked_fraction" or seen[column.name].nunique() > 20, column.name
+    assert 5 < seen["instability"].notna().sum() < len(seen) - 5  # only where the first view is not sure
+
+    shutil.copytree(config.output_uri, tmp_path / "c")
+    resumed = plan_release(dataclasses.replace(config, output_uri=str(tmp_path / "c"), reuse_from=before))
+    unpublish(resumed.layout.catalog)
+    for part in sorted(Path(resumed.layout.parts).glob("part-*.parquet"))[1:4]:
+        part.unlink()
+    resumed = plan_release(resumed.config)
+    assert len(resumed.todo) == 3
+    summary = classify_release(resumed)
+    assert summary["reuse"]["reused"] > 8
+    same_in_every_bit(summary["catalog_uri"], full)
+
+    without = next_config(release, survey, model, tmp_path / "d", reuse_from=before, report={"enabled": False})
+    fewer = read_catalog(classify_release(plan_release(without))["catalog_uri"])
+    assert [name for name in read_catalog(full).column_names if name not in fewer.column_names] == [
+        name for question in FEW_QUESTIONS for name in question.dirichlet_columns
+    ]
+    assert fewer.equals(read_catalog(full).select(fewer.column_names))
+
+    columns = {name: value for name, value in release.manifest.items() if name != "uri"}
+    table = galaxy_batch.classify(release.manifest["uri"], model.uri, **columns).sort_by("object_id").to_pandas()
+    assert (table["object_id"] == rows["object_id"]).all()
+    votes = [column.name for column in question_columns(FEW_QUESTIONS)]
+    assert [name for name in table.columns if name.endswith(("_fraction", "_dirichlet"))] == votes
+    assert np.allclose(table[votes], rows[votes], atol=2e-3, equal_nan=True)
+
+
+def test_kept_columns_cannot_have_the_name_of_an_answer(survey: SurveyFiles, tmp_path: Path) -> None:
+    model = save_random_model(tmp_path / "model.safetensors", seed=4, questions=FEW_QUESTIONS)
+    objects = pd.read_csv(survey.manifest).assign(Disk_edge_on_yes_fraction=0.5)
+    objects.to_csv(tmp_path / "objects.csv", index=False)
+    manifest = {
+        "uri": str(tmp_path / "objects.csv"), "uri_template": "images/{object_id}.jpg",
+        "keep_columns": ["Disk_edge_on_yes_fraction"],
+    }  # fmt: skip
+    with pytest.raises(InputError, match="the catalog has a column or path key 'disk_edge_on_yes_fraction'"):
+        plan_release(catalog_config(survey, model, tmp_path / "out", manifest=manifest))
 
 
 def test_a_catalog_that_cannot_be_reused_is_refused_before_ray_starts(

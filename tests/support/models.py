@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,12 +25,22 @@ class SavedModel:
     checkpoint: Checkpoint
 
 
-def save_random_model(path: Path, seed: int) -> SavedModel:
-    """Write a checkpoint of timm's smallest network; another seed is another model."""
+def save_random_model(path: Path, seed: int, **spec_values: Any) -> SavedModel:
+    """Write a checkpoint of timm's smallest network; another seed is another model.
+
+    Args:
+        path: of the file.
+        seed: of the weights.
+        spec_values: further fields of `ModelSpec`, such as `questions` and `views`.
+    """
     torch.manual_seed(seed)
-    spec = ModelSpec("test_efficientnet", ("smooth", "featured"), MODEL_SIZE_PX, 0.75, _HALF, _HALF)
+    spec = ModelSpec("test_efficientnet", ("smooth", "featured"), MODEL_SIZE_PX, 0.75, _HALF, _HALF, **spec_values)
     about = Checkpoint(spec, temperature=1.3, min_confidence=0.6, label_rule={"threshold": 0.6}, accuracy=0.5, ece=0.1)
-    return SavedModel(str(path), save_checkpoint(str(path), about, build_model(spec, RANDOM)))
+    model = build_model(spec, RANDOM)
+    if model.questions is not None:  # galaxies differ in their answers and classes
+        for head in (model.questions, model.backbone.get_classifier()):  # type: ignore[operator]
+            torch.nn.init.normal_(head.weight, std=20)
+    return SavedModel(str(path), save_checkpoint(str(path), about, model))
 
 
 def random_model(

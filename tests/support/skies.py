@@ -1,5 +1,6 @@
 """Simulated rows all over the sky, and catalogs of them: without images, a model, or Ray."""
 
+import dataclasses
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from galaxy_batch.review.flags import ReviewLimits, flag_for_review
 from galaxy_batch.rows import catalog_schema
 from galaxy_batch.runtime.tasks import TaskRunner, run_in_order
 from galaxy_batch.sky.healpix import pixels_at
+from tests.support.votes import questions_in
 
 RELEASE, MODEL_ID = "made-up", "0123456789abcdef"
 CLASSES = ("smooth", "featured")
@@ -91,8 +93,9 @@ def sky_rows(
 def schema_of(rows: pa.Table) -> pa.Schema:
     """Schema of a catalog of the rows; columns that the package does not define are kept columns."""
     id_type = rows.schema.field("object_id").type
-    own = catalog_schema(id_type, CLASSES).names
-    return catalog_schema(id_type, CLASSES, [column for column in rows.schema if column.name not in own])
+    votes = questions_in(rows.column_names), any(name.endswith("_dirichlet") for name in rows.column_names)
+    own = catalog_schema(id_type, CLASSES, (), *votes).names
+    return catalog_schema(id_type, CLASSES, [column for column in rows.schema if column.name not in own], *votes)
 
 
 def write_parts(folder: Path | str, rows: pa.Table, part_rows: int, first: int = 0) -> list[int]:
@@ -114,6 +117,8 @@ def layout_in(folder: Path | str) -> Layout:
 def provenance_of(rows: int, schema: pa.Schema, max_rows: int = 1000) -> CatalogProvenance:
     """What the pipeline records in a manifest."""
     review = {"min_repeats": REVIEW.min_repeats, "audit_fraction": REVIEW.audit_fraction, "audit_seed": 0}
+    questions = questions_in(schema.names)
+    classify = {"concentrations": True} if any(name.endswith("_dirichlet") for name in schema.names) else {}
     return CatalogProvenance(
         manifest_rows=rows,
         release=RELEASE,
@@ -124,7 +129,8 @@ def provenance_of(rows: int, schema: pa.Schema, max_rows: int = 1000) -> Catalog
         classes=CLASSES,
         **LIMITS,
         schema=CatalogFileHeader(schema, RELEASE, MODEL_ID).columns,
-        config={"review": review, "manifest": {"ra_column": "ra"}},
+        checkpoint={"spec": {"questions": list(map(dataclasses.asdict, questions))}} if questions else {},
+        config={"review": review, "manifest": {"ra_column": "ra"}, **({"classify": classify} if classify else {})},
         max_rows=max_rows,
     )
 

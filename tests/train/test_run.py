@@ -16,6 +16,8 @@ from train.config import TrainConfig
 from train.fit.fit import predict_logits
 from train.run import train_model
 
+QUESTION = 'labels.questions=["smooth_or_featured"]'
+
 
 @pytest.fixture(scope="module")
 def voted(tmp_path_factory: pytest.TempPathFactory) -> SurveyFiles:
@@ -64,10 +66,10 @@ def finished_run(config: TrainConfig, native: bool) -> FinishedRun:
 
 @pytest.fixture(scope="module")
 def runs(voted: SurveyFiles, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, FinishedRun]:
-    """Two runs, with bf16 and another seed, and without."""
+    """Two runs, with bf16 and another seed, and without; both learn the votes for a question."""
     seeds = {True: 5, False: 0}
     return {
-        native: finished_run(train_config(voted, tmp_path_factory.mktemp("run"), f"fit.seed={seed}"), native)
+        native: finished_run(train_config(voted, tmp_path_factory.mktemp("run"), f"fit.seed={seed}", QUESTION), native)
         for native, seed in seeds.items()
     }
 
@@ -94,11 +96,22 @@ def test_checkpoint_and_metrics_of_a_run(runs: dict[bool, FinishedRun]) -> None:
     assert str(runs[False].output) not in json.dumps(checkpoint.training)
 
 
+def test_vote_fractions_are_scored_on_all_test_galaxies(runs: dict[bool, FinishedRun]) -> None:
+    summary = runs[False].summary
+    checkpoint, model = load_checkpoint(summary["checkpoint_uri"])
+    assert [question.name for question in checkpoint.spec.questions] == ["smooth_or_featured"]
+    assert model.questions is not None
+    metrics = json.loads((Path(summary["report_uri"]).parent / "metrics.json").read_text())
+    scores = metrics["questions"]
+    assert 0 < scores["rmse"] == summary["question_rmse"] < 0.5
+    assert scores["galaxies"] > sum(n for name, n in metrics["split"]["test"].items() if name != "ambiguous")
+
+
 def test_equal_settings_give_equal_checkpoints(
     voted: SurveyFiles, runs: dict[bool, FinishedRun], tmp_path: Path
 ) -> None:
     first = runs[False].summary
-    again = finished_run(train_config(voted, tmp_path, "fit.seed=0"), native=False).summary
+    again = finished_run(train_config(voted, tmp_path, "fit.seed=0", QUESTION), native=False).summary
     assert first["checkpoint_id"] == again["checkpoint_id"]
     (_, model), (_, other) = (load_checkpoint(finished.summary["checkpoint_uri"]) for finished in runs.values())
     weights = dict(other.named_parameters())

@@ -135,6 +135,7 @@ def metrics_json(run: TrainingRun, held_out: HeldOutMetrics, grad_cam: GradCamMe
             "temperature": run.checkpoint.temperature,
             "min_confidence": run.checkpoint.min_confidence,
             "test": _test_json(run, held_out),
+            "questions": None if run.question_scores is None else dataclasses.asdict(run.question_scores),
             "warnings": training_warnings(run),
             "attention": grad_cam.to_json(),
             "epochs": [dataclasses.asdict(epoch) for epoch in run.epochs],

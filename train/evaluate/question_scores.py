@@ -9,17 +9,18 @@ import scipy.stats
 
 from galaxy_batch.decision_tree import Question, answer_fractions, asked_fractions, split_answers
 
-__all__ = ["QuestionScore", "QuestionScores", "interval_coverage", "question_scores"]
+__all__ = ["MIN_VOTES", "QuestionScore", "QuestionScores", "interval_coverage", "question_scores"]
 
 Array = npt.NDArray[np.float64]
 
-_MIN_VOTES = 10  # of a galaxy, for a question: with fewer, the fractions are mostly noise of the volunteers
+MIN_VOTES = 10
+"""Votes of a galaxy for a question that counts: with fewer, the fractions are mostly noise of the volunteers."""
 _INTERVALS = (0.68, 0.95)
 
 
 @dataclass(frozen=True)
 class QuestionScore:
-    """Scores of one question, over the galaxies where at least `_MIN_VOTES` volunteers were asked it."""
+    """Scores of one question, over the galaxies where at least `MIN_VOTES` volunteers were asked it."""
 
     name: str
     galaxies: int
@@ -58,7 +59,7 @@ def question_scores(questions: Sequence[Question], concentrations: Array, counts
     covered = {}
     scores = []
     for question in questions:
-        enough = votes[question.name].sum(axis=1) >= _MIN_VOTES
+        enough = votes[question.name].sum(axis=1) >= MIN_VOTES
         of_question = votes[question.name][enough]
         deviation = fractions[question.name][enough] - of_question / of_question.sum(axis=1, keepdims=True)
         covered[question.name] = [interval_coverage(alphas[question.name][enough], of_question, i) for i in _INTERVALS]

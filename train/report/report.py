@@ -20,6 +20,7 @@ from train.fit.fit import Epoch
 from train.report.figures import ReportFigures, learning_curves, vote_histograms
 from train.report.grad_cam_section import grad_cam_values
 from train.report.held_out import accuracy_values, calibration_values, error_values
+from train.report.question_section import question_values
 from train.report.review_section import review_values
 
 __all__ = ["write_report"]
@@ -58,6 +59,7 @@ def write_report(run: TrainingRun, report_uri: str, grad_cam_limit: int = 400) -
         **accuracy_values(run, held_out, figures),
         **calibration_values(run, held_out, figures),
         **review_values(held_out, figures),
+        **question_values(run.question_scores),
         **grad_cam_values(run, held_out, sample, on_galaxy, figures),
         **error_values(run, held_out),
         **_provenance(run),
@@ -174,7 +176,7 @@ def _training_values(run: TrainingRun, figures: ReportFigures) -> dict[str, Any]
 
 
 def _provenance(run: TrainingRun) -> dict[str, Any]:
-    config = dataclasses.asdict(run.config)
+    config, spec = dataclasses.asdict(run.config), dataclasses.asdict(run.checkpoint.spec)
     return {
         "checkpoint_settings": {
             "checkpoint": run.checkpoint.checkpoint_id or "not saved",
@@ -182,7 +184,8 @@ def _provenance(run: TrainingRun) -> dict[str, Any]:
             "min_confidence": run.checkpoint.min_confidence,
             "max_unfamiliarity": run.checkpoint.max_unfamiliarity,
             "max_instability": run.checkpoint.max_instability,
-            **dataclasses.asdict(run.checkpoint.spec),
+            **spec,
+            "questions": [question["name"] for question in spec["questions"]],
         },
         "provenance": {name: value for name, value in run.checkpoint.training.items() if name not in config},
         "config": config,
