@@ -99,7 +99,7 @@ class NetworkConfig:
     """Standard deviation of each channel, of pixels scaled to 0…1; divided by. Default: ImageNet."""
     further_views: Annotated[float, Range(0, 1)] = 1.0
     """Share of the calibration galaxies that get all `views`: those whose first view is least sure. The others get one,
-    which sets the limit for every cutout. 1: all views for every cutout."""
+    which sets the limit for all cutouts. 1: all views for each cutout."""
     stored_as: Literal["fp32", "fp16"] = "fp32"
     """Floating-point format of the weights in the checkpoint. `fp16` halves the file; the weights are rounded before
     the model is calibrated and tested."""

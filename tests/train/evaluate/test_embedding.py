@@ -1,0 +1,30 @@
+import numpy as np
+import torch
+
+from tests.support.engines import model_of, pixels_of
+from train.evaluate.embedding import measure_embedding
+
+CPU = torch.device("cpu")
+
+
+def test_components_are_those_of_largest_variance() -> None:
+    model, pixels = model_of(), pixels_of(60)
+    embedding = measure_embedding(model, pixels, CPU, seed=3)
+    assert embedding is not None
+    components = embedding.components.numpy()
+    assert components.shape == (6, 256)
+    assert np.allclose(components @ components.T, np.eye(6), atol=1e-5)
+    model.embedding = embedding
+    spread = model(pixels).embedding.detach().numpy().std(axis=0)
+    assert spread[0] > 2 * spread[-1]
+
+
+def test_it_does_not_change_the_logits() -> None:
+    model, pixels = model_of(), pixels_of(20)
+    before = model(pixels).class_logits
+    model.embedding = measure_embedding(model, pixels, CPU, seed=0)
+    assert torch.allclose(model(pixels).class_logits, before, atol=1e-5)
+
+
+def test_too_few_galaxies_have_no_components() -> None:
+    assert measure_embedding(model_of(), pixels_of(9), CPU, seed=0) is None
