@@ -103,8 +103,8 @@ def _tensors(model: MorphologyModel) -> dict[str, torch.Tensor]:
 def _has_fp16(name: str, tensor: torch.Tensor) -> bool:
     """Large convolutions and linear layers.
 
-    The small ones, mostly of the first blocks, decide most of the rounding error, and take 2% of the file. The numbers of
-    batch norms and of familiarity may exceed the range.
+    The small ones, mostly of the first blocks, decide most of the rounding error, and take 2% of the file. The numbers
+    of batch norms and of familiarity may exceed the range.
     """
     large = tensor.is_floating_point() and tensor.dim() > 1 and tensor.numel() > _MAX_FP32
     return large and not name.startswith(FAMILIARITY)
