@@ -159,11 +159,14 @@ class ClassifyConfig:
     concentrations: bool = False
     """Adds the Dirichlet concentrations of the answers (`<question>_<answer>_dirichlet`), where the checkpoint answers
     questions of the decision tree."""
+    embedding: Annotated[int, Range(0, 4096)] = 0
+    """Numbers of the embedding of each cutout, which `find_similar` compares; 0 writes none. At most as many as the
+    checkpoint has. They are published beside the rows, in `embedding/`."""
 
 
 def fingerprint_settings(classify: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of `[classify]`, without newer ones at their default: so that fingerprints of before stay valid."""
-    added = {"concentrations": False}
+    added = {"concentrations": False, "embedding": 0}
     return {name: value for name, value in classify.items() if name not in added or value != added[name]}
 
 

@@ -99,6 +99,7 @@ def plan_release(config: CatalogConfig) -> ReleasePlan:
     file = read_checkpoint(config.checkpoint_uri)
     checkpoint = file.checkpoint
     _check_flags(config, checkpoint, file.has_statistics)
+    _check_embedding(config, checkpoint)
     with _store_errors("manifest.uri", config.manifest.uri, "read"):
         manifest = open_manifest(config.manifest, config.classify.chunk_rows)
     spec = checkpoint.spec
@@ -166,6 +167,16 @@ def _check_flags(config: CatalogConfig, checkpoint: Checkpoint, has_statistics: 
             remedy = "the checkpoint uses one view; set classify.stability_views to use more, or leave this out"
             raise InputError("review.max_instability", config.review.max_instability, remedy)
         logger.info("no row will be UNSTABLE: one view per cutout, see classify.stability_views")
+
+
+def _check_embedding(config: CatalogConfig, checkpoint: Checkpoint) -> None:
+    """Refuse an embedding that this checkpoint cannot compute."""
+    wanted, known = config.classify.embedding, checkpoint.spec.embedding_size
+    if wanted > known:
+        remedy = f"the checkpoint has {known} components: use at most as many" if known else (
+            "the checkpoint has no components for embeddings; train it again, or leave this out"
+        )  # fmt: skip
+        raise InputError("classify.embedding", wanted, remedy)
 
 
 def _verified_previous(plan: ReleasePlan) -> PreviousCatalog:

@@ -18,6 +18,7 @@ __all__ = [
     "BLANK_FRACTION",
     "CATALOG_COLUMNS",
     "CHUNK",
+    "EMBEDDING",
     "IMAGE_BYTES",
     "IMAGE_URI",
     "MODEL_COLUMNS",
@@ -48,6 +49,9 @@ IMAGE_BYTES = "_image_bytes"
 where nothing is left to decode."""
 BLANK_FRACTION = "_blank_fraction"
 """float32: share of the cutout's pixels within one level of its median; null where the cutout was not decoded."""
+EMBEDDING = "_embedding"
+"""fixed_size_binary: the embedding in float16, see `embeddings`; null without an image; absent where none is wanted. It
+is published beside the rows."""
 ORIGIN = "_origin"
 """string: an `Origin`; absent where no previous catalog is used."""
 

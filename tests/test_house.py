@@ -23,6 +23,7 @@ MODULES = sorted(
 IMPORTS: dict[str, set[str]] = {
     "errors": set(),
     "ids": set(),
+    "embeddings": set(),
     "decision_tree": {"errors"},
     "stats": set(),
     "rows": {"review", "decision_tree"},
@@ -36,10 +37,13 @@ IMPORTS: dict[str, set[str]] = {
     "sky": {"ids", "settings"},
     "inputs": {"config", "errors", "ids", "rows", "sky", "storage"},
     "cutouts": {"config", "errors", "rows", "storage"},
-    "model": {"checkpoints", "config", "cutouts", "errors", "rows", "storage", "decision_tree"},
+    "model": {"checkpoints", "config", "cutouts", "embeddings", "errors", "rows", "storage", "decision_tree"},
     "review": {"config"},
-    "catalog": {"config", "errors", "ids", "review", "rows", "runtime", "settings", "sky", "storage", "decision_tree"},
-    "reuse": {"catalog", "config", "errors", "ids", "inputs", "review", "rows", "runtime", "storage"},
+    "catalog": {
+        "config", "embeddings", "errors", "ids", "review", "rows", "runtime", "settings", "sky", "storage",
+        "decision_tree",
+    },
+    "reuse": {"catalog", "config", "embeddings", "errors", "ids", "inputs", "review", "rows", "runtime", "storage"},
     "runtime": {"config", "errors", "model", "rows"},
     "report": {"catalog", "config", "cutouts", "errors", "inputs", "rows", "settings", "sky"},
     "release_page": {
@@ -50,6 +54,10 @@ IMPORTS: dict[str, set[str]] = {
         "catalog", "decision_tree", "errors", "links", "report", "rows", "settings", "sky", "stats", "storage",
     },
     "export": {"catalog", "errors", "settings", "sky", "storage"},
+    "similar": {
+        "catalog", "config", "embeddings", "errors", "export", "links", "model", "release_page", "report", "rows",
+        "settings", "storage",
+    },
     "packing": {"config", "cutouts", "errors", "failures", "inputs", "rows", "runtime", "settings", "storage"},
     "synthetic": set(),
     "plan": {"catalog", "config", "errors", "inputs", "model", "reuse", "review", "rows", "runtime", "storage"},
@@ -82,6 +90,7 @@ TESTED_IN = {
     "galaxy_batch/export/config.py": "tests/export/test_export.py",
     "galaxy_batch/export/selection.py": "tests/export/test_export.py",
     "galaxy_batch/packing/config.py": "tests/packing/test_shards.py",
+    "galaxy_batch/similar/config.py": "tests/similar/test_similar.py",
     "train/config.py": "tests/train/test_run.py",
     "train/data/galaxies.py": "tests/train/test_run.py",
     "train/evaluate/familiarity.py": "tests/model/test_familiarity.py",

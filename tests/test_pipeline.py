@@ -26,7 +26,7 @@ from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.synthetic.survey import SurveyFiles
 from tests.support.configs import FinishedRelease, catalog_config
 from tests.support.documents import PACKAGE_README, blocks, section
-from tests.support.models import SavedModel, save_random_model
+from tests.support.models import SavedModel, save_random_model, with_embedding
 from tests.support.skies import read_catalog
 from train.evaluate.familiarity import measure_familiarity
 
@@ -87,6 +87,42 @@ def test_every_row_is_published_once_and_its_defect_is_flagged(
     assert (summary["rows"], summary["failed"], summary["status_counts"]["missing"]) == (40, 4, 1)
     assert summary["flag_counts"]["REPEATED_IMAGE"] == 6
     assert verify_catalog(summary["catalog_uri"]) == []
+
+
+def test_embeddings_are_published_beside_the_rows_also_by_a_resumed_run(
+    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path
+) -> None:
+    model = with_embedding(saved_model, tmp_path / "model.safetensors", 5)
+    config = catalog_config(survey, model, tmp_path / "out", classify={"chunk_rows": 7, "embedding": 4})
+    without = catalog_config(survey, model, tmp_path / "out")
+    plan = plan_release(config)
+    assert plan.layout.fingerprint != plan_release(without).layout.fingerprint
+    assert plan_release(without).layout.fingerprint == fingerprint(
+        plan.manifest.content_id,
+        plan.checkpoint.checkpoint_id,
+        {
+            "classify": {n: v for n, v in dataclasses.asdict(plan_release(without).config.classify).items()
+                         if n not in ("embedding", "concentrations")},
+            "review": dataclasses.asdict(without.review),
+        },
+    )  # fmt: skip
+    catalog = Path(classify_release(plan)["catalog_uri"])
+    assert verify_catalog(str(catalog)) == []
+    rows = read_catalog(catalog)
+    assert "_embedding" not in rows.column_names
+    before = {file.relative_to(catalog): file.read_bytes() for file in catalog.glob("embedding/**/*.pq")}
+    tables = [pq.read_table(file, partitioning=None) for file in catalog.glob("embedding/**/*.pq")]
+    embeddings = pa.concat_tables(tables).sort_by("object_id")
+    assert embeddings["object_id"].equals(rows["object_id"])
+    assert embeddings["embedding"].is_valid().equals(rows["predicted_class"].is_valid())
+    assert embeddings.schema.field("embedding").type.list_size == 4
+    unpublish(str(catalog))
+    for part in sorted(Path(plan.layout.parts).glob("*.parquet"))[1:3]:
+        part.unlink()
+    resumed = plan_release(config)
+    assert len(resumed.todo) == 2
+    classify_release(resumed)
+    assert {file.relative_to(catalog): file.read_bytes() for file in catalog.glob("embedding/**/*.pq")} == before
 
 
 def test_a_finished_run_is_not_repeated(first_release: FinishedRelease, tmp_path: Path) -> None:

@@ -17,18 +17,21 @@ from typing import Any
 import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
 from galaxy_batch.decision_tree import GALAXY_ZOO_2
-from galaxy_batch.rows import ReviewFlag
+from galaxy_batch.embeddings import unpacked_embeddings
+from galaxy_batch.rows import EMBEDDING, ReviewFlag
 from tests.support.documents import PACKAGE_README, README, blocks, section
 from tests.support.s3_server import S3
-from tests.support.skies import even_positions, publish_rows, read_catalog, sky_rows
+from tests.support.skies import even_positions, publish_rows, read_catalog, sky_rows, with_embeddings
 from tests.support.votes import with_votes
 
 COUNT = 3000
+SIMILAR = "DuckDB: the ten galaxies most like one, by 64 numbers of their embeddings"
 CONE = SkyCoord(180 * u.deg, 0 * u.deg)
 
 
@@ -40,6 +43,8 @@ class Sky:
     photometry: Path
     rows: dict[str, list[Any]]
     measured: dict[str, list[Any]]
+    embeddings: pa.ChunkedArray
+    """In the order of the rows."""
 
     @property
     def places(self) -> SkyCoord:
@@ -84,6 +89,7 @@ def sky_made(tmp_path_factory: pytest.TempPathFactory) -> Sky:
     ra[500:2000], dec[500:2000] = 180 + rng.normal(0, 0.4, 1500), rng.normal(0, 0.4, 1500)
     folder = tmp_path_factory.mktemp("recipes")
     rows = with_votes(sky_rows(COUNT, seed=12, positions=(ra, dec), without_position=0.03), GALAXY_ZOO_2)
+    rows = with_embeddings(rows, 64)
     catalog = publish_rows(folder / "release=r" / "model=m", rows, 1000, 500, 2500)
     some = rows.filter(rows["ra"].is_valid()).take(np.arange(0, 2500, 5))
     shift = rng.normal(0, 0.3 / 3600, (2, len(some)))
@@ -98,7 +104,10 @@ def sky_made(tmp_path_factory: pytest.TempPathFactory) -> Sky:
     others = known.assign(objid=known["objid"] + 1, ra=(known["ra"] + 5 / 3600) % 360)  # next to them: 1237…919
     measured = pd.concat([known, others])
     measured.to_csv(folder / "photometry.csv", index=False)
-    return Sky(catalog, folder / "photometry.csv", read_catalog(catalog).to_pydict(), measured.to_dict("list"))
+    embeddings = rows.sort_by("object_id")[EMBEDDING]
+    return Sky(
+        catalog, folder / "photometry.csv", read_catalog(catalog).to_pydict(), measured.to_dict("list"), embeddings
+    )
 
 
 def recipes() -> dict[str, tuple[str, str]]:
@@ -179,6 +188,17 @@ def sql_spirals(result: list[tuple[Any, ...]], sky: Sky) -> None:
     assert len(result) == len(wanted) > 0
 
 
+def sql_similar(result: list[tuple[Any, ...]], sky: Sky) -> None:
+    (asked,) = re.findall(r"object_id = (\d+)", recipes()[SIMILAR][1])
+    values, missing = unpacked_embeddings(sky.embeddings)
+    units = values / np.maximum(np.linalg.norm(values.astype(np.float64), axis=1, keepdims=True), 1e-9)
+    ids, classes = np.array(sky.rows["object_id"]), sky.rows["predicted_class"]
+    cosines = np.where(missing | (ids == int(asked)), -2, units @ units[ids == int(asked)][0])
+    nearest = np.argsort(-cosines)[:10].tolist()
+    assert [(row[0], row[2]) for row in result] == [(ids[row], classes[row]) for row in nearest]
+    assert [row[1] for row in result] == pytest.approx([1 - cosines[row] for row in nearest], abs=1e-5)
+
+
 def pandas_confident(result: pd.DataFrame, sky: Sky) -> None:
     names = ("object_id", "predicted_class", "confidence", "needs_review", "image_hash", "_healpix_29")
     wanted = sorted(
@@ -237,6 +257,7 @@ CHECKS: dict[str, Callable[[Any, Sky], None]] = {
     "DuckDB: a join with a photometric catalog, by id": sql_join,
     "DuckDB: edge-on disks, for most of all volunteers": sql_edge_on,
     "DuckDB: spirals with two arms": sql_spirals,
+    SIMILAR: sql_similar,
     "DuckDB on object storage: through the fsspec driver": counts_by_class,
     "pandas: confident and featured": pandas_confident,
     "pandas: rows to review, with the names of their flags": pandas_queue,

@@ -14,6 +14,7 @@ from galaxy_batch.sky.healpix import Tile
 from galaxy_batch.storage.files import join, write_atomically
 
 __all__ = [
+    "ROW_GROUP_ROWS",
     "WITHOUT_POSITION",
     "CatalogFileHeader",
     "MetadataFile",
@@ -26,7 +27,8 @@ __all__ = [
 
 WITHOUT_POSITION = "without_position"
 """Folder of the rows without a position."""
-_ROW_GROUP_ROWS = 65_536  # a cone search reads one or two of them
+ROW_GROUP_ROWS = 65_536
+"""Rows of a row group, of which a cone search reads one or two."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class WrittenFile:
     counts: CatalogCounts
     footer: bytes
     """Its Parquet metadata."""
+    embeddings: RowFile | None = None
+    """The file of their embeddings; None where the rows have none."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def write_catalog_file(rows: pa.Table, path: str, header: CatalogFileHeader, cat
     schema = header.schema_of(rows)
     table = pa.table([rows[field.name].cast(field.type) for field in schema], schema=schema)
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=_ROW_GROUP_ROWS)
+    pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS)
     content = sink.getvalue()
     write_atomically(join(catalog_uri, path), content)
     sink.seek(0)

@@ -9,6 +9,7 @@
         catalog/
             dataset/Norder=<k>/Dir=<d>/Npix=<p>.parquet     the rows of one HEALPix pixel: a HATS catalog, see `hats`
             without_position/part-000000.parquet            the rows without a position; may be empty
+            embedding/Norder=<k>/Dir=<d>/Npix=<p>.pq        their embeddings, where wanted, see `embedding_files`
             hats.properties, partition_info.csv, skymap.fits, dataset/_metadata, dataset/_common_metadata
             manifest.json                                   written last: without it there is no catalog
         runs/<run id>.json                          one per run: config, times, outcome

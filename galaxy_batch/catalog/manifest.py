@@ -12,6 +12,7 @@ from typing import Any
 
 from galaxy_batch.catalog import hats
 from galaxy_batch.catalog.counts import CatalogCounts, total_counts
+from galaxy_batch.catalog.embedding_files import embedding_path
 from galaxy_batch.catalog.files import WITHOUT_POSITION, MetadataFile, RowFile, WrittenFile
 from galaxy_batch.decision_tree import Question
 from galaxy_batch.errors import InputError
@@ -90,6 +91,8 @@ class CatalogManifest(CatalogProvenance, CatalogCounts):
 
     files: tuple[RowFile, ...]
     metadata_files: tuple[MetadataFile, ...]
+    embedding_files: tuple[RowFile, ...] = ()
+    """One for each of `files`; none in a catalog without embeddings."""
     format: int = FORMAT
 
     @property
@@ -106,6 +109,17 @@ class CatalogManifest(CatalogProvenance, CatalogCounts):
     def concentrations(self) -> bool:
         """Whether the catalog has the concentrations of the answers."""
         return bool((self.config.get("classify") or {}).get("concentrations", False))
+
+    @property
+    def embedding_size(self) -> int:
+        """How many numbers the embedding of a cutout has; 0 in a catalog without embeddings."""
+        return int((self.config.get("classify") or {}).get("embedding", 0))
+
+    @property
+    def embeddings(self) -> dict[str, RowFile]:
+        """The file of embeddings of each file of rows, by the path of the latter, in the order of `files`."""
+        by_path = {file.path: file for file in self.embedding_files}
+        return {file.path: by_path[embedding_path(file.path)] for file in self.files} if by_path else {}
 
     @property
     def review_limits(self) -> ReviewLimits:
@@ -135,6 +149,9 @@ def publish_manifest(
         **vars(provenance),
         files=tuple(sorted((file.file for file in written), key=lambda file: file.path)),
         metadata_files=tuple(sorted(metadata_files, key=lambda file: file.path)),
+        embedding_files=tuple(
+            sorted((file.embeddings for file in written if file.embeddings), key=lambda file: file.path)
+        ),
     )
     content = manifest.as_json()
     checked = parse_manifest(json.dumps(content).encode())  # what readers would refuse is not published
@@ -218,6 +235,11 @@ def _problems(manifest: CatalogManifest) -> Iterator[str]:
     for number, path in enumerate(sorted(path for path in paths if hats.pixel_of(path) is None)):
         if path != f"{WITHOUT_POSITION}/part-{number:06d}.parquet":
             yield f"{path} is not where a file of rows belongs"
+    expected = sorted((embedding_path(file.path), file.rows) for file in manifest.files)
+    if sorted((file.path, file.rows) for file in manifest.embedding_files) != (
+        expected if manifest.embedding_size else []
+    ):
+        yield "embedding_files must be one for each file of rows, with as many rows; none without classify.embedding"
     if sorted(file.path for file in manifest.metadata_files) != sorted(hats.METADATA_FILES):
         yield f"metadata_files must be {', '.join(sorted(hats.METADATA_FILES))}"
 

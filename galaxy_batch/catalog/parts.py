@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from galaxy_batch.rows import CHUNK, ORIGIN, Status
+from galaxy_batch.rows import CHUNK, EMBEDDING, ORIGIN, Status
 from galaxy_batch.storage.files import join, list_names, parquet_bytes, read_bytes, write_atomically
 
 __all__ = ["finished_parts", "origins_of", "part_uri", "read_part", "write_part"]
@@ -60,7 +60,8 @@ def write_part(rows: pa.Table, folder_uri: str, schema: pa.Schema, release: str,
         release: name of the survey release.
         model_id: content id of the checkpoint.
 
-    Reads all catalog columns, `_chunk`, and `_origin` where it exists, whose values are counted in the part's metadata.
+    Reads all catalog columns, `_chunk`, `_embedding` where it exists, which is the last column of the part, and
+    `_origin` where it exists, whose values are counted in the part's metadata.
     Adds `release`, `model_id` in the part.
     Drops all columns: returns one row with the `chunk`, and its `rows`, `failed`, `flagged`.
     """
@@ -68,6 +69,8 @@ def write_part(rows: pa.Table, folder_uri: str, schema: pa.Schema, release: str,
     for name, value in (("release", release), ("model_id", model_id)):
         rows = rows.append_column(name, _constant(value, len(rows)))
     table = pa.table([rows[field.name].cast(field.type) for field in schema], schema=schema)
+    if EMBEDDING in rows.column_names:
+        table = table.append_column(EMBEDDING, rows[EMBEDDING])
     if ORIGIN in rows.column_names:
         origins = {entry["values"]: entry["counts"] for entry in pc.value_counts(rows[ORIGIN]).to_pylist()}
         table = table.replace_schema_metadata({**(schema.metadata or {}), _ORIGINS: json.dumps(origins)})

@@ -7,7 +7,7 @@
 
 The first pass, `sort_parts`, sorts the rows by their position on the sky into runs, and counts: rows per cell of the
 sky, statuses, image hashes. From the counts alone the driver cuts the sky into tiles. The second pass, `publish`,
-reads the runs a group of neighbouring tiles at a time, and writes one file per tile.
+reads the runs a group of neighbouring tiles at a time, and writes one file per tile, and beside it its embeddings.
 
 The memory of a task does not grow with the survey: about three times a run (a million rows) in the first pass, and
 three times `max_rows` in the second. The driver holds the histogram (109 MB at most, and a third more while it is cut),
@@ -30,6 +30,7 @@ import pyarrow as pa
 
 from galaxy_batch.catalog import hats
 from galaxy_batch.catalog.counts import CatalogCounts, total_counts
+from galaxy_batch.catalog.embedding_files import write_embedding_file
 from galaxy_batch.catalog.files import (
     CatalogFileHeader,
     RowFile,
@@ -43,6 +44,7 @@ from galaxy_batch.catalog.manifest import CatalogManifest, CatalogProvenance, pu
 from galaxy_batch.catalog.sort_parts import HASH, KEY, PartTotals
 from galaxy_batch.config import ReviewConfig
 from galaxy_batch.review.flags import flag_repeated_images, repeated_hashes
+from galaxy_batch.rows import EMBEDDING
 from galaxy_batch.runtime.tasks import TaskRunner
 from galaxy_batch.sky.healpix import BASE_PIXELS, DEEPEST_TILE, Tile, coarser, cut
 from galaxy_batch.storage.files import remove_temporary_folder
@@ -142,7 +144,10 @@ def _write_tiles(
         begin, end = np.searchsorted(keys, tile.first_key, "left"), np.searchsorted(keys, tile.last_key, "right")
         of_tile = rows.slice(begin, end - begin)
         of_tile = of_tile if tile.on_sky else of_tile.sort_by("object_id")
-        written.append(_as_row(write_catalog_file(of_tile, path, header, layout.catalog)))
+        file = write_catalog_file(of_tile, path, header, layout.catalog)
+        if EMBEDDING in of_tile.column_names:
+            file = dataclasses.replace(file, embeddings=write_embedding_file(of_tile, path, layout.catalog))
+        written.append(_as_row(file))
     return pa.Table.from_pylist(written)
 
 
@@ -152,13 +157,20 @@ def _as_row(file: WrittenFile) -> dict[str, str | bytes]:
         "file": json.dumps(dataclasses.asdict(file.file)),
         "counts": json.dumps(dataclasses.asdict(file.counts)),
         "footer": file.footer,
+        "embeddings": json.dumps(file.embeddings and dataclasses.asdict(file.embeddings)),
     }
 
 
 def _from_row(row: Mapping[str, str | bytes]) -> WrittenFile:
     footer = row["footer"]
     assert isinstance(footer, bytes)
-    return WrittenFile(RowFile(**json.loads(row["file"])), CatalogCounts(**json.loads(row["counts"])), footer)
+    embeddings = json.loads(row["embeddings"])
+    return WrittenFile(
+        RowFile(**json.loads(row["file"])),
+        CatalogCounts(**json.loads(row["counts"])),
+        footer,
+        RowFile(**embeddings) if embeddings else None,
+    )
 
 
 def _tiles_by_path(tiles: Sequence[Tile]) -> dict[str, Tile]:

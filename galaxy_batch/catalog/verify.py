@@ -20,6 +20,7 @@ from galaxy_batch.catalog import hats
 from galaxy_batch.catalog.counts import CatalogCounts, total_counts
 from galaxy_batch.catalog.files import MetadataFile, RowFile
 from galaxy_batch.catalog.manifest import MANIFEST, CatalogManifest, ManifestError, manifest_content, parse_manifest
+from galaxy_batch.catalog.verify_embeddings import embedding_problems
 from galaxy_batch.catalog.verify_file import UNREADABLE, header_problems, schema_problem, verify_file
 from galaxy_batch.catalog.verify_rows import CatalogContract
 from galaxy_batch.errors import without_secrets
@@ -39,7 +40,8 @@ def verify_catalog(catalog_uri: str) -> list[str]:
     """What is wrong with a published catalog: one sentence per problem, which names the file; empty when nothing is.
 
     Checks the size and checksum of every file; the rules, position and order of every row; ids and image hashes across
-    files; all counts; that the HATS files and the VOTable headers agree with the rows; and that there is no other file.
+    files; all counts; that the HATS files, the VOTable headers and the embeddings agree with the rows; and that there
+    is no other file.
 
     Raises:
         InputError: the URI's scheme is unknown.
@@ -72,6 +74,8 @@ class _CatalogChecker:
         problems = list(self.check_schema())
         for file in self.manifest.files:
             problems += [f"{file.path}: {problem}" for problem in self.check_file(file)]
+        for path, file in self.manifest.embeddings.items():
+            problems += [f"{file.path}: {problem}" for problem in self.check_embeddings(file, path)]
         problems += [f"{MANIFEST}: {problem}" for problem in self.check_counts()]
         problems += self.check_ids()
         problems += self.check_repeated_images()
@@ -126,6 +130,18 @@ class _CatalogChecker:
         for images, marked in report.images:
             self.images.add(images, marked)
         np.add.at(self.skymap, report.sky, 1)
+        return problems
+
+    def check_embeddings(self, file: RowFile, rows_path: str) -> list[str]:
+        """The file of embeddings that belongs to a file of rows."""
+        problems: list[str] = []
+        content = self.content(file, problems)
+        try:
+            rows = read_bytes(join(self.catalog_uri, rows_path))
+        except FileNotFoundError:
+            return problems
+        if content is not None:
+            problems += embedding_problems(content, rows, self.manifest.embedding_size)
         return problems
 
     def check_counts(self) -> Iterator[str]:
@@ -230,7 +246,12 @@ class _CatalogChecker:
         """Files that the manifest does not list."""
         fs, root = filesystem(self.catalog_uri)
         fs.invalidate_cache()
-        listed: Iterable[RowFile | MetadataFile] = (*self.manifest.files, *self.manifest.metadata_files)
+        manifest = self.manifest
+        listed: Iterable[RowFile | MetadataFile] = (
+            *manifest.files,
+            *manifest.metadata_files,
+            *manifest.embedding_files,
+        )
         known = {MANIFEST, *(file.path for file in listed)}
         present = {path[len(root.rstrip("/")) + 1 :] for path in fs.find(root)}
         yield from (f"{path}: is not part of the catalog" for path in sorted(present - known))

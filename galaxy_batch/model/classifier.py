@@ -15,6 +15,7 @@ from galaxy_batch.config import ClassifyConfig
 from galaxy_batch.cutouts.decode import blank_fraction, decode
 from galaxy_batch.cutouts.resize import Pixels, resize
 from galaxy_batch.decision_tree import Question, answer_fractions, asked_fractions, split_answers
+from galaxy_batch.embeddings import packed_embeddings, unpacked_embeddings
 from galaxy_batch.model.checkpoint import read_checkpoint
 from galaxy_batch.model.engines.choose import load_engine
 from galaxy_batch.model.engines.engine import EngineName, Precision
@@ -23,6 +24,7 @@ from galaxy_batch.model.output import ViewOutput
 from galaxy_batch.model.views import combined, view_numbers
 from galaxy_batch.rows import (
     BLANK_FRACTION,
+    EMBEDDING,
     IMAGE_BYTES,
     MODEL_COLUMNS,
     Status,
@@ -47,6 +49,8 @@ class _ChunkPredictions:
     blank_fraction: Array
     columns: dict[str, Array]
     """`prediction_columns` by name; `MODEL_COLUMNS` are nan too where the model does not measure them."""
+    embedding: Array
+    """``(N, size)``."""
 
 
 class Classifier:
@@ -89,7 +93,7 @@ class Classifier:
         computed again, the columns that it adds.
         Adds `p_<class>`, `predicted_class`, `confidence`, and the columns of the questions: null where there is no
         image; `_blank_fraction`: null there, and in reused rows; `unfamiliarity`, `instability`: null there, and where
-        the model does not measure them.
+        the model does not measure them; with `classify.embedding`, `_embedding`: null without an image.
         Changes `status` and `error` where a cutout cannot be decoded.
         Drops `_image_bytes`.
         """
@@ -100,6 +104,7 @@ class Classifier:
             error=rows["error"].to_pylist(),
             blank_fraction=_nans(len(rows)),
             columns={name: _reused(rows, name) for name in names},
+            embedding=_reused_embedding(rows, self.config.embedding),
         )
         passes = ForwardPasses(self.engine, spec, self.views, len(rows), report)
         for positions, cutouts in self._batches(rows[IMAGE_BYTES], predictions):
@@ -119,6 +124,7 @@ class Classifier:
         computed |= _vote_columns(spec.questions, output.concentrations)
         for name, values in predictions.columns.items():
             values[rows] = computed[name]
+        predictions.embedding[rows] = output.embedding[:, : self.config.embedding]
 
     def _batches(
         self, images: pa.ChunkedArray, predictions: _ChunkPredictions
@@ -180,6 +186,15 @@ def _reused(rows: pa.Table, name: str) -> Array:
     return values
 
 
+def _reused_embedding(rows: pa.Table, size: int) -> Array:
+    """Embeddings ``(N, size)`` reused from a previous catalog; nan where there are none."""
+    values = np.full((len(rows), size), np.nan, np.float32)
+    if EMBEDDING in rows.column_names:
+        reused, missing = unpacked_embeddings(rows[EMBEDDING])
+        values[~missing] = reused[~missing]
+    return values
+
+
 def _with_predictions(rows: pa.Table, predictions: _ChunkPredictions, classes: tuple[str, ...]) -> pa.Table:
     no_image = np.array([status != Status.OK for status in predictions.status], np.bool_)
     probabilities = np.stack([predictions.columns[name] for name in probability_columns(classes)], axis=1)
@@ -194,6 +209,8 @@ def _with_predictions(rows: pa.Table, predictions: _ChunkPredictions, classes: t
     }
     for name, values in predictions.columns.items():
         added[name] = pa.array(values, mask=np.isnan(values) if name in MODEL_COLUMNS else no_image)
+    if predictions.embedding.shape[1]:
+        added[EMBEDDING] = packed_embeddings(predictions.embedding, no_image)
     rows = rows.drop_columns([name for name in added if name in rows.column_names])
     for name, values in added.items():
         rows = rows.append_column(name, values)

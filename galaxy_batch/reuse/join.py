@@ -8,29 +8,33 @@
 
 A catalog is ordered by position on the sky and a manifest is not, and positions may have changed between the two: so
 this is an external sort by id, through sorted runs in the output's own storage. A task holds about two million rows of
-60 bytes. Every row is written three times before the first cutout is fetched, which is little compared with the cutout;
-each chunk then needs one read. Every file of the previous catalog is checked against its checksum when it is read.
+60 bytes, and their embeddings where these are reused. Every row is written three times before the first cutout is
+fetched, which is little compared with the cutout; each chunk then needs one read. Every file of the previous catalog is
+checked against its checksum when it is read.
 """
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from galaxy_batch.catalog.embedding_files import EMBEDDINGS
 from galaxy_batch.catalog.files import RowFile
 from galaxy_batch.config import ManifestConfig
+from galaxy_batch.embeddings import embedding_values, packed_embeddings
 from galaxy_batch.errors import InputError, without_secrets
 from galaxy_batch.ids import id_hashes
 from galaxy_batch.inputs.manifest import Manifest, read_ids
 from galaxy_batch.reuse.predictions import PreviousPredictions, read_predictions, write_predictions
 from galaxy_batch.reuse.previous import PreviousCatalog
 from galaxy_batch.review.flags import PIXEL_FLAGS, pixel_flags
-from galaxy_batch.rows import CHUNK, Status
+from galaxy_batch.rows import CHUNK, EMBEDDING, Status
 from galaxy_batch.runtime.tasks import TaskRunner
 from galaxy_batch.storage.files import join, read_bytes, remove_tree
 from galaxy_batch.storage.sorted_runs import RUN_ROWS, consecutive_groups, read_between, write_run
@@ -112,7 +116,11 @@ def join_previous(
 def _sort_previous(previous: PreviousCatalog, runs: _Runs, task_runner: TaskRunner, run_rows: int) -> int:
     """Write the previous catalog as runs; their number."""
     groups = consecutive_groups([file.rows for file in previous.files], run_rows)
-    tasks = [{"run": run, "files": [asdict(previous.files[f]) for f in group]} for run, group in enumerate(groups)]
+    files = [
+        {"rows": asdict(file), "embeddings": asdict(previous.embeddings[file.path]) if previous.embeddings else None}
+        for file in previous.files
+    ]
+    tasks = [{"run": run, "files": [files[f] for f in group]} for run, group in enumerate(groups)]
     keywords = {"runs": runs, "catalog_uri": previous.catalog_uri, "reused": previous.predictions}
     for done in task_runner(_sort_predictions, tasks, keywords):
         if done["problem"] is not None:
@@ -125,7 +133,7 @@ def _sort_predictions(group: pa.Table, runs: _Runs, catalog_uri: str, reused: Se
     """A task: write the predictions of some files of the previous catalog as one run, sorted by hashes of the ids."""
     (item,) = group.to_pylist()
     columns = ["object_id", "image_hash", "status", "review_flags", *reused]
-    tables = map_in_threads(lambda file: _read_file(catalog_uri, RowFile(**file), columns), item["files"])
+    tables = map_in_threads(lambda files: _read_files(catalog_uri, files, columns), item["files"])
     problems = [table for table in tables if isinstance(table, str)]
     if problems:
         return pa.table({"problem": [problems[0]]})
@@ -134,11 +142,22 @@ def _sort_predictions(group: pa.Table, runs: _Runs, catalog_uri: str, reused: Se
     predictions = {
         "object_id": rows["object_id"],
         "image_hash": pc.if_else(usable, rows["image_hash"], None),
-        **{name: rows[name] for name in reused},
+        **{name: rows[name] for name in (*reused, EMBEDDING) if name in rows.column_names},
         PIXEL_FLAGS: pc.bit_wise_and(rows["review_flags"], pa.scalar(sum(pixel_flags()), pa.int32())),
     }
     runs.write_by_id(pa.table(predictions), "previous", item["run"])
     return pa.table({"problem": pa.array([None], pa.string())})
+
+
+def _read_files(catalog_uri: str, files: Mapping[str, Any], columns: list[str]) -> pa.Table | str:
+    """As `_read_file`, with the embeddings of the rows, where there is a file of them."""
+    rows = _read_file(catalog_uri, RowFile(**files["rows"]), columns)
+    if files["embeddings"] is None or isinstance(rows, str):
+        return rows
+    embeddings = _read_file(catalog_uri, RowFile(**files["embeddings"]), [EMBEDDINGS])
+    if isinstance(embeddings, str):
+        return embeddings
+    return rows.append_column(EMBEDDING, packed_embeddings(*embedding_values(embeddings[EMBEDDINGS])))
 
 
 def _read_file(catalog_uri: str, file: RowFile, columns: list[str]) -> pa.Table | str:

@@ -33,7 +33,7 @@ class PreviousPredictions:
     """The first chunk of each file."""
 
     def file(self, number: int) -> str:
-        """An Arrow file sorted by `_chunk`: id, chunk, image hash, `prediction_columns`, `_pixel_flags`."""
+        """An Arrow file sorted by `_chunk`: id, chunk, image hash, all that is reused, see `reuse_predictions`."""
         return join(self.folder_uri, f"predictions-{number:06d}.arrow")
 
     def of_chunk(self, chunk: int) -> pa.Table:
@@ -64,7 +64,8 @@ def reuse_predictions(rows: pa.Table, previous: PreviousPredictions | None) -> p
         previous: predictions of the previous catalog; None leaves the rows unchanged.
 
     Reads `object_id`, `_chunk`, `image_hash`.
-    Adds `prediction_columns`, `_pixel_flags`, null where nothing is reused; `_origin`.
+    Adds `prediction_columns`, `_pixel_flags`, and `_embedding` where there are embeddings, null where nothing is
+    reused; `_origin`.
     Changes `_image_bytes` to null where predictions are reused: there is nothing to decode.
     """
     if previous is None:

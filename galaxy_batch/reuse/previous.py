@@ -1,8 +1,9 @@
 """A previous catalog, and whether its predictions are the ones that this run would compute.
 
-What a catalog keeps of a cutout are its predictions (probabilities, unfamiliarity, instability) and the flags measured
-on its pixels. They follow from the encoded bytes, the checkpoint and the settings named by `prediction_settings`: where
-all three are the same they need not be computed again. The bytes are fetched anyway, to tell whether they changed.
+What a catalog keeps of a cutout are its predictions (probabilities, unfamiliarity, instability), its embedding where it
+has any, and the flags measured on its pixels. They follow from the encoded bytes, the checkpoint and the settings named
+by `prediction_settings`: where all three are the same they need not be computed again. The bytes are fetched anyway, to
+tell whether they changed. A run without embeddings reuses any catalog; one with embeddings needs as many in the other.
 """
 
 import dataclasses
@@ -44,6 +45,8 @@ class PreviousCatalog:
     """Columns that the model computed."""
     versions: Mapping[str, str]
     """Of the packages that made it."""
+    embeddings: Mapping[str, RowFile] = dataclasses.field(default_factory=dict)
+    """The file of embeddings of each file, by the path of that file; none where this run wants none."""
 
 
 def open_previous(config: CatalogConfig, model_id: str, id_type: pa.DataType) -> PreviousCatalog:
@@ -84,6 +87,7 @@ def open_previous(config: CatalogConfig, model_id: str, id_type: pa.DataType) ->
         files=manifest.files,
         predictions=tuple(prediction_columns(manifest.classes, manifest.questions, manifest.concentrations)),
         versions=manifest.versions,
+        embeddings=manifest.embeddings if config.classify.embedding else {},
     )
 
 

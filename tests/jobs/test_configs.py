@@ -13,6 +13,7 @@ from galaxy_batch.config import CatalogConfig
 from galaxy_batch.export.config import ExportConfig
 from galaxy_batch.packing.config import PackConfig
 from galaxy_batch.settings import load_config
+from galaxy_batch.similar.config import SimilarConfig
 from jobs.benchmark.__main__ import BenchmarkConfig
 from jobs.release_report import ReleaseReportConfig
 from tests.support.jobs import CallJob
@@ -25,6 +26,7 @@ CONFIG_OF_JOB: dict[str, Any] = {
     "build_catalog": CatalogConfig,
     "compare_catalogs": CompareConfig,
     "export_catalog": ExportConfig,
+    "find_similar": SimilarConfig,
     "pack_cutouts": PackConfig,
     "release_report": ReleaseReportConfig,
     "submit": CatalogConfig,

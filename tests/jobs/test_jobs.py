@@ -128,7 +128,9 @@ def test_duplicate_ids_are_named(config: Path, survey: SurveyFiles, tmp_path: Pa
     assert f"1 ids are in more than one row: {lines[1].split(',')[0]}" in ended.log
 
 
-@pytest.mark.parametrize("job", ["build_catalog", "train_model", "pack_cutouts", "export_catalog", "compare_catalogs"])
+@pytest.mark.parametrize(
+    "job", ["build_catalog", "train_model", "pack_cutouts", "export_catalog", "compare_catalogs", "find_similar"]
+)
 def test_a_missing_config_exits_with_2(job: str, call_job: CallJob) -> None:
     ended = call_job(job, "nowhere.toml")
     assert (ended.code, "no such file" in ended.log) == (2, True), ended.log

@@ -12,14 +12,16 @@ from PIL import Image
 from galaxy_batch.config import ClassifyConfig, ManifestConfig
 from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.cutouts.resize import Pixels, resize
+from galaxy_batch.embeddings import packed_embeddings, unpacked_embeddings
 from galaxy_batch.inputs.manifest import read_objects
 from galaxy_batch.model.classifier import Classifier
 from galaxy_batch.model.engines.engine import Engine, PendingOutput
 from galaxy_batch.model.saved_model import load_checkpoint, save_checkpoint
+from galaxy_batch.rows import EMBEDDING
 from galaxy_batch.synthetic.rendering import render
 from galaxy_batch.synthetic.survey import DEFECTS, SurveyFiles
 from tests.support.engines import computed
-from tests.support.models import SavedModel
+from tests.support.models import SavedModel, with_embedding
 from train.data.cutouts import load_cutouts
 from train.evaluate.calibration import class_probabilities
 from train.evaluate.familiarity import measure_familiarity
@@ -50,6 +52,38 @@ def test_rows_with_and_without_an_image(saved_model: SavedModel) -> None:
     assert [["smooth", "featured"][i] for i in p.argmax(axis=1)] == rows["predicted_class"].drop_null().to_pylist()
     assert np.array_equal(p.max(axis=1), rows["confidence"].to_numpy()[usable])
     assert "_image_bytes" not in rows.column_names
+
+
+def test_embeddings_are_the_first_components_and_reused_ones_stay(saved_model: SavedModel, tmp_path: Path) -> None:
+    model = with_embedding(saved_model, tmp_path / "model.safetensors", 6)
+    rows = fetched([*(render(i, seed=1) for i in range(5)), None])
+
+    def embeddings(size: int, rows: pa.Table = rows) -> tuple[np.ndarray, list[bool]]:
+        config = ClassifyConfig(embedding=size)
+        values, missing = unpacked_embeddings(Classifier(model.uri, config, 4, "torch", "fp32", 2)(rows)[EMBEDDING])
+        return values, missing.tolist()
+
+    assert EMBEDDING not in Classifier(model.uri, ClassifyConfig(), 4, "torch", "fp32", 2)(rows).column_names
+    values, missing = embeddings(6)
+    assert missing == [False] * 5 + [True]
+    pixels = torch.stack([torch.from_numpy(decoded(content)) for content in rows["_image_bytes"].to_pylist()[:5]])
+    _, network = load_checkpoint(model.uri)
+    np.testing.assert_allclose(values[:5].astype(np.float32), network.predict(pixels).embedding, rtol=2e-3, atol=1e-4)
+    assert np.array_equal(embeddings(4)[0][:5], values[:5, :4])
+    mask = np.arange(6) != 2
+    known = packed_embeddings(np.full((6, 6), 7.0), mask)
+    again = rows.append_column(EMBEDDING, known)
+    for name in ("p_smooth", "p_featured"):
+        again = again.append_column(name, pa.array([0.5] * 6, pa.float32(), mask=mask))
+    mixed, _ = embeddings(6, again)
+    assert mixed[2].tolist() == [7.0] * 6
+    assert np.array_equal(np.delete(mixed, 2, 0)[:4], np.delete(values, 2, 0)[:4])
+
+
+def decoded(content: bytes) -> Pixels:
+    """Pixels of the network's input."""
+    with Image.open(io.BytesIO(content)) as image:
+        return resize(np.asarray(image.convert("RGB")).transpose(2, 0, 1), 64, 0.75)
 
 
 def test_the_batch_size_does_not_change_probabilities(saved_model: SavedModel) -> None:

@@ -1,4 +1,4 @@
-"""All four pages in a browser: on phones, at the widths where layouts change, and on wide screens."""
+"""All five pages in a browser: on phones, at the widths where layouts change, and on wide screens."""
 
 from pathlib import Path
 
@@ -10,9 +10,11 @@ from galaxy_batch.compare.config import CompareConfig
 from galaxy_batch.compare.page import write_comparison
 from galaxy_batch.config import ManifestConfig, ReportConfig
 from galaxy_batch.release_page.page import write_release_page
+from galaxy_batch.similar.config import SimilarConfig
+from galaxy_batch.similar.similar import find_similar
 from tests.support.browser import CHROMIUM, layouts
 from tests.support.row_changes import flipped, with_magnitudes
-from tests.support.skies import publish_rows, sky_rows
+from tests.support.skies import publish_rows, sky_rows, with_embeddings
 from tests.support.training import run_of, threshold_result
 from train.config import SweepConfig
 from train.report.report import write_report
@@ -24,7 +26,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs an installed Chr
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("pages")
-    rows = with_magnitudes(sky_rows(600, seed=8, without_position=0.02))
+    rows = with_embeddings(with_magnitudes(sky_rows(600, seed=8, without_position=0.02)))
     old = publish_rows(folder / "old", rows)
     new = publish_rows(folder / "new", flipped(rows, np.arange(600) % 10 == 0))
     write_release_page(str(old), str(folder / "release"), ReportConfig(cutouts=2))
@@ -37,7 +39,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     sweep = SweepConfig(str(folder / "sweep"), ManifestConfig(str(old), image_column="image"))
     (folder / "sweep").mkdir()
     (folder / "sweep" / "index.html").write_text(_page(sweep, results, results[1], "Reason."))
-    names = ("release", "comparison", "training", "sweep")
+    asked = tuple(map(str, rows.filter(rows["predicted_class"].is_valid())["object_id"].to_pylist()[:2]))
+    find_similar(SimilarConfig(str(old), asked, k=5, report_uri=str(folder / "similar")))
+    names = ("release", "comparison", "training", "sweep", "similar")
     return [folder / name / "index.html" for name in names]
 
 

@@ -100,7 +100,7 @@ def test_settings_that_change_a_prediction_are_named(catalog: Path, settings: di
 
 
 def test_every_setting_of_classify_but_one_counts() -> None:
-    names = prediction_settings(dataclasses.asdict(config("x", classify={"concentrations": True})))
+    names = prediction_settings(dataclasses.asdict(config("x", classify={"concentrations": True, "embedding": 4})))
     fields = {f"classify.{f.name}" for f in dataclasses.fields(config("x").classify)}
     assert fields - {name.rpartition(".")[0] if ".rgb." in name else name for name in names} == {"classify.chunk_rows"}
 

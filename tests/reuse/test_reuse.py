@@ -28,7 +28,7 @@ from galaxy_batch.settings import parse_config
 from galaxy_batch.synthetic.rendering import render
 from galaxy_batch.synthetic.survey import SurveyFiles
 from tests.support.configs import FinishedRelease, catalog_config
-from tests.support.models import SavedModel, save_random_model
+from tests.support.models import SavedModel, save_random_model, with_embedding
 from tests.support.s3_server import S3
 from tests.support.skies import VERSIONS, read_catalog, run_in_order
 from tests.support.votes import FEW_QUESTIONS
@@ -230,6 +230,35 @@ def test_kept_columns_cannot_have_the_name_of_an_answer(survey: SurveyFiles, tmp
     }  # fmt: skip
     with pytest.raises(InputError, match="the catalog has a column or path key 'disk_edge_on_yes_fraction'"):
         plan_release(catalog_config(survey, model, tmp_path / "out", manifest=manifest))
+
+
+def test_embeddings_are_reused_where_both_catalogs_have_them(
+    release: Release, survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, ray_started: None
+) -> None:
+    model = with_embedding(saved_model, tmp_path / "model.safetensors", 5)
+    wanted = {"classify": {"chunk_rows": 100, "embedding": 5}}  # one chunk needs no Ray
+    previous = classify_release(plan_release(catalog_config(survey, model, tmp_path / "first", **wanted)))[
+        "catalog_uri"
+    ]
+    full = classify_release(plan_release(next_config(release, survey, model, tmp_path / "full", **wanted)))
+    in_chunks = {"classify": {"chunk_rows": 7, "embedding": 5}}
+    reusing = next_config(release, survey, model, tmp_path / "reusing", reuse_from=previous, **in_chunks)
+    summary = classify_release(plan_release(reusing))
+    assert counts(summary) == (34, 5, 1, 1, 0)
+    assert verify_catalog(summary["catalog_uri"]) == []
+    same_in_every_bit(summary["catalog_uri"], full["catalog_uri"])
+    files = [{f.path: f.sha256 for f in require_manifest(s["catalog_uri"]).embedding_files} for s in (summary, full)]
+    assert files[0] == files[1] != {}
+    without = next_config(release, survey, model, tmp_path / "none", reuse_from=previous, classify={"chunk_rows": 7})
+    assert plan_release(without).previous is not None
+    other = {"classify": {"chunk_rows": 7, "embedding": 3}}
+    with pytest.raises(InputError, match=r"classify\.embedding = 5 there, 3 here"):
+        plan_release(next_config(release, survey, model, tmp_path / "other", reuse_from=previous, **other))
+    more = {"classify": {"embedding": 6}}
+    with pytest.raises(InputError, match=r"classify\.embedding = 6: the checkpoint has 5 components"):
+        plan_release(next_config(release, survey, model, tmp_path / "more", **more))
+    with pytest.raises(InputError, match="the checkpoint has no components"):
+        plan_release(next_config(release, survey, saved_model, tmp_path / "more", **more))
 
 
 def test_a_catalog_that_cannot_be_reused_is_refused_before_ray_starts(

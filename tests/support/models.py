@@ -1,5 +1,6 @@
 """Checkpoints of a tiny network with random weights."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import torch
 
 from galaxy_batch.model.checkpoint import Checkpoint
+from galaxy_batch.model.embedding import Embedding
 from galaxy_batch.model.network import MorphologyModel, build_model
-from galaxy_batch.model.saved_model import save_checkpoint
+from galaxy_batch.model.saved_model import load_checkpoint, save_checkpoint
 from galaxy_batch.model.spec import RANDOM, ModelSpec
 
 MODEL_SIZE_PX = 64
@@ -41,6 +43,16 @@ def save_random_model(path: Path, seed: int, **spec_values: Any) -> SavedModel:
         for head in (model.questions, model.backbone.get_classifier()):  # type: ignore[operator]
             torch.nn.init.normal_(head.weight, std=20)
     return SavedModel(str(path), save_checkpoint(str(path), about, model))
+
+
+def with_embedding(model: SavedModel, path: Path, size: int) -> SavedModel:
+    """The checkpoint with random components, which are another checkpoint."""
+    checkpoint, network = load_checkpoint(model.uri)
+    features = int(network.backbone.num_features)  # type: ignore[arg-type]
+    components, _ = torch.linalg.qr(torch.randn(features, size, generator=torch.Generator().manual_seed(1)))
+    network.embedding = Embedding(torch.zeros(features), components.T.contiguous())
+    about = dataclasses.replace(checkpoint, spec=dataclasses.replace(checkpoint.spec, embedding_size=size))
+    return SavedModel(str(path), save_checkpoint(str(path), about, network))
 
 
 def random_model(

@@ -18,8 +18,9 @@ from galaxy_batch.catalog.parts import write_part
 from galaxy_batch.catalog.publish import publish
 from galaxy_batch.catalog.sort_parts import PartTotals, sort_parts
 from galaxy_batch.catalog.verify_rows import CatalogContract
+from galaxy_batch.embeddings import packed_embeddings
 from galaxy_batch.review.flags import ReviewLimits, flag_for_review
-from galaxy_batch.rows import catalog_schema
+from galaxy_batch.rows import EMBEDDING, catalog_schema
 from galaxy_batch.runtime.tasks import TaskRunner, run_in_order
 from galaxy_batch.sky.healpix import pixels_at
 from tests.support.votes import questions_in
@@ -94,8 +95,19 @@ def schema_of(rows: pa.Table) -> pa.Schema:
     """Schema of a catalog of the rows; columns that the package does not define are kept columns."""
     id_type = rows.schema.field("object_id").type
     votes = questions_in(rows.column_names), any(name.endswith("_dirichlet") for name in rows.column_names)
-    own = catalog_schema(id_type, CLASSES, (), *votes).names
+    own = [*catalog_schema(id_type, CLASSES, (), *votes).names, EMBEDDING]
     return catalog_schema(id_type, CLASSES, [column for column in rows.schema if column.name not in own], *votes)
+
+
+def with_embeddings(rows: pa.Table, size: int = 4, seed: int = 0) -> pa.Table:
+    """The rows with an embedding of each that has an image."""
+    values = np.random.default_rng(seed).normal(0, 3, (len(rows), size))
+    return rows.append_column(EMBEDDING, packed_embeddings(values, rows["predicted_class"].is_null().to_numpy()))
+
+
+def embedding_size(rows: pa.Table) -> int:
+    """How many numbers the rows' embeddings have; 0 without."""
+    return rows[EMBEDDING].type.byte_width // 2 if EMBEDDING in rows.column_names else 0
 
 
 def write_parts(folder: Path | str, rows: pa.Table, part_rows: int, first: int = 0) -> list[int]:
@@ -114,11 +126,12 @@ def layout_in(folder: Path | str) -> Layout:
     return Layout(str(folder), RELEASE, MODEL_ID, fingerprint("survey", MODEL_ID, {}))
 
 
-def provenance_of(rows: int, schema: pa.Schema, max_rows: int = 1000) -> CatalogProvenance:
+def provenance_of(rows: int, schema: pa.Schema, max_rows: int = 1000, embedding: int = 0) -> CatalogProvenance:
     """What the pipeline records in a manifest."""
     review = {"min_repeats": REVIEW.min_repeats, "audit_fraction": REVIEW.audit_fraction, "audit_seed": 0}
     questions = questions_in(schema.names)
-    classify = {"concentrations": True} if any(name.endswith("_dirichlet") for name in schema.names) else {}
+    classify: dict[str, Any] = {"embedding": embedding} if embedding else {}
+    classify |= {"concentrations": True} if any(name.endswith("_dirichlet") for name in schema.names) else {}
     return CatalogProvenance(
         manifest_rows=rows,
         release=RELEASE,
@@ -175,7 +188,8 @@ def publish_sorted(
     """Publish rows that are sorted already."""
     schema = schema_of(rows)
     header = CatalogFileHeader(schema, RELEASE, MODEL_ID)
-    return publish(layout, totals, header, provenance_of(len(rows), schema, max_rows), REVIEW, task_runner)
+    provenance = provenance_of(len(rows), schema, max_rows, embedding_size(rows))
+    return publish(layout, totals, header, provenance, REVIEW, task_runner)
 
 
 def catalog_contents(catalog: Path) -> dict[str, bytes]:
