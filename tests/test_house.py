@@ -47,13 +47,14 @@ IMPORTS: dict[str, set[str]] = {
     "runtime": {"config", "errors", "model", "rows"},
     "report": {"catalog", "config", "cutouts", "errors", "inputs", "rows", "settings", "sky"},
     "release_page": {
-        "catalog", "config", "cutouts", "decision_tree", "errors", "links", "model", "report", "rows", "sky", "stats",
-        "storage",
+        "catalog", "config", "cutouts", "decision_tree", "errors", "links", "model", "report", "rows", "runtime", "sky",
+        "stats", "storage",
     },
     "compare": {
-        "catalog", "decision_tree", "errors", "links", "report", "rows", "settings", "sky", "stats", "storage",
+        "catalog", "decision_tree", "errors", "links", "report", "rows", "runtime", "settings", "sky", "stats",
+        "storage",
     },
-    "export": {"catalog", "errors", "settings", "sky", "storage"},
+    "export": {"catalog", "errors", "runtime", "settings", "sky", "storage"},
     "similar": {
         "catalog", "config", "embeddings", "errors", "export", "links", "model", "release_page", "report", "rows",
         "settings", "storage",

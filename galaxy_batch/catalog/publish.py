@@ -45,6 +45,7 @@ from galaxy_batch.catalog.sort_parts import HASH, KEY, PartTotals
 from galaxy_batch.config import ReviewConfig
 from galaxy_batch.review.flags import flag_repeated_images, repeated_hashes
 from galaxy_batch.rows import EMBEDDING
+from galaxy_batch.runtime.progress import with_progress
 from galaxy_batch.runtime.tasks import TaskRunner
 from galaxy_batch.sky.healpix import BASE_PIXELS, DEEPEST_TILE, Tile, coarser, cut
 from galaxy_batch.storage.files import remove_temporary_folder
@@ -90,7 +91,8 @@ def publish(
     entries = [{"path": path, **dataclasses.asdict(tile)} for path, tile in tiles.items()]
     items = [{"tiles": entries[group.start : group.stop]} for group in groups]
     keywords = {"layout": layout, "runs": totals.runs, "header": header, "repeated": repeated}
-    written = [_from_row(row) for row in task_runner(_write_tiles, items, keywords)]
+    files = map(_from_row, task_runner(_write_tiles, items, keywords))
+    written = list(with_progress(files, "publishing", totals.counts.rows, lambda written: written.file.rows))
     _check_rows(totals, tiles, written)
     metadata_files = [
         write_metadata_file(content, path, layout.catalog)

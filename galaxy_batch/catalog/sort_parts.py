@@ -22,6 +22,7 @@ from galaxy_batch.catalog.layout import Layout
 from galaxy_batch.catalog.parts import origins_of, read_part
 from galaxy_batch.errors import without_secrets
 from galaxy_batch.rows import CHUNK
+from galaxy_batch.runtime.progress import with_progress
 from galaxy_batch.runtime.tasks import TaskRunner
 from galaxy_batch.sky.healpix import cells_of, empty_histogram, row_keys
 from galaxy_batch.storage.files import remove_tree
@@ -73,7 +74,8 @@ def sort_parts(
     ]
     counts = []
     totals = PartTotals(len(items), total_counts([]))
-    for done in task_runner(_sort_run, items, {"layout": layout}):
+    tasks = task_runner(_sort_run, items, {"layout": layout})
+    for done in with_progress(tasks, "sorting", sum(part_rows), lambda done: int(done["rows"])):
         counts.append(CatalogCounts(**json.loads(done["counts"])))
         totals.hashes += done["hashes"]
         totals.origins.update(json.loads(done["origins"]))
@@ -105,6 +107,7 @@ def _sort_run(group: pa.Table, layout: Layout) -> pa.Table:
     cells, cell_rows = cells_of(rows[KEY].to_numpy())
     return pa.table(
         {
+            "rows": [len(rows)],
             "counts": [json.dumps(dataclasses.asdict(count_rows(rows)))],
             "hashes": [len(hashes)],
             "origins": [json.dumps(origins)],

@@ -26,6 +26,7 @@ from galaxy_batch.catalog.verify_rows import CatalogContract
 from galaxy_batch.errors import without_secrets
 from galaxy_batch.ids import id_hashes
 from galaxy_batch.rows import catalog_schema
+from galaxy_batch.runtime.progress import with_progress
 from galaxy_batch.sky.healpix import BASE_PIXELS, DEEPEST_TILE, Tile
 from galaxy_batch.storage.disk_counter import DiskCounter
 from galaxy_batch.storage.files import filesystem, join, read_bytes
@@ -72,7 +73,8 @@ class _CatalogChecker:
     def problems(self) -> list[str]:
         """Everything that is wrong."""
         problems = list(self.check_schema())
-        for file in self.manifest.files:
+        files = with_progress(self.manifest.files, "verifying", self.manifest.rows, lambda file: file.rows)
+        for file in files:
             problems += [f"{file.path}: {problem}" for problem in self.check_file(file)]
         for path, file in self.manifest.embeddings.items():
             problems += [f"{file.path}: {problem}" for problem in self.check_embeddings(file, path)]

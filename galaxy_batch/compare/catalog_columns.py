@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from galaxy_batch.catalog.manifest import MANIFEST, CatalogManifest
 from galaxy_batch.errors import InputError, without_secrets
 from galaxy_batch.rows import probability_columns
+from galaxy_batch.runtime.progress import with_progress
 from galaxy_batch.storage.files import join, open_parquet
 
 __all__ = ["CatalogColumns", "read_columns"]
@@ -75,7 +76,7 @@ def read_columns(
     names = ["object_id", "predicted_class", "confidence", *probability_columns(own), "review_flags", "ra", "dec"]
     names = list(dict.fromkeys([*names, "_healpix_29", *columns]))
     pieces: list[dict[str, Any]] = []
-    for entry in manifest.files:
+    for entry in with_progress(manifest.files, "reading", manifest.rows, lambda file: file.rows):
         try:
             with open_parquet(join(uri, entry.path)) as parquet:
                 pieces.append(_plain(parquet.read(columns=names), own, classes, columns))

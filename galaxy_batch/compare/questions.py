@@ -12,6 +12,7 @@ from galaxy_batch.catalog.manifest import CatalogManifest
 from galaxy_batch.compare.class_mix import Pairs
 from galaxy_batch.decision_tree import MOSTLY_ASKED, Question
 from galaxy_batch.errors import InputError
+from galaxy_batch.runtime.progress import with_progress
 from galaxy_batch.storage.files import join, open_parquet
 
 __all__ = ["FractionChange", "QuestionChange", "common_questions", "question_change", "read_fractions"]
@@ -78,7 +79,7 @@ def read_fractions(
     columns = dict(zip((answer.name for answer in question.answers), question.fraction_columns, strict=True))
     names = [question.asked_column, *(columns[answer] for answer in answers)]
     pieces = []
-    for entry in manifest.files:
+    for entry in with_progress(manifest.files, f"reading {question.name}", manifest.rows, lambda file: file.rows):
         try:
             with open_parquet(join(uri, entry.path)) as parquet:
                 table = parquet.read(columns=names)

@@ -26,6 +26,7 @@ from galaxy_batch.export.config import ExportConfig
 from galaxy_batch.export.formats import encode_table, exportable_field, format_of
 from galaxy_batch.export.query import Condition
 from galaxy_batch.export.selection import Selection
+from galaxy_batch.runtime.progress import with_progress
 from galaxy_batch.sky.cone import Cone
 from galaxy_batch.sky.healpix import Tile
 from galaxy_batch.storage.files import check_writable, join, open_parquet, read_bytes, without_secrets, write_atomically
@@ -123,8 +124,10 @@ def _matching_rows(
             return rows
         return rows.filter(pa.array(config.cone.contains(rows["ra"].to_numpy(), rows["dec"].to_numpy())))
 
-    for start in range(0, len(files), _FILES_AT_ONCE):
-        for rows in map_in_threads(read, files[start : start + _FILES_AT_ONCE]):
+    groups = [files[start : start + _FILES_AT_ONCE] for start in range(0, len(files), _FILES_AT_ONCE)]
+    total = sum(file.rows for file in files)
+    for group in with_progress(groups, "reading", total, lambda group: sum(file.rows for file in group)):
+        for rows in map_in_threads(read, group):
             yield condition.filter(rows) if condition else rows
 
 

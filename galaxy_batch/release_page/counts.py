@@ -19,6 +19,7 @@ from galaxy_batch.decision_tree import Question
 from galaxy_batch.release_page.answers import AnswerCounts
 from galaxy_batch.release_page.sampling import GroupSampler, RowLocation
 from galaxy_batch.rows import ReviewFlag, Status
+from galaxy_batch.runtime.progress import with_progress
 from galaxy_batch.sky.healpix import BASE_PIXELS
 from galaxy_batch.storage.files import join, open_parquet
 
@@ -196,7 +197,8 @@ def count_release(catalog_uri: str, manifest: CatalogManifest, sample_rows: int,
     """
     counts = ReleaseCounts(manifest.classes, seed, sample_rows, manifest.questions)
     columns = [*_COLUMNS, *counts.answers.columns]
-    for number, entry in enumerate(manifest.files):
+    files = with_progress(manifest.files, "counting", manifest.rows, lambda file: file.rows)
+    for number, entry in enumerate(files):
         with open_parquet(join(catalog_uri, entry.path)) as parquet:
             for row_group in range(parquet.num_row_groups):
                 counts.add(parquet.read_row_group(row_group, columns), number, row_group)

@@ -33,7 +33,9 @@ def test_statistics_of_the_training_galaxies_are_saved(saved_model: SavedModel, 
     assert np.array_equal(again.predict(pixels).unfamiliarity, model.predict(pixels).unfamiliarity)
 
 
-def test_half_precision_halves_large_layers_of_the_file_and_keeps_the_rounded_model(saved_model: SavedModel, tmp_path: Path) -> None:
+def test_half_precision_halves_large_layers_of_the_file_and_keeps_the_rounded_model(
+    saved_model: SavedModel, tmp_path: Path
+) -> None:
     checkpoint, model = load_checkpoint(saved_model.uri)
     pixels = torch.randint(0, 255, (30, 3, 64, 64), dtype=torch.uint8)
     model.familiarity = measure_familiarity(model, pixels, torch.device("cpu"), 0)

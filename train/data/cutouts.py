@@ -22,6 +22,7 @@ from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.cutouts.resize import Pixels, resize
 from galaxy_batch.errors import InputError
 from galaxy_batch.rows import IMAGE_BYTES, UnusableCutout
+from galaxy_batch.runtime.progress import with_progress
 
 __all__ = ["TrainingCutouts", "load_cutouts"]
 
@@ -74,7 +75,10 @@ def load_cutouts(
             return bad
 
     with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(galaxies), _FETCH_BATCH):
+        starts = range(0, len(galaxies), _FETCH_BATCH)
+        for start in with_progress(
+            starts, "loading cutouts", len(galaxies), lambda start: min(_FETCH_BATCH, len(galaxies) - start)
+        ):
             chunk = fetch_cutouts(galaxies.slice(start, _FETCH_BATCH), _LIMITS.max_image_bytes)
             decoded = pool.map(decode_one, chunk[IMAGE_BYTES].to_pylist())
             for row, (status, result) in enumerate(zip(chunk["status"].to_pylist(), decoded, strict=True), start):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from galaxy_batch.model.grad_cam import grad_cam
 from galaxy_batch.model.network import MorphologyModel
+from galaxy_batch.runtime.progress import with_progress
 
 __all__ = ["GradCamSample", "galaxy_mask", "sample_grad_cam", "share_on_mask"]
 
@@ -60,7 +61,7 @@ def sample_grad_cam(
     wrong = _evenly_spaced(np.flatnonzero(~correct), limit)
     rows = np.sort(np.concatenate([wrong, _evenly_spaced(np.flatnonzero(correct), limit - len(wrong))]))
     chosen = pixels[torch.from_numpy(rows)]
-    small = grad_cam(model, chosen, predicted[rows])
+    small = _maps(model, chosen, predicted[rows])
     if small is None:
         maps, cells = torch.full((len(rows), *pixels.shape[-2:]), torch.nan), 0
     else:
@@ -69,6 +70,15 @@ def sample_grad_cam(
     inside = share_on_mask(maps, masks)
     area = np.where(np.isnan(inside), np.nan, masks.double().mean(dim=(1, 2)).numpy())
     return GradCamSample(rows, maps, masks, inside, area, cells)
+
+
+def _maps(model: MorphologyModel, pixels: torch.Tensor, classes: npt.NDArray[np.int64]) -> torch.Tensor | None:
+    """`grad_cam`, batch by batch, with progress."""
+    batches = with_progress(torch.split(pixels, _BATCH), "Grad-CAM", len(pixels))
+    labels = np.split(classes, range(_BATCH, len(classes), _BATCH))
+    maps = [grad_cam(model, batch, of_batch) for batch, of_batch in zip(batches, labels, strict=True)]
+    known = [of_batch for of_batch in maps if of_batch is not None]
+    return torch.cat(known) if len(known) == len(maps) else None
 
 
 def share_on_mask(maps: torch.Tensor, masks: torch.Tensor) -> Array:

@@ -124,7 +124,7 @@ def predict_logits(model: MorphologyModel, pixels: torch.Tensor, device: torch.d
 @torch.inference_mode()
 def first_view_logits(model: MorphologyModel, pixels: torch.Tensor, device: torch.device) -> npt.NDArray[np.float32]:
     """Class logits ``(N, classes)`` of the first view alone, of uint8 pixels ``(N, 3, size, size)``."""
-    batches = torch.split(pixels, FORWARD_BATCH)
+    batches = with_progress(torch.split(pixels, FORWARD_BATCH), "classifying", len(pixels))
     logits = torch.cat([model.eval()(batch.to(device)).class_logits.cpu() for batch in batches])
     return np.asarray(logits.numpy(), np.float32)
 
@@ -152,7 +152,7 @@ def _loss_and_accuracy(model: MorphologyModel, examples: Examples, device: torch
         return float("nan"), float("nan")
     with torch.inference_mode():
         layers = Layers(model.eval())
-        batches = torch.split(examples.pixels, FORWARD_BATCH)
+        batches = with_progress(torch.split(examples.pixels, FORWARD_BATCH), "evaluating", len(examples.pixels))
         logits = torch.cat([layers.head(layers.frozen(batch.to(device), 0)).float().cpu() for batch in batches])
     accuracy = (logits.argmax(1) == examples.targets.argmax(1)).float().mean()
     return float(F.cross_entropy(logits, examples.targets)), float(accuracy)
