@@ -1,14 +1,23 @@
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from galaxy_batch.catalog.manifest import require_manifest
+from galaxy_batch.catalog.verify import verify_catalog
+from galaxy_batch.compare.catalog_columns import read_columns
+from galaxy_batch.export.config import ExportConfig
+from galaxy_batch.export.export import export_catalog
+from galaxy_batch.release_page.counts import count_release
 from galaxy_batch.runtime import progress
 from galaxy_batch.runtime.progress import CLEAR_LINE, Progress, Stopwatch, with_progress
 from tests.support.repository import REPOSITORY
+from tests.support.skies import publish_rows, sky_rows
 
 
 def test_a_log_line_after_the_first_chunk_at_intervals_and_at_the_end(
@@ -32,6 +41,7 @@ def test_a_terminal_shows_one_line_that_is_redrawn() -> None:
     """In another process, whose stderr is a real terminal."""
     script = """
 import logging
+import re
 from galaxy_batch.runtime.progress import Progress
 logging.basicConfig(level=logging.INFO)
 counter = Progress(total=300, done=0, every_s=0.1)
@@ -129,3 +139,27 @@ def test_a_long_step_logs_its_progress_at_intervals(
         "describing: 300 of 1,000 galaxies, 12.5 per second, 56s left",
     ]
     assert len(caplog.records) == 6, "none at the end"
+
+
+def test_the_steps_over_the_files_of_a_large_catalog_log_their_progress(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_STEP_EVERY_S", 0)
+    caplog.set_level(logging.INFO)
+    catalog = str(publish_rows(tmp_path, sky_rows(700, seed=1), 100, 90, 250))
+    manifest = require_manifest(catalog)
+    assert verify_catalog(catalog) == []
+    count_release(catalog, manifest, sample_rows=1, seed=0)
+    read_columns("old_uri", catalog, manifest, manifest.classes)
+    export_catalog(ExportConfig(catalog, str(tmp_path / "all.csv")))
+    steps = [
+        match for record in caplog.records if (match := re.match(r"(\w+): (\d+) of 700 galaxies, ", record.message))
+    ]
+    assert list(dict.fromkeys(step[1] for step in steps)) == [
+        "sorting",
+        "publishing",
+        "verifying",
+        "counting",
+        "reading",
+    ]
+    assert all(0 < int(step[2]) < 700 for step in steps)
