@@ -47,7 +47,7 @@ def test_half_precision_halves_large_layers_of_the_file_and_keeps_the_rounded_mo
     assert torch.equal(again(pixels).class_logits, model(pixels).class_logits)
     assert torch.allclose(again(pixels).class_logits, exact, atol=2e-3)
     assert not torch.equal(again(pixels).class_logits, exact)
-    assert file.stat().st_size < 0.75 * Path(saved_model.uri).stat().st_size
+    assert file.stat().st_size < 0.8 * Path(saved_model.uri).stat().st_size
     stored = safetensors.torch.load_file(file)
     assert {t.dtype for n, t in stored.items() if t.numel() > 10_000} == {torch.float16}
     assert {t.dtype for n, t in stored.items() if t.dim() > 1 and t.numel() <= 10_000} == {torch.float32}
