@@ -5,6 +5,7 @@ Example:
 """
 
 import argparse
+import copy
 import dataclasses
 import json
 import logging
@@ -23,6 +24,7 @@ import pyarrow.parquet as pq
 import torch
 
 from galaxy_batch.config import ClassifyConfig, ManifestConfig, RuntimeConfig
+from galaxy_batch.errors import GateError
 from galaxy_batch.inputs.manifest import read_objects
 from galaxy_batch.model.checkpoint import Checkpoint, agreement
 from galaxy_batch.model.engines.choose import choose_engine, make_engine
@@ -35,6 +37,7 @@ from galaxy_batch.settings import Range, Uri, load_config
 from galaxy_batch.storage.files import join, write_atomically, write_json
 from galaxy_batch.synthetic.survey import write_survey
 from jobs.arguments import CommandLine
+from jobs.benchmark.engine_tests import run_engine_tests
 from jobs.benchmark.memory import watch_memory
 from jobs.benchmark.stage_rates import (
     decode_rate,
@@ -45,6 +48,7 @@ from jobs.benchmark.stage_rates import (
     timm_loop_rate,
 )
 from jobs.benchmark.tables import rates_chart, rates_table
+from jobs.benchmark.utilization import steady_interval, watch_utilization
 from jobs.command import run_job
 
 logger = logging.getLogger("jobs.benchmark")
@@ -53,6 +57,7 @@ _BUSY = 0.3  # load per core above which rates are not reliable
 _STAGE_ROWS = 4000  # whose stages are measured alone
 _AGREEMENT_CUTOUTS = 512
 _MIN_BATCHES = 8
+_RELEASE_ROWS = 100_000_000  # whose cost is estimated
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,13 @@ class BenchmarkConfig:
     """Whether to measure timm's own inference loop over the same files too."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """As for a catalog."""
+    precisions: tuple[Literal["fp32", "bf16"], ...] = ()
+    """Model and whole job are measured with each of these; when not given, with `precision` alone."""
+    engine_tests: bool = False
+    """Whether to run the tests of the GPU engine first, which compare it with the CPU: exit code 3 where one fails.
+    Needs a checkout and pytest."""
+    price_per_hour: Annotated[float, Range(0)] | None = None
+    """Price of this machine, for the cost of 100 million cutouts, in its currency."""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     """As for a catalog."""
 
@@ -93,18 +105,29 @@ def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
     if load > _BUSY:
         logger.warning("the machine is busy (load %.2f per core): all rates are too low", load)
+    tests = run_engine_tests() if config.engine_tests else None
     with tempfile.TemporaryDirectory(prefix="gb-") as folder:
         objects = _objects(config, Path(folder))
         checkpoint_uri = config.checkpoint_uri or _random_checkpoint(config, Path(folder))
         rates, agreed = _stage_rates(config, checkpoint_uri, objects)
-        runs = [_whole_job(config, checkpoint_uri, objects, Path(folder), n) for n in range(config.runs)]
-    result = _result(config, load, rates, agreed, runs)
+        runs = [
+            _whole_job(one, checkpoint_uri, objects, Path(folder), number)
+            for one in _with_each_precision(config)
+            for number in range(config.runs)
+        ]
+    result = _result(config, load, rates, agreed, runs) | {"engine_tests": tests}
     write_json(join(config.output_uri, "benchmark.json"), result)
     table = rates_table(result)
     write_atomically(join(config.output_uri, "benchmark.md"), table.encode())
     write_atomically(join(config.output_uri, "benchmark.png"), rates_chart(result))
     logger.info("\n%s", table)
+    if tests is not None and tests["failed"]:
+        raise GateError(f"tests of the GPU engine fail: {', '.join(tests['failures'])}", result)
     return result
+
+
+def _with_each_precision(config: BenchmarkConfig) -> list[BenchmarkConfig]:
+    return [dataclasses.replace(config, precision=one) for one in config.precisions or (config.precision,)]
 
 
 def _objects(config: BenchmarkConfig, folder: Path) -> pa.Table:
@@ -132,8 +155,11 @@ def _random_checkpoint(config: BenchmarkConfig, folder: Path) -> str:
 
 def _stage_rates(
     config: BenchmarkConfig, checkpoint_uri: str, objects: pa.Table
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Cutouts per second of each stage alone, with all cores of this machine and its GPU; the engine's `agreement`."""
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Cutouts per second of each stage alone, with all cores of this machine and its GPU.
+
+    And the `agreement` of the engine with torch in fp32, by the name of the model's rate.
+    """
     checkpoint, model = load_checkpoint(checkpoint_uri)
     cores, limits = _cores(config), ClassifyConfig()
     objects = objects.slice(0, _STAGE_ROWS)
@@ -141,9 +167,15 @@ def _stage_rates(
     rates["read, first time"], contents = read_rate(objects, limits, config.chunk_rows)
     rates["read, again"], _ = read_rate(objects, limits, config.chunk_rows)
     for threads in sorted({2**n for n in range(cores.bit_length()) if 2**n <= cores} | {cores}):
-        rates[_decode_stage(threads)] = decode_rate(contents[:2000], checkpoint.spec, limits, threads)
-    engine_rates, agreed = _engine_rates(config, checkpoint, model, contents)
-    rates |= engine_rates
+        rates[_decode_stage(threads)] = decode_rate(
+            contents[:2000], checkpoint.spec, limits, threads, native=_gpus(config) > 0
+        )
+    agreed: dict[str, dict[str, float]] = {}
+    for one in _with_each_precision(config):
+        measured, agreed_one = _engine_rates(one, checkpoint, copy.deepcopy(model), contents)
+        name = next(iter(measured))
+        rates |= measured if not agreed else {name: measured[name], f"{name} with transfer": min(measured.values())}
+        agreed[name] = agreed_one
     if config.plain_loop and IMAGE_URI in objects.column_names:
         files = objects[IMAGE_URI].drop_null().to_pylist()
         rates["timm's own loop"] = timm_loop_rate(files[:1500], checkpoint.spec, cores, _gpus(config) > 0)
@@ -157,16 +189,21 @@ def _engine_rates(
     cores, runtime = _cores(config), config.runtime
     name: EngineName = choose_engine() if runtime.engine == "auto" else runtime.engine
     name = "cuda" if _gpus(config) else name
-    precision: Precision = "bf16" if checkpoint.bf16_agrees else "fp32"
-    precision = precision if config.precision == "auto" else config.precision
+    default: Precision = "bf16" if checkpoint.bf16_agrees else "fp32"
+    precision: Precision = default if config.precision == "auto" else config.precision
     size = runtime.batch_size or BATCH_SIZES[name]
-    compared = math.ceil(_AGREEMENT_CUTOUTS / size)
-    batches = prepared_batches(contents, checkpoint.spec, ClassifyConfig(), size, max(_MIN_BATCHES, compared))
-    sample = batches[:compared]
-    reference = make_engine("torch", model, "fp32", BATCH_SIZES["torch"], cores)
+    step = min(size, BATCH_SIZES["torch"])  # an engine fills up a smaller batch
+    compared = math.ceil(_AGREEMENT_CUTOUTS / step)
+    limits = ClassifyConfig()
+    sample = prepared_batches(contents, checkpoint.spec, limits, step, compared)
+    reference = make_engine("torch", model, "fp32", step, cores)
     expected = engine_probabilities(reference, sample, checkpoint.temperature)
+    logger.info("loading the network into %s, %s; a GPU compiles it first, which can take minutes", name, precision)
     engine = make_engine(name, model, precision, size, cores)
     agreed = agreement(engine_probabilities(engine, sample, checkpoint.temperature), expected)
+    number = max(_MIN_BATCHES, math.ceil(_AGREEMENT_CUTOUTS / size))
+    batches = prepared_batches(contents, checkpoint.spec, limits, size, number, native=engine.resizes)
+    logger.info("measuring the network alone: twice %.0f s", config.seconds)
     return {
         f"model ({name}, {precision})": engine_rate(engine, batches, config.seconds, False, checkpoint.spec.views),
         "model with transfer": engine_rate(engine, batches, config.seconds, True, checkpoint.spec.views),
@@ -182,14 +219,17 @@ def _whole_job(
     environment = {**os.environ, "RAY_TMPDIR": str(folder / "ray")}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:  # noqa: S603 - our own job
         assert process.stdout is not None
-        with watch_memory(process.pid, folder / "ray") as memory:
+        with watch_memory(process.pid, folder / "ray") as memory, watch_utilization(process.pid) as used:
             lines = process.stdout.read().decode().splitlines()
             process.wait()
     seconds = time.perf_counter() - started
     if process.returncode:
         raise RuntimeError(f"the job ended with exit code {process.returncode}; its messages are above")
     summary = json.loads(lines[-1])
+    parts = sorted(Path(summary["parts_uri"]).glob("*.parquet"))
     return {
+        "precision": config.precision,
+        **used.within(steady_interval(parts)),
         "rows": summary["rows"],  # written, published and verified
         "seconds": round(seconds, 3),
         "rate_per_s": round(summary["rows"] / seconds, 1),
@@ -210,7 +250,7 @@ def _catalog_command(
         pq.write_table(objects.select(["object_id", "ra", "dec", objects.column_names[-1]]), manifest)
     empty.touch()
     settings = {
-        "release": f"run-{number}",
+        "release": f"run-{config.precision}-{number}",
         "output_uri": str(folder / "catalogs"),
         "checkpoint_uri": checkpoint_uri,
         "max_failed_fraction": 1.0,
@@ -230,15 +270,20 @@ def _result(
     config: BenchmarkConfig,
     load: float,
     rates: dict[str, float],
-    agreed: dict[str, float],
+    agreed: dict[str, dict[str, float]],
     runs: list[dict[str, Any]],
 ) -> dict[str, Any]:
     cores, gpus = _cores(config), _gpus(config)
-    of_pipeline = {"read, again", _decode_stage(cores), *(name for name in rates if name.startswith("model"))}
-    lowest = min(of_pipeline, key=lambda name: rates[name])
-    for run in runs:
-        steady = run["steady_rate_per_s"]
-        run["share_of_lowest_ceiling"] = None if steady is None else round(steady / rates[lowest], 3)
+    names = list(agreed)
+    lowest = [_slowest(rates, name, cores) for name in names]
+    for number, run in enumerate(runs):
+        steady, place = run["steady_rate_per_s"], number // config.runs
+        run["share_of_lowest_ceiling"] = None if steady is None else round(steady / rates[lowest[place]], 3)
+        run["share_of_model"] = None if steady is None else round(steady / rates[names[place]], 3)
+        hours = None if not steady else _RELEASE_ROWS / steady / 3600
+        run["hours_per_100_million"] = None if hours is None else round(hours, 2)
+        priced = hours is not None and config.price_per_hour is not None
+        run["cost_per_100_million"] = round(hours * config.price_per_hour, 2) if priced else None  # type: ignore[operator]
     return {
         "cores": cores,
         "gpus": gpus,
@@ -246,11 +291,18 @@ def _result(
         "load_per_core_before": round(load, 2),
         "busy": load > _BUSY,
         "ceilings_per_s": rates,
-        "lowest_ceiling": lowest,
-        "against_torch_fp32": {"cutouts": _AGREEMENT_CUTOUTS, **agreed},
+        "lowest_ceiling": lowest[0],
+        "against_torch_fp32": {"cutouts": _AGREEMENT_CUTOUTS, **agreed[names[0]]},
+        "agreement": agreed,
         "whole_job": runs,
         "output_uri": config.output_uri,
     }
+
+
+def _slowest(rates: dict[str, float], model: str, cores: int) -> str:
+    """The stage of a pipeline with this model that is slowest alone."""
+    transfer = next(name for name in (f"{model} with transfer", "model with transfer") if name in rates)
+    return min(("read, again", _decode_stage(cores), model, transfer), key=lambda name: rates[name])
 
 
 def _cores(config: BenchmarkConfig) -> int:

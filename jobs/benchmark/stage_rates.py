@@ -24,6 +24,7 @@ from galaxy_batch.model.network import build_model
 from galaxy_batch.model.spec import ModelSpec
 from galaxy_batch.model.views import view_numbers
 from galaxy_batch.rows import IMAGE_BYTES, UnusableCutout
+from galaxy_batch.runtime.progress import with_progress
 
 __all__ = ["decode_rate", "engine_probabilities", "engine_rate", "prepared_batches", "read_rate", "timm_loop_rate"]
 
@@ -32,27 +33,41 @@ def read_rate(rows: pa.Table, config: ClassifyConfig, chunk_rows: int) -> tuple[
     """Fetch every cutout once, chunk by chunk: cutouts per second, and the bytes of those that exist."""
     contents: list[bytes] = []
     started = time.perf_counter()
-    for start in range(0, len(rows), chunk_rows):
+    starts = range(0, len(rows), chunk_rows)
+    for start in with_progress(starts, "reading", len(rows), lambda start: min(chunk_rows, len(rows) - start)):
         chunk = fetch_cutouts(rows.slice(start, chunk_rows), config.max_image_bytes)
         contents += chunk[IMAGE_BYTES].drop_null().to_pylist()
     return len(rows) / (time.perf_counter() - started), contents
 
 
-def decode_rate(contents: Sequence[bytes], spec: ModelSpec, config: ClassifyConfig, threads: int) -> float:
-    """Decode and resize encoded cutouts in this many threads: cutouts per second."""
+def decode_rate(
+    contents: Sequence[bytes], spec: ModelSpec, config: ClassifyConfig, threads: int, native: bool = False
+) -> float:
+    """Decode and resize encoded cutouts in this many threads: cutouts per second; `native` does not resize them."""
     with ThreadPoolExecutor(threads) as pool:
         started = time.perf_counter()
-        for _ in pool.map(lambda content: _prepared(content, spec, config), contents):
+        decoded = pool.map(lambda content: _prepared(content, spec, config, native), contents)
+        for _ in with_progress(decoded, "decoding", len(contents), _one):
             pass
         return len(contents) / (time.perf_counter() - started)
 
 
 def prepared_batches(
-    contents: Sequence[bytes], spec: ModelSpec, config: ClassifyConfig, batch_size: int, batches: int
+    contents: Sequence[bytes],
+    spec: ModelSpec,
+    config: ClassifyConfig,
+    batch_size: int,
+    batches: int,
+    native: bool = False,
 ) -> list[list[Pixels]]:
-    """Batches of decoded cutouts ``(3, size_px, size_px)``, repeated where there are too few."""
-    prepared = (_prepared(content, spec, config) for content in contents[: batch_size * batches])
-    cutouts = [pixels for pixels in prepared if pixels is not None]
+    """Batches of decoded cutouts ``(3, size_px, size_px)``, repeated where there are too few.
+
+    With `native` they keep their own size, which is that of the first: those of other sizes are left out.
+    """
+    contents = contents[: batch_size * batches]
+    prepared = (_prepared(content, spec, config, native) for content in contents)
+    cutouts = [pixels for pixels in with_progress(prepared, "decoding", len(contents), _one) if pixels is not None]
+    cutouts = [pixels for pixels in cutouts if pixels.shape == cutouts[0].shape]
     if not cutouts:
         raise ValueError("none of the cutouts can be decoded")
     repeated = cycle(cutouts)
@@ -95,7 +110,9 @@ def engine_probabilities(
     engine: Engine, batches: Sequence[Sequence[Pixels]], temperature: float
 ) -> npt.NDArray[np.float32]:
     """Class probabilities ``(N, classes)`` of the cutouts of all batches, as they are."""
-    logits = np.concatenate([engine.compute(engine.load(batch), 0).result().class_logits for batch in batches])
+    total = sum(map(len, batches))
+    outputs = [engine.compute(engine.load(one), 0).result() for one in with_progress(batches, "comparing", total)]
+    logits = np.concatenate([output.class_logits for output in outputs])
     return torch.softmax(torch.from_numpy(logits) / temperature, dim=1).numpy()
 
 
@@ -110,7 +127,7 @@ def timm_loop_rate(files: Sequence[str], spec: ModelSpec, workers: int, gpu: boo
         crop_pct=spec.crop_fraction, mean=spec.mean, std=spec.std, device=device,
     )  # fmt: skip
     with torch.inference_mode():
-        for pixels, _ in loader:
+        for pixels, _ in with_progress(loader, "timm's own loop", len(files), lambda batch: len(batch[0])):
             model(pixels.to(device)).softmax(-1).cpu()
     return len(files) / (time.perf_counter() - started)
 
@@ -131,10 +148,14 @@ class _ImageFiles(torch.utils.data.Dataset[tuple[Any, int]]):
         return (self.transform(pixels) if self.transform else pixels), 0
 
 
-def _prepared(content: bytes, spec: ModelSpec, config: ClassifyConfig) -> Pixels | None:
+def _one(_: object) -> int:
+    return 1
+
+
+def _prepared(content: bytes, spec: ModelSpec, config: ClassifyConfig, native: bool) -> Pixels | None:
     try:
-        native = decode(content, config.max_image_pixels, config.rgb)
+        pixels = decode(content, config.max_image_pixels, config.rgb)
     except UnusableCutout:
         return None
-    blank_fraction(native)
-    return resize(native, spec.size_px, spec.crop_fraction)
+    blank_fraction(pixels)
+    return resize(pixels, None if native else spec.size_px, spec.crop_fraction)

@@ -25,6 +25,7 @@ def rates_table(result: dict[str, Any]) -> str:
             f"| {'warm' if number else 'cold'} | {run['rows']:,} | {run['seconds']:,.1f} | {run['rate_per_s']:,.0f} "
             f"| {'-' if steady is None else f'{steady:,.0f}'} | {'-' if share is None else f'{share:.0%}'} |"
         )
+    lines += _steady_table(result)
     agreed = result["against_torch_fp32"]
     lines += ["", f"Against torch in fp32, on {agreed['cutouts']} cutouts: same class {agreed['same_class']:.2%}, "]
     lines[-1] += f"probabilities differ by {agreed['difference_p99']:.2g} or less for 99 %."
@@ -38,6 +39,29 @@ def rates_table(result: dict[str, Any]) -> str:
             f"**The machine was busy** (load {result['load_per_core_before']} per core): all rates are too low.",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _steady_table(result: dict[str, Any]) -> list[str]:
+    """What each run used in steady state, and what 100 million cutouts take at that rate."""
+    lines = [
+        "",
+        "| in steady state | share of the model alone | GPU busy | cores used | hours per 100 million | cost |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for run in result["whole_job"]:
+        shares = [_shown(run[name], "{:.0%}") for name in ("share_of_model", "gpu_busy_share")]
+        cores = _shown(run["cores_used"], f"{{:.1f}} of {result['cores']}")
+        left = [_shown(run[f"{name}_per_100_million"], "{:,.1f}") for name in ("hours", "cost")]
+        lines.append("| " + " | ".join([run["precision"], *shares, cores, *left]) + " |")
+    tests = result["engine_tests"]
+    if tests is not None:
+        counts = f"{tests['passed']} passed, {tests['failed']} failed, {tests['skipped']} skipped"
+        lines += ["", f"Tests of the GPU engine against the CPU ({result['gpu'] or 'no GPU'}): {counts}"]
+    return lines
+
+
+def _shown(value: float | None, template: str) -> str:
+    return "-" if value is None else template.format(value)
 
 
 def rates_chart(result: dict[str, Any]) -> bytes:

@@ -162,6 +162,30 @@ def test_the_benchmark_measures_all_stages(tmp_path: Path, survey: SurveyFiles, 
     assert (tmp_path / "out" / "benchmark.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
+def test_the_benchmark_of_a_gpu_runs_without_one(tmp_path: Path, saved_model: SavedModel) -> None:
+    config = REPOSITORY / "jobs" / "configs" / "benchmark_gpu.toml"
+    settings = {
+        "output_uri": tmp_path / "out", "checkpoint_uri": saved_model.uri, "rows": 120, "chunk_rows": 20,
+        "seconds": 0.2, "price_per_hour": 3, "runtime.device": "cpu", "runtime.num_cpus": 2, "runtime.engine": "torch",
+    }  # fmt: skip
+    process = run_job("benchmark", str(config), *(w for key, v in settings.items() for w in ("--set", f"{key}={v}")))
+    assert process.returncode == 0, process.stderr
+    summary = summary_of(process)
+    assert summary["engine_tests"]["failed"] == 0
+    assert summary["engine_tests"]["passed"] >= 5
+    assert summary["agreement"].keys() == {"model (torch, fp32)", "model (torch, bf16)"}
+    assert [run["precision"] for run in summary["whole_job"]] == ["fp32", "bf16"]
+    for run in summary["whole_job"]:
+        assert run["gpu_busy_share"] is None
+        assert run["share_of_model"] > 0
+        assert run["cost_per_100_million"] == pytest.approx(3 * run["hours_per_100_million"], rel=0.1)
+        assert run["hours_per_100_million"] == pytest.approx(1e8 / run["steady_rate_per_s"] / 3600, rel=0.01)
+    table = (tmp_path / "out" / "benchmark.md").read_text()
+    assert "| bf16 |" in table
+    assert "Tests of the GPU engine against the CPU (no GPU): " in table
+
+
 def test_no_process_survives_a_killed_job(killed_job: list[psutil.Process]) -> None:
     """The last test, because Ray checks its parent periodically."""
     assert psutil.wait_procs(killed_job, timeout=120)[1] == []
