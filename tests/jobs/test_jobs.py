@@ -163,13 +163,15 @@ def test_the_benchmark_measures_all_stages(tmp_path: Path, survey: SurveyFiles, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_the_benchmark_of_a_gpu_runs_without_one(tmp_path: Path, saved_model: SavedModel) -> None:
     config = REPOSITORY / "jobs" / "configs" / "benchmark_gpu.toml"
     settings = {
-        "output_uri": tmp_path / "out", "checkpoint_uri": saved_model.uri, "rows": 120, "chunk_rows": 20,
+        "output_uri": tmp_path / "out", "checkpoint_uri": saved_model.uri, "rows": 90, "chunk_rows": 15,
         "seconds": 0.2, "price_per_hour": 3, "runtime.device": "cpu", "runtime.num_cpus": 2, "runtime.engine": "torch",
     }  # fmt: skip
-    process = run_job("benchmark", str(config), *(w for key, v in settings.items() for w in ("--set", f"{key}={v}")))
+    overrides = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    process = run_job("benchmark", str(config), *overrides, timeout=350)
     assert process.returncode == 0, process.stderr
     summary = summary_of(process)
     assert summary["engine_tests"]["failed"] == 0
