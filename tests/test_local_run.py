@@ -86,7 +86,8 @@ def image(survey: SurveyFiles) -> bytes:
 
 @pytest.mark.usefixtures("ray_started")
 def test_the_catalog_is_that_of_a_run_in_ray(survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
-    plans = [plan_of(survey, saved_model, tmp_path / name, **in_one_chunk()) for name in ("here", "ray")]
+    changed = {**in_one_chunk(), "report": {"enabled": True}}
+    plans = [plan_of(survey, saved_model, tmp_path / name, **changed) for name in ("here", "ray")]
     here, ray = (classify_release(plan, on_ray) for plan, on_ray in zip(plans, (False, True), strict=True))
     assert read_catalog(here["catalog_uri"]).equals(read_catalog(ray["catalog_uri"]))
     assert verify_catalog(here["catalog_uri"]) == []

@@ -17,7 +17,7 @@ import torch
 from galaxy_batch.catalog.layout import fingerprint
 from galaxy_batch.catalog.manifest import unpublish
 from galaxy_batch.catalog.verify import verify_catalog
-from galaxy_batch.config import ReportConfig
+from galaxy_batch.config import ReportConfig, fingerprint_settings
 from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.model.saved_model import load_checkpoint, save_checkpoint
 from galaxy_batch.pipeline import classify_release
@@ -376,7 +376,8 @@ def test_text_ids_and_kept_columns(survey: SurveyFiles, saved_model: SavedModel,
     assert not (catalog["review_flags"] & int(ReviewFlag.NO_POSITION)).any()
     assert catalog["needs_review"].sum() == (catalog["review_flags"] != 0).sum() == summary["flagged"]
     published = Path(plan.layout.catalog) / "manifest.json"
-    settings = {"classify": dataclasses.asdict(plan.config.classify), "review": dataclasses.asdict(plan.config.review)}
+    classify = fingerprint_settings(dataclasses.asdict(plan.config.classify))
+    settings = {"classify": classify, "review": dataclasses.asdict(plan.config.review)}
     older = fingerprint(plan.manifest.content_id, plan.checkpoint.checkpoint_id, settings)
     assert older != plan.layout.fingerprint
     published.write_text(published.read_text().replace(plan.layout.fingerprint, older))

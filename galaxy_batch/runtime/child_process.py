@@ -7,6 +7,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from multiprocessing import resource_tracker
 from typing import Any
 
 import pyarrow as pa
@@ -74,6 +75,7 @@ class ChildProcess:
         spawning = multiprocessing.get_context("spawn")  # a fork would inherit locks that the parent's threads hold
         self.pipe, childs_end = spawning.Pipe()
         self.process = spawning.Process(target=_serve, args=(childs_end, dict(self.model)), daemon=True)
+        resource_tracker.ensure_running()  # which unblocks SIGINT when it starts
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C is for the parent, which ends it
         try:
             self.process.start()

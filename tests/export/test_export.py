@@ -110,7 +110,7 @@ def test_files_are_in_the_order_of_the_sky(catalog: Path) -> None:
 def test_row_groups_outside_a_cone_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from galaxy_batch.catalog import files as catalog_files
 
-    monkeypatch.setattr(catalog_files, "_ROW_GROUP_ROWS", 50)
+    monkeypatch.setattr(catalog_files, "ROW_GROUP_ROWS", 50)
     folder = publish_rows(tmp_path, sky_rows(2000, seed=4), 1000, 2000, 2500)
     read: list[int] = []
 

@@ -19,7 +19,7 @@ from galaxy_batch.reuse.join import join_previous
 from galaxy_batch.reuse.predictions import reuse_predictions
 from galaxy_batch.reuse.previous import PreviousCatalog, prediction_settings
 from galaxy_batch.review.flags import flag_for_review
-from galaxy_batch.rows import CATALOG_COLUMNS, flag_names
+from galaxy_batch.rows import CATALOG_COLUMNS, flag_names, prediction_columns
 from tests.support import skies
 
 COLUMN = "_saturated_fraction"
@@ -56,7 +56,11 @@ def check_everywhere(folder: Path) -> None:
     page = Path(write_release_page(str(catalog), str(folder / "report"), ReportConfig(cutouts=0))).read_text()
     assert "SATURATED" in page
     assert "many pixels are saturated" in page
-    check_reuse(folder, rows, PreviousCatalog(str(catalog), "a", COUNT, manifest.files, skies.CLASSES, {}))
+    check_reuse(
+        folder,
+        rows,
+        PreviousCatalog(str(catalog), "a", COUNT, manifest.files, tuple(prediction_columns(skies.CLASSES)), {}),
+    )
 
 
 def check_reuse(folder: Path, rows: pa.Table, previous: PreviousCatalog) -> None:

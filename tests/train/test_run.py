@@ -55,12 +55,14 @@ def finished_run(config: TrainConfig, native: bool) -> FinishedRun:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "has_bf16", lambda _: native)
         patch.setattr(run, "predict_logits", measure)
-        patch.setattr(root, "level", logging.INFO)
+        level = root.level
+        root.setLevel(logging.INFO)
         root.addHandler(handler)
         try:
             summary = train_model(config)
         finally:
             root.removeHandler(handler)
+            root.setLevel(level)
     return FinishedRun(summary, Path(config.output_uri), handler.records, saved_before)
 
 

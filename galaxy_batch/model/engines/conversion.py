@@ -25,7 +25,7 @@ def converted(model: MorphologyModel, batch_size: int) -> bytes:
         shape = [batch_size, 3, size, size]
         network = openvino.convert_model(_NamedOutputs(model), example_input=example, input=[shape])
     archive = io.BytesIO()
-    with tempfile.TemporaryDirectory(prefix="gb-") as folder, zipfile.ZipFile(archive, "w") as members:
+    with tempfile.TemporaryDirectory(prefix="openvino-") as folder, zipfile.ZipFile(archive, "w") as members:
         openvino.save_model(network, Path(folder) / "network.xml", compress_to_fp16=False)
         for name in ("network.xml", "network.bin"):
             members.write(Path(folder) / name, name)
