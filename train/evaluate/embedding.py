@@ -6,11 +6,10 @@ import torch
 from galaxy_batch.model.embedding import Embedding
 from galaxy_batch.model.network import MorphologyModel, normalise, symmetry
 from galaxy_batch.runtime.progress import with_progress
+from train.evaluate.familiarity import random_views
 
 __all__ = ["measure_embedding"]
 
-_FORWARD_BATCH = 64
-_MAX_GALAXIES = 4096  # more do not improve the components
 _MAX_SIZE, _GALAXIES_PER_COMPONENT = 64, 10
 
 
@@ -22,24 +21,21 @@ def measure_embedding(
 
     Args:
         model: trained, on `device`; set to eval mode.
-        pixels: ``(N, 3, size_px, size_px)`` uint8, of training galaxies; at most `_MAX_GALAXIES` are sampled.
+        pixels: ``(N, 3, size_px, size_px)`` uint8, of training galaxies; a sample of them is used.
         device: of the model.
         seed: of the sample and its symmetries.
 
     Returns:
         On `device`, with at most `_MAX_SIZE` components; None for fewer than `_GALAXIES_PER_COMPONENT` galaxies.
     """
-    generator = np.random.default_rng((seed, len(pixels), 1))
-    rows = generator.permutation(len(pixels))[:_MAX_GALAXIES]
-    size = min(_MAX_SIZE, len(rows) // _GALAXIES_PER_COMPONENT)
+    work = random_views(len(pixels), (seed, len(pixels), 1))
+    total = sum(len(batch) for _, batch in work)
+    size = min(_MAX_SIZE, total // _GALAXIES_PER_COMPONENT)
     if not size:
         return None
     model.eval()
-    numbers = generator.integers(0, 8, len(rows))
     features = []
-    batches = [(n, b) for n in range(8) for b in np.array_split(rows[numbers == n], -(-len(rows) // _FORWARD_BATCH))]
-    work = [(number, torch.from_numpy(batch)) for number, batch in batches if len(batch)]
-    for number, batch in with_progress(work, "embedding", len(rows), lambda item: len(item[1])):
+    for number, batch in with_progress(work, "embedding", total, lambda item: len(item[1])):
         turned = symmetry(normalise(pixels[batch].to(device), model.spec.mean, model.spec.std), number)
         maps = model.backbone.forward_features(turned.contiguous(memory_format=torch.channels_last))  # type: ignore[operator]
         features.append(model.backbone.forward_head(maps, pre_logits=True).double().cpu())  # type: ignore[operator]

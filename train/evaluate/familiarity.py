@@ -8,7 +8,7 @@ from galaxy_batch.model.familiarity import STAGES, Familiarity, can_describe, de
 from galaxy_batch.model.network import MorphologyModel, normalise, symmetry
 from galaxy_batch.runtime.progress import with_progress
 
-__all__ = ["fit_familiarity", "measure_familiarity"]
+__all__ = ["fit_familiarity", "measure_familiarity", "random_views"]
 
 _FORWARD_BATCH = 64
 _MAX_GALAXIES = 4096  # more do not improve the statistics
@@ -34,17 +34,10 @@ def measure_familiarity(
     """
     if not can_describe(model.eval().backbone) or len(pixels) < 2:
         return None
-    generator = np.random.default_rng((seed, len(pixels)))
-    rows = generator.permutation(len(pixels))[:_MAX_GALAXIES]
-    numbers = generator.integers(0, 8, len(rows))
+    work = random_views(len(pixels), (seed, len(pixels)))
+    total = sum(len(batch) for _, batch in work)
     descriptions = []
-    work = [
-        (number, batch)
-        for number in range(8)
-        for batch in torch.split(torch.from_numpy(rows[numbers == number]), _FORWARD_BATCH)
-        if len(batch)
-    ]
-    for number, batch in with_progress(work, "describing", len(rows), lambda item: len(item[1])):
+    for number, batch in with_progress(work, "describing", total, lambda item: len(item[1])):
         turned = symmetry(normalise(pixels[batch].to(device), model.spec.mean, model.spec.std), number)
         stages = model.backbone.forward_intermediates(  # type: ignore[operator]
             turned.contiguous(memory_format=torch.channels_last),
@@ -52,6 +45,19 @@ def measure_familiarity(
         )  # fmt: skip
         descriptions.append(describe(stages).double().cpu())
     return fit_familiarity(torch.cat(descriptions).numpy()).to(device)
+
+
+def random_views(galaxies: int, seed: tuple[int, ...]) -> list[tuple[int, torch.Tensor]]:
+    """A sample of at most `_MAX_GALAXIES` galaxies, each in one random symmetry: number of the symmetry, and rows."""
+    generator = np.random.default_rng(seed)
+    rows = generator.permutation(galaxies)[:_MAX_GALAXIES]
+    numbers = generator.integers(0, 8, len(rows))
+    return [
+        (number, batch)
+        for number in range(8)
+        for batch in torch.split(torch.from_numpy(rows[numbers == number]), _FORWARD_BATCH)
+        if len(batch)
+    ]
 
 
 def fit_familiarity(descriptions: npt.NDArray[np.float64]) -> Familiarity:
