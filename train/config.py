@@ -8,7 +8,20 @@ from galaxy_batch.errors import InputError
 from galaxy_batch.model.spec import PRETRAINED
 from galaxy_batch.settings import Range, Uri
 
-__all__ = ["FitConfig", "LabelConfig", "NetworkConfig", "Phase", "SplitConfig", "SweepConfig", "TrainConfig"]
+__all__ = [
+    "FitConfig",
+    "LabelConfig",
+    "NetworkConfig",
+    "Phase",
+    "SimulationConfig",
+    "SplitConfig",
+    "Strategy",
+    "SweepConfig",
+    "TrainConfig",
+]
+
+Strategy = Literal["random", "uncertain", "diverse"]
+"""How a simulation chooses the galaxies to look at."""
 
 
 @dataclass(frozen=True)
@@ -194,3 +207,23 @@ class SweepConfig(TrainConfig):
     def __post_init__(self) -> None:
         if len(set(self.thresholds)) < 2:
             raise InputError("thresholds", self.thresholds, "give at least two different thresholds")
+
+
+@dataclass(frozen=True)
+class SimulationConfig(TrainConfig):
+    """A training config, and the simulated reviews to train from."""
+
+    strategies: tuple[Strategy, ...] = ("random", "uncertain", "diverse")
+    """Which galaxies are looked at first: `random` ones; `uncertain` ones, by the margin of the last model; `diverse`
+    ones, each as far as possible in the last model's features from those seen. The others are compared with the
+    first."""
+    verdicts: tuple[Annotated[int, Range(2)], ...] = (100, 200, 400, 800, 1600)
+    """Galaxies looked at up to each round. The first round is random; each round trains a new model."""
+    seeds: tuple[Annotated[int, Range(0, 2**31 - 1)], ...] = (0, 1, 2)
+    """One simulation each: of the reviewers' answers, the first round and the training."""
+
+    def __post_init__(self) -> None:
+        if not self.verdicts or list(self.verdicts) != sorted(set(self.verdicts)):
+            raise InputError("verdicts", self.verdicts, "give increasing numbers")
+        if not self.strategies or not self.seeds:
+            raise InputError("strategies" if not self.strategies else "seeds", [], "give at least one")

@@ -18,7 +18,7 @@ from jobs.benchmark.__main__ import BenchmarkConfig
 from jobs.release_report import ReleaseReportConfig
 from tests.support.jobs import CallJob
 from tests.support.repository import REPOSITORY
-from train.config import SweepConfig, TrainConfig
+from train.config import SimulationConfig, SweepConfig, TrainConfig
 
 CONFIGS = sorted((REPOSITORY / "jobs" / "configs").glob("*.toml"))
 CONFIG_OF_JOB: dict[str, Any] = {
@@ -29,6 +29,7 @@ CONFIG_OF_JOB: dict[str, Any] = {
     "find_similar": SimilarConfig,
     "pack_cutouts": PackConfig,
     "release_report": ReleaseReportConfig,
+    "simulate_reviews": SimulationConfig,
     "submit": CatalogConfig,
     "sweep_threshold": SweepConfig,
     "train_model": TrainConfig,

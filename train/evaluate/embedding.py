@@ -1,6 +1,7 @@
 """Principal components of the training galaxies' features, on which `Embedding` projects."""
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from galaxy_batch.model.embedding import Embedding
@@ -8,9 +9,10 @@ from galaxy_batch.model.network import MorphologyModel, normalise, symmetry
 from galaxy_batch.runtime.progress import with_progress
 from train.evaluate.familiarity import random_views
 
-__all__ = ["measure_embedding"]
+__all__ = ["measure_embedding", "pooled_features"]
 
 _MAX_SIZE, _GALAXIES_PER_COMPONENT = 64, 10
+_BATCH = 64
 
 
 @torch.no_grad()
@@ -36,11 +38,28 @@ def measure_embedding(
     model.eval()
     features = []
     for number, batch in with_progress(work, "embedding", total, lambda item: len(item[1])):
-        turned = symmetry(normalise(pixels[batch].to(device), model.spec.mean, model.spec.std), number)
-        maps = model.backbone.forward_features(turned.contiguous(memory_format=torch.channels_last))  # type: ignore[operator]
-        features.append(model.backbone.forward_head(maps, pre_logits=True).double().cpu())  # type: ignore[operator]
+        features.append(_features(model, symmetry(pixels[batch].to(device), number)).double().cpu())
     values = torch.cat(features).numpy()
     mean = values.mean(axis=0)
     _, axes = np.linalg.eigh((values - mean).T @ (values - mean))
     components = np.ascontiguousarray(axes[:, ::-1].T[:size])
     return Embedding(torch.from_numpy(mean).float(), torch.from_numpy(components).float()).to(device)
+
+
+@torch.no_grad()
+def pooled_features(model: MorphologyModel, pixels: torch.Tensor) -> npt.NDArray[np.float32]:
+    """The features before the linear head, ``(N, F)``.
+
+    Args:
+        model: set to eval mode.
+        pixels: ``(N, 3, size_px, size_px)`` uint8, on its device.
+    """
+    batches = with_progress(torch.split(pixels, _BATCH), "features", len(pixels))
+    return np.concatenate([_features(model.eval(), batch).float().cpu().numpy() for batch in batches])
+
+
+def _features(model: MorphologyModel, pixels: torch.Tensor) -> torch.Tensor:
+    inputs = normalise(pixels, model.spec.mean, model.spec.std)
+    maps = model.backbone.forward_features(inputs)  # type: ignore[operator]
+    features: torch.Tensor = model.backbone.forward_head(maps, pre_logits=True)  # type: ignore[operator]
+    return features

@@ -36,6 +36,7 @@ __all__ = [
     "outcome_histograms",
     "reliability_diagram",
     "threshold_curves",
+    "verdict_curves",
     "vote_histograms",
 ]
 
@@ -207,6 +208,28 @@ def threshold_curves(
         axis.set_xlabel("vote threshold")
         axis.set_xticks(list(thresholds))
         axis.yaxis.set_major_formatter(PERCENT)
+    return figure
+
+
+def verdict_curves(width_px: int, curves: Mapping[str, Sequence[tuple[int, float, float]]]) -> Figure:
+    """Accuracy against the number of verdicts.
+
+    Args:
+        width_px: of the figure.
+        curves: verdicts, mean accuracy and its standard deviation of each round, by strategy.
+    """
+    figure, (axis,) = panels(width_px, 1, 300)
+    colours = (GREY, *CLASS_COLOURS)
+    for number, (name, rounds) in enumerate(curves.items()):
+        verdicts, accuracy, spread = np.array(rounds).T
+        offset = 1 + 0.012 * (number - (len(curves) - 1) / 2)  # so that error bars do not cover each other
+        axis.errorbar(verdicts * offset, accuracy, spread, fmt="o-", capsize=3, color=colours[number], label=name)
+    axis.set_xscale("log")
+    axis.set_xticks(verdicts, [f"{int(count):,}" for count in verdicts])
+    axis.minorticks_off()
+    axis.set(xlabel="verdicts", ylabel="accuracy")
+    axis.yaxis.set_major_formatter(PERCENT)
+    axis.legend(loc="lower right")
     return figure
 
 

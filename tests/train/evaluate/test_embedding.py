@@ -3,7 +3,7 @@ import torch
 
 from galaxy_batch.model.network import symmetry
 from tests.support.engines import model_of, pixels_of
-from train.evaluate.embedding import measure_embedding
+from train.evaluate.embedding import measure_embedding, pooled_features
 
 CPU = torch.device("cpu")
 
@@ -30,3 +30,10 @@ def test_it_does_not_change_the_logits() -> None:
 
 def test_too_few_galaxies_have_no_components() -> None:
     assert measure_embedding(model_of(), pixels_of(9), CPU, seed=0) is None
+
+
+def test_the_head_takes_the_pooled_features() -> None:
+    model, pixels = model_of(), pixels_of(70)
+    head = model.backbone.get_classifier()
+    logits = head(torch.from_numpy(pooled_features(model, pixels)))
+    assert torch.allclose(logits, model(pixels).class_logits, atol=1e-5)
