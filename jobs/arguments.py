@@ -20,7 +20,8 @@ class Shortcut:
     """An option that gives settings a value: `--cone RA DEC R` sets `cone.ra`, `cone.dec` and `cone.radius_deg`."""
 
     values: tuple[str, ...]
-    """Names of the values in `--help`; the last may be left out where it is in brackets."""
+    """Names of the values in `--help`; the last may be left out where it is in brackets. None for one that sets its
+    setting to true."""
     keys: tuple[str, ...]
     """One setting for each value, or one for all values, joined by blanks."""
     meaning: str
@@ -63,6 +64,9 @@ class CommandLine:
                 help=f"{meaning}. In its place: {words}, with the options below" if words else meaning,
             )  # fmt: skip
         for name, shortcut in self.shortcuts.items():
+            if not shortcut.values:
+                parser.add_argument(f"--{name}", action="store_const", const=["true"], help=shortcut.meaning)
+                continue
             counted: int | str = "+" if shortcut.values[-1].startswith("[") else len(shortcut.values)
             parser.add_argument(f"--{name}", nargs=counted, metavar=" ".join(shortcut.values), help=shortcut.meaning)
         for name, meaning in self.options.items():

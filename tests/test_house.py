@@ -59,6 +59,9 @@ IMPORTS: dict[str, set[str]] = {
         "catalog", "config", "embeddings", "errors", "export", "links", "model", "release_page", "report", "rows",
         "settings", "storage",
     },
+    "review_queue": {
+        "catalog", "config", "errors", "export", "links", "release_page", "rows", "runtime", "settings", "storage",
+    },
     "packing": {"config", "cutouts", "errors", "failures", "inputs", "rows", "runtime", "settings", "storage"},
     "synthetic": set(),
     "plan": {"catalog", "config", "errors", "inputs", "model", "reuse", "review", "rows", "runtime", "storage"},
@@ -91,6 +94,7 @@ TESTED_IN = {
     "galaxy_batch/export/config.py": "tests/export/test_export.py",
     "galaxy_batch/export/selection.py": "tests/export/test_export.py",
     "galaxy_batch/packing/config.py": "tests/packing/test_shards.py",
+    "galaxy_batch/review_queue/config.py": "tests/review_queue/test_review_queue.py",
     "galaxy_batch/similar/config.py": "tests/similar/test_similar.py",
     "train/config.py": "tests/train/test_run.py",
     "train/data/galaxies.py": "tests/train/test_run.py",

@@ -1,7 +1,7 @@
 """Samples of the rows of many groups, from one pass over the rows: random rows, or the first by a value."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +9,7 @@ import numpy.typing as npt
 __all__ = ["GroupSampler", "RowLocation"]
 
 Ints = npt.NDArray[np.int64]
+Keys = npt.NDArray[Any]
 
 
 class RowLocation(NamedTuple):
@@ -28,14 +29,15 @@ class GroupSampler:
     afterwards.
     """
 
-    def __init__(self, groups: int, size: int, seed: int) -> None:
+    def __init__(self, groups: int, size: int, seed: int, key_type: type[np.float64 | np.uint64] = np.float64) -> None:
         self.size, self.seed = size, seed
         self._group: Ints = np.empty(0, np.int64)
-        self._key = np.empty(0)
+        self._key: Keys = np.empty(0, key_type)
         self._location: Ints = np.empty((0, 3), np.int64)
-        self._highest = np.full(groups, np.inf)
+        highest = np.inf if key_type is np.float64 else np.iinfo(np.uint64).max
+        self._highest: Keys = np.full(groups, highest, key_type)
 
-    def add(self, group: Ints, file: int, row_group: int, keys: npt.NDArray[np.float64] | None = None) -> None:
+    def add(self, group: Ints, file: int, row_group: int, keys: Keys | None = None) -> None:
         """Offer the rows of a row group: their groups ``(N,)``, negative for none, and keys in place of random ones."""
         if keys is None:
             keys = np.random.default_rng((self.seed, file, row_group)).random(len(group))

@@ -8,23 +8,20 @@ A row group has 65,536 rows: with 64 numbers each, 8 MB in float16 and 16 MB in 
 so memory does not grow with the catalog.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from galaxy_batch.catalog.embedding_files import EMBEDDINGS
 from galaxy_batch.catalog.files import RowFile
+from galaxy_batch.catalog.row_groups import read_row_group, row_groups
 from galaxy_batch.embeddings import embedding_values
-from galaxy_batch.errors import InputError
 from galaxy_batch.release_page.sampling import RowLocation
-from galaxy_batch.storage.files import join, open_parquet
-from galaxy_batch.storage.retries import with_retries
 from galaxy_batch.storage.threads import map_in_threads
 
 __all__ = ["Nearest", "find_embeddings", "nearest_rows"]
@@ -32,8 +29,6 @@ __all__ = ["Nearest", "find_embeddings", "nearest_rows"]
 _FILES_AT_ONCE = 4
 _QUERIES_AT_ONCE = 64
 _ROUNDING = 1e-5  # of a distance from the matrix product, and more
-
-T = TypeVar("T")
 
 Array = npt.NDArray[np.float32]
 Floats = npt.NDArray[Any]
@@ -76,7 +71,7 @@ def nearest_rows(catalog_uri: str, files: Sequence[RowFile], queries: Array, wan
 
     def search(number: int) -> list[Nearest]:
         of_file = [_nothing() for _ in queries]
-        for group, rows in _row_groups(catalog_uri, files[number], [EMBEDDINGS]):
+        for group, rows in row_groups(catalog_uri, files[number], [EMBEDDINGS]):
             values, missing = embedding_values(rows[EMBEDDINGS])
             _search_group(of_file, queries, values[~missing].astype(np.float32), np.flatnonzero(~missing),
                           (number, group), wanted)  # fmt: skip
@@ -100,10 +95,10 @@ def find_embeddings(
 
     def find(number: int) -> dict[int | str, tuple[RowLocation, Array | None]]:
         found: dict[int | str, tuple[RowLocation, Array | None]] = {}
-        for group, rows in _row_groups(catalog_uri, files[number], ["object_id"]):
+        for group, rows in row_groups(catalog_uri, files[number], ["object_id"]):
             here = np.flatnonzero(pc.is_in(rows["object_id"], value_set=ids).to_numpy())
             if len(here):
-                embeddings = _read_group(catalog_uri, files[number], group, [EMBEDDINGS])
+                embeddings = read_row_group(catalog_uri, files[number], group, [EMBEDDINGS])
                 values, missing = embedding_values(embeddings[EMBEDDINGS])
                 for row in here.tolist():
                     embedding = None if missing[row] else values[row].astype(np.float32)
@@ -155,29 +150,3 @@ def _directions(vectors: Floats) -> Floats:
 
 def _nothing() -> Nearest:
     return Nearest(np.empty(0, np.float32), np.empty((0, 3), np.int64))
-
-
-def _row_groups(catalog_uri: str, file: RowFile, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
-    """The row groups of a file, one after the other, with their numbers."""
-    groups = _with_file(catalog_uri, file, lambda parquet: parquet.num_row_groups)
-    for group in range(groups):
-        yield group, _read_group(catalog_uri, file, group, columns)
-
-
-def _read_group(catalog_uri: str, file: RowFile, group: int, columns: list[str]) -> pa.Table:
-    return _with_file(catalog_uri, file, lambda parquet: parquet.read_row_group(group, columns=columns))
-
-
-def _with_file(catalog_uri: str, file: RowFile, read: Callable[[pq.ParquetFile], T]) -> T:
-    """What a function reads of a file, with retries."""
-
-    def attempt() -> T:
-        with open_parquet(join(catalog_uri, file.path)) as parquet:
-            return read(parquet)
-
-    try:
-        return with_retries(attempt)
-    except (OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
-            raise  # an error of the disk or the store; those of pyarrow have no errno
-        raise InputError("catalog_uri", catalog_uri, f"{file.path} is damaged, verify the catalog: {error}") from None

@@ -12,6 +12,7 @@ from galaxy_batch.compare.config import CompareConfig
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.export.config import ExportConfig
 from galaxy_batch.packing.config import PackConfig
+from galaxy_batch.review_queue.config import ReviewQueueConfig
 from galaxy_batch.settings import load_config
 from galaxy_batch.similar.config import SimilarConfig
 from jobs.benchmark.__main__ import BenchmarkConfig
@@ -29,6 +30,7 @@ CONFIG_OF_JOB: dict[str, Any] = {
     "find_similar": SimilarConfig,
     "pack_cutouts": PackConfig,
     "release_report": ReleaseReportConfig,
+    "review_queue": ReviewQueueConfig,
     "simulate_reviews": SimulationConfig,
     "submit": CatalogConfig,
     "sweep_threshold": SweepConfig,

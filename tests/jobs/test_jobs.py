@@ -129,7 +129,16 @@ def test_duplicate_ids_are_named(config: Path, survey: SurveyFiles, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "job", ["build_catalog", "train_model", "pack_cutouts", "export_catalog", "compare_catalogs", "find_similar"]
+    "job",
+    [
+        "build_catalog",
+        "train_model",
+        "pack_cutouts",
+        "export_catalog",
+        "compare_catalogs",
+        "find_similar",
+        "review_queue",
+    ],
 )
 def test_a_missing_config_exits_with_2(job: str, call_job: CallJob) -> None:
     ended = call_job(job, "nowhere.toml")
