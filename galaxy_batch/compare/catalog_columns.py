@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from galaxy_batch.catalog.manifest import MANIFEST, CatalogManifest
+from galaxy_batch.catalog.read_files import read_file
 from galaxy_batch.errors import InputError, without_secrets
 from galaxy_batch.rows import probability_columns
 from galaxy_batch.runtime.progress import with_progress
-from galaxy_batch.storage.files import join, open_parquet
 
 __all__ = ["CatalogColumns", "read_columns"]
 
@@ -77,13 +77,8 @@ def read_columns(
     names = list(dict.fromkeys([*names, "_healpix_29", *columns]))
     pieces: list[dict[str, Any]] = []
     for entry in with_progress(manifest.files, "reading", manifest.rows, lambda file: file.rows):
-        try:
-            with open_parquet(join(uri, entry.path)) as parquet:
-                pieces.append(_plain(parquet.read(columns=names), own, classes, columns))
-        except FileNotFoundError:
-            raise InputError(field, uri, f"{entry.path} is missing: verify the catalog") from None
-        except (pa.ArrowException, KeyError) as error:
-            raise InputError(field, uri, f"{entry.path} cannot be read: {error}") from None
+        table = read_file(uri, entry.path, lambda parquet: parquet.read(columns=names), field)
+        pieces.append(_plain(table, own, classes, columns))
     if not pieces:
         raise InputError(field, uri, f"{MANIFEST} lists no files: verify the catalog")
     merged = {name: _joined([piece.pop(name) for piece in pieces]) for name in list(pieces[0])}

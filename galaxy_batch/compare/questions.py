@@ -6,14 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from galaxy_batch.catalog.manifest import CatalogManifest
+from galaxy_batch.catalog.read_files import read_file
 from galaxy_batch.compare.class_mix import Pairs
 from galaxy_batch.decision_tree import MOSTLY_ASKED, Question
-from galaxy_batch.errors import InputError
 from galaxy_batch.runtime.progress import with_progress
-from galaxy_batch.storage.files import join, open_parquet
 
 __all__ = ["FractionChange", "QuestionChange", "common_questions", "question_change", "read_fractions"]
 
@@ -74,18 +72,14 @@ def read_fractions(
         ``(1 + answers, N)``; nan without an image.
 
     Raises:
-        InputError: a file is missing or invalid.
+        InputError: a file is missing or damaged.
     """
     columns = dict(zip((answer.name for answer in question.answers), question.fraction_columns, strict=True))
     names = [question.asked_column, *(columns[answer] for answer in answers)]
     pieces = []
     for entry in with_progress(manifest.files, f"reading {question.name}", manifest.rows, lambda file: file.rows):
-        try:
-            with open_parquet(join(uri, entry.path)) as parquet:
-                table = parquet.read(columns=names)
-            pieces.append(np.stack([table[name].to_numpy() for name in names]).astype(np.float32))
-        except (FileNotFoundError, pa.ArrowException, KeyError) as error:
-            raise InputError(field, uri, f"{entry.path} cannot be read: {error}") from None
+        table = read_file(uri, entry.path, lambda parquet: parquet.read(columns=names), field)
+        pieces.append(np.stack([table[name].to_numpy() for name in names]).astype(np.float32))
     return np.concatenate(pieces, axis=1)
 
 

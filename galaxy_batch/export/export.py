@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from galaxy_batch.catalog import hats
 from galaxy_batch.catalog.files import RowFile
 from galaxy_batch.catalog.manifest import MANIFEST, CatalogManifest, require_manifest
+from galaxy_batch.catalog.read_files import read_file
 from galaxy_batch.errors import InputError
 from galaxy_batch.export.config import ExportConfig
 from galaxy_batch.export.formats import encode_table, exportable_field, format_of
@@ -29,8 +30,7 @@ from galaxy_batch.export.selection import Selection
 from galaxy_batch.runtime.progress import with_progress
 from galaxy_batch.sky.cone import Cone
 from galaxy_batch.sky.healpix import Tile
-from galaxy_batch.storage.files import check_writable, join, open_parquet, read_bytes, without_secrets, write_atomically
-from galaxy_batch.storage.retries import with_retries
+from galaxy_batch.storage.files import check_writable, join, read_bytes, without_secrets, write_atomically
 from galaxy_batch.storage.threads import map_in_threads
 
 __all__ = ["FileRange", "export_catalog", "file_ranges"]
@@ -134,21 +134,15 @@ def _matching_rows(
 def _read(catalog_uri: str, file: FileRange, columns: list[str]) -> pa.Table:
     """Read the row groups of a file that may hold its range of keys; little else is fetched."""
 
-    def read() -> pa.Table:
-        with open_parquet(join(catalog_uri, file.path)) as parquet:
-            footer = parquet.metadata
-            if footer.num_rows != file.rows:
-                raise ValueError(f"{footer.num_rows} rows, but {MANIFEST} says {file.rows}")
-            key = [footer.schema.column(leaf).path for leaf in range(footer.num_columns)].index(_KEY)
-            groups = [g for g in range(footer.num_row_groups) if _may_hold(footer.row_group(g).column(key), file)]
-            return parquet.read_row_groups(groups, columns=columns)
+    def read(parquet: pq.ParquetFile) -> pa.Table:
+        footer = parquet.metadata
+        if footer.num_rows != file.rows:
+            raise ValueError(f"{footer.num_rows} rows, but {MANIFEST} says {file.rows}")
+        key = [footer.schema.column(leaf).path for leaf in range(footer.num_columns)].index(_KEY)
+        groups = [g for g in range(footer.num_row_groups) if _may_hold(footer.row_group(g).column(key), file)]
+        return parquet.read_row_groups(groups, columns=columns)
 
-    try:
-        return with_retries(read)
-    except (OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
-            raise  # an error of the disk or the store; those of pyarrow have no errno
-        raise InputError("catalog_uri", catalog_uri, f"{file.path} is damaged, verify the catalog: {error}") from None
+    return read_file(catalog_uri, file.path, read)
 
 
 def _may_hold(keys: pq.ColumnChunkMetaData, file: FileRange) -> bool:

@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from galaxy_batch.catalog.manifest import CatalogManifest
+from galaxy_batch.catalog.read_files import row_groups
 from galaxy_batch.decision_tree import Question
 from galaxy_batch.release_page.answers import AnswerCounts
 from galaxy_batch.release_page.sampling import GroupSampler, RowLocation
 from galaxy_batch.rows import ReviewFlag, Status
 from galaxy_batch.runtime.progress import with_progress
 from galaxy_batch.sky.healpix import BASE_PIXELS
-from galaxy_batch.storage.files import join, open_parquet
 
 __all__ = ["BINS", "SHOWN_FLAGS", "SKY_ORDER", "ReleaseCounts", "count_release", "mapped_class"]
 
@@ -199,7 +199,6 @@ def count_release(catalog_uri: str, manifest: CatalogManifest, sample_rows: int,
     columns = [*_COLUMNS, *counts.answers.columns]
     files = with_progress(manifest.files, "counting", manifest.rows, lambda file: file.rows)
     for number, entry in enumerate(files):
-        with open_parquet(join(catalog_uri, entry.path)) as parquet:
-            for row_group in range(parquet.num_row_groups):
-                counts.add(parquet.read_row_group(row_group, columns), number, row_group)
+        for row_group, rows in row_groups(catalog_uri, entry, columns):
+            counts.add(rows, number, row_group)
     return counts

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from galaxy_batch.catalog.manifest import CatalogManifest
+from galaxy_batch.catalog.read_files import read_row_group
 from galaxy_batch.cutouts.resize import Pixels
 from galaxy_batch.links import cutout_links, galaxy_links
 from galaxy_batch.model.checkpoint import CheckpointFile, read_checkpoint
@@ -23,7 +24,6 @@ from galaxy_batch.report.cutouts import Cutout
 from galaxy_batch.report.page import Picture, Tile
 from galaxy_batch.report.pictures import grad_cam_picture
 from galaxy_batch.rows import MODEL_COLUMNS, ReviewFlag, UnusableCutout, flag_names
-from galaxy_batch.storage.files import join, open_parquet
 
 __all__ = ["Example", "example_tile", "explain_flagged", "read_examples"]
 
@@ -73,8 +73,8 @@ def read_examples(
     examples: dict[RowLocation, Example] = {}
     for (file, group), rows in groupby(sorted(locations), key=itemgetter(0, 1)):
         wanted = list(rows)
-        with open_parquet(join(catalog_uri, manifest.files[file].path)) as parquet:
-            table = parquet.read_row_group(group, _COLUMNS).take([location.row for location in wanted])
+        table = read_row_group(catalog_uri, manifest.files[file], group, _COLUMNS)
+        table = table.take([location.row for location in wanted])
         examples |= {location: Example(**row) for location, row in zip(wanted, table.to_pylist(), strict=True)}
     return examples
 

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from galaxy_batch.catalog.manifest import CatalogManifest
-from galaxy_batch.catalog.row_groups import read_row_group, row_groups
+from galaxy_batch.catalog.read_files import read_row_group, row_groups
 from galaxy_batch.errors import InputError
 from galaxy_batch.export.query import Condition
 from galaxy_batch.release_page.sampling import GroupSampler, RowLocation

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from galaxy_batch.catalog.embedding_files import EMBEDDINGS
 from galaxy_batch.catalog.files import RowFile
-from galaxy_batch.catalog.row_groups import read_row_group, row_groups
+from galaxy_batch.catalog.read_files import read_row_group, row_groups
 from galaxy_batch.embeddings import embedding_values
 from galaxy_batch.release_page.sampling import RowLocation
 from galaxy_batch.storage.threads import map_in_threads

@@ -17,4 +17,4 @@ def survey_catalog(survey: SurveyFiles, saved_model: SavedModel, tmp_path_factor
     folder = tmp_path_factory.mktemp("similar")
     model = with_embedding(saved_model, folder / "model.safetensors", 8)
     config = catalog_config(survey, model, folder / "out", classify={"chunk_rows": 100, "embedding": 8})
-    return Path(classify_release(plan_release(config))["catalog_uri"])
+    return Path(classify_release(plan_release(config), on_ray=False)["catalog_uri"])

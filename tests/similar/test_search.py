@@ -109,8 +109,8 @@ def test_on_an_object_store_that_fails_now_and_then(catalog: Path, manifest: Cat
     assert there.places.tolist() == here.places.tolist()
 
 
-def test_a_damaged_file_is_named(catalog: Path, manifest: CatalogManifest) -> None:
+def test_a_missing_file_is_named(catalog: Path, manifest: CatalogManifest) -> None:
     (file, *_) = manifest.embeddings.values()
     missing = type(file)("embedding/nothing.pq", 1, 1, "")
-    with pytest.raises(InputError, match=r"nothing\.pq is damaged"):
+    with pytest.raises(InputError, match=r"nothing\.pq is missing: verify the catalog"):
         nearest_rows(str(catalog), [missing], np.zeros((1, 6), np.float32), 3)

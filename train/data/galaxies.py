@@ -122,7 +122,7 @@ def load_part(config: TrainConfig, galaxies: pa.Table, labels: Labels, rows: Row
             loaded.pixels,
             torch.from_numpy(targets).float(),
             torch.from_numpy(np.stack(votes, axis=1)) if votes else torch.empty(len(kept), 0),
-            torch.from_numpy(question_counts(galaxies, config.labels)[kept]),
+            torch.from_numpy(question_counts(galaxies.take(pa.array(kept)), config.labels)),
         ),
         unusable=loaded.unusable,
     )

@@ -10,7 +10,7 @@ import pyarrow as pa
 from galaxy_batch.errors import InputError
 from train.config import LabelConfig
 
-__all__ = ["AMBIGUOUS", "Labels", "Question", "label_votes", "question_of"]
+__all__ = ["AMBIGUOUS", "Labels", "Question", "label_votes", "numbers_of", "question_of"]
 
 AMBIGUOUS = -1
 """Label of a galaxy where no class reaches the vote threshold."""
@@ -95,7 +95,7 @@ def label_votes(table: pa.Table, config: LabelConfig) -> Labels:
         InputError: invalid votes (missing, negative, above 1, or not summing to 1); names the galaxies.
     """
     question = question_of(config)
-    numbers = np.stack([_numbers(table, name) for name in question.columns], axis=1)
+    numbers = np.stack([numbers_of(table, name) for name in question.columns], axis=1)
     fractions = _fractions_of(numbers) if question.counts else numbers
     _check_votes(table, numbers, fractions, question)
     votes = fractions[:, : len(question.classes)]
@@ -103,11 +103,12 @@ def label_votes(table: pa.Table, config: LabelConfig) -> Labels:
     return Labels(tuple(question.classes), np.where(clear, votes.argmax(axis=1), AMBIGUOUS), votes)
 
 
-def _numbers(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
+def numbers_of(table: pa.Table, name: str, field: str = "labels.columns") -> npt.NDArray[np.float64]:
+    """A column of votes ``(N,)``. Raises InputError, for this setting, where it is not of numbers."""
     try:
         values: npt.NDArray[np.float64] = table[name].cast(pa.float64()).to_numpy()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise InputError("labels.columns", name, f"of type {table[name].type}: votes are numbers") from None
+        raise InputError(field, name, f"of type {table[name].type}: votes are numbers") from None
     return values
 
 

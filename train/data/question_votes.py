@@ -7,9 +7,11 @@ import pyarrow as pa
 from galaxy_batch.decision_tree import VOTE_COLUMNS, Question, known_questions, split_answers
 from galaxy_batch.errors import InputError
 from train.config import LabelConfig
+from train.data.labels import numbers_of
 
 __all__ = ["question_columns", "question_counts", "questions_of"]
 
+_FIELD = "labels.questions"
 _MAX_SHARE = 1.01  # of a question's shares in a Kaggle table: published with six digits
 
 
@@ -22,7 +24,7 @@ def questions_of(config: LabelConfig) -> tuple[Question, ...]:
     questions = known_questions(config.questions)
     for question in questions:
         if question.name not in VOTE_COLUMNS[config.table]:
-            raise InputError("labels.questions", question.name, f"a {config.table} table has no votes for it")
+            raise InputError(_FIELD, question.name, f"a {config.table} table has no votes for it")
     return questions
 
 
@@ -48,7 +50,7 @@ def question_counts(table: pa.Table, config: LabelConfig) -> npt.NDArray[np.floa
     names = question_columns(config)
     if config.volunteers_column:
         names = names[:-1]
-    votes = np.nan_to_num(np.stack([_numbers(table, name) for name in names], axis=1))
+    votes = np.nan_to_num(np.stack([numbers_of(table, name, _FIELD) for name in names], axis=1))
     invalid = (votes < 0).any(axis=1)
     if config.table == "kaggle":
         totals = [values.sum(axis=1) for values in split_answers(questions, votes).values()]
@@ -57,7 +59,7 @@ def question_counts(table: pa.Table, config: LabelConfig) -> npt.NDArray[np.floa
     if invalid.any():
         example = table["object_id"][int(np.flatnonzero(invalid)[0])]
         problem = f"{invalid.sum()} galaxies have votes below 0, or shares of a question above 1, for example {example}"
-        raise InputError("labels.questions", list(config.questions), problem)
+        raise InputError(_FIELD, list(config.questions), problem)
     return votes.astype(np.float32)
 
 
@@ -65,12 +67,4 @@ def _volunteers(table: pa.Table, config: LabelConfig) -> npt.NDArray[np.float64]
     """Number of volunteers, ``(N, 1)`` or one for all."""
     if config.volunteers_column is None:
         return config.volunteers
-    return _numbers(table, config.volunteers_column)[:, None]
-
-
-def _numbers(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
-    try:
-        values: npt.NDArray[np.float64] = table[name].cast(pa.float64()).to_numpy()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise InputError("labels.questions", name, f"of type {table[name].type}: votes are numbers") from None
-    return values
+    return numbers_of(table, config.volunteers_column, _FIELD)[:, None]

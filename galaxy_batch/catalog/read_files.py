@@ -1,0 +1,56 @@
+"""Reading the files of a published catalog: with retries, and with an error that names a damaged file."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from galaxy_batch.catalog.files import RowFile
+from galaxy_batch.errors import InputError
+from galaxy_batch.storage.files import join, open_parquet
+from galaxy_batch.storage.retries import with_retries
+
+__all__ = ["read_file", "read_row_group", "row_groups"]
+
+T = TypeVar("T")
+
+
+def read_file(catalog_uri: str, path: str, read: Callable[[pq.ParquetFile], T], field: str = "catalog_uri") -> T:
+    """What a function reads of a Parquet file of a catalog; it is called again where the store fails.
+
+    Args:
+        catalog_uri: the catalog's folder.
+        path: of the file, as in `manifest.json`.
+        read: function of the open file; it may raise ValueError where the content is wrong.
+        field: the setting that names the catalog, for the error.
+
+    Raises:
+        InputError: the file is missing or damaged.
+        OSError: the disk or the store fails, after retries.
+    """
+
+    def attempt() -> T:
+        with open_parquet(join(catalog_uri, path)) as parquet:
+            return read(parquet)
+
+    try:
+        return with_retries(attempt)
+    except FileNotFoundError:
+        raise InputError(field, catalog_uri, f"{path} is missing: verify the catalog") from None
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # an error of the disk or the store; those of pyarrow have no errno
+        raise InputError(field, catalog_uri, f"{path} is damaged, verify the catalog: {error}") from None
+
+
+def row_groups(catalog_uri: str, file: RowFile, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
+    """The row groups of a file of a catalog, one after the other, with their numbers. Raises as `read_file`."""
+    groups = read_file(catalog_uri, file.path, lambda parquet: parquet.num_row_groups)
+    for group in range(groups):
+        yield group, read_row_group(catalog_uri, file, group, columns)
+
+
+def read_row_group(catalog_uri: str, file: RowFile, group: int, columns: Sequence[str]) -> pa.Table:
+    """Columns of one row group of a file of a catalog. Raises as `read_file`."""
+    return read_file(catalog_uri, file.path, lambda parquet: parquet.read_row_group(group, columns=list(columns)))
