@@ -86,14 +86,14 @@ def test_a_cone_reads_only_the_files_that_overlap_it(
     files = require_manifest(str(catalog)).files
     opened: list[str] = []
 
-    def counted(uri: str, real: Any = export.open_parquet) -> Any:
-        opened.append(uri)
-        return real(uri)
+    def counted(uri: str, path: str, read: Any, real: Any = export.read_file) -> Any:
+        opened.append(path)
+        return real(uri, path, read)
 
-    monkeypatch.setattr(export, "open_parquet", counted)
+    monkeypatch.setattr(export, "read_file", counted)
     summary = export_catalog(ExportConfig(str(catalog), str(tmp_path / "x.csv"), cone=Cone(200, -88, 1)))
     assert len(opened) == summary["files_read"] <= 3 < len(files) / 5
-    assert not any("without_position" in uri for uri in opened)
+    assert not any("without_position" in path for path in opened)
     with_rows = [file.path for file in file_ranges(files, Cone(0, 0, 180))]
     assert len(with_rows) == sum(file.path.startswith("dataset/") for file in files)
 
