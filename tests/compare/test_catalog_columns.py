@@ -35,5 +35,5 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
     catalog = publish_rows(tmp_path, sky_rows(60))
     file = next(catalog.glob("dataset/**/Npix=*.parquet"))
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(InputError, match=f"{file.name} cannot be read"):
+    with pytest.raises(InputError, match=f"{file.name} is damaged, verify the catalog"):
         read_columns("old_uri", str(catalog), require_manifest(str(catalog)), ("smooth", "featured"))
