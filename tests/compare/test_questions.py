@@ -105,7 +105,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     catalog = publish_rows(tmp_path, with_votes(sky_rows(50)))
     manifest = require_manifest(str(catalog))
     (catalog / manifest.files[0].path).unlink()
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is missing: verify the catalog"):
         read_fractions("old_uri", str(catalog), manifest, FEW_QUESTIONS[0], ["smooth"])
 
 
