@@ -16,15 +16,13 @@ from galaxy_batch.catalog.manifest import MANIFEST
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.config import ReportConfig
 from galaxy_batch.errors import InputError
-from galaxy_batch.release_page.counts import BINS, ReleaseCounts
-from galaxy_batch.release_page.page import _accuracy, _classes, _flags, write_release_page
-from galaxy_batch.report.figures import new_figure
+from galaxy_batch.release_page.page import write_release_page
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.settings import parse_config
 from jobs.release_report import ReleaseReportConfig
 from tests.support.release import changed_manifest, page_of
 from tests.support.repository import REPOSITORY
-from tests.support.skies import manifest_with, publish_rows, sky_rows, with_columns
+from tests.support.skies import publish_rows, sky_rows, with_columns
 from tests.support.votes import FEW_QUESTIONS, with_votes
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
@@ -155,20 +153,6 @@ def test_a_folder_without_a_catalog_is_a_config_error(tmp_path: Path) -> None:
     assert parse_config(ReleaseReportConfig, {"catalog_uri": "a"}).manifest is None
 
 
-def counts_of() -> ReleaseCounts:
-    """100 smooth rows of confidence 0.9 and 100 featured ones of 0.6; the latter are flagged, and 10 more failed."""
-    counts = ReleaseCounts(("smooth", "featured"), 0, 0)
-    for label, confidence in ((0, 0.9), (1, 0.6)):
-        number = round(confidence * BINS)
-        counts.classified[label, number], counts.confidence_sum[label, number] = 100, 100 * confidence
-        if label == 0:
-            counts.unflagged[label, number], counts.unflagged_sum[label, number] = 100, 100 * confidence
-    counts.rows = 210
-    counts.masks.update({0: 100, int(ReviewFlag.LOW_CONFIDENCE): 97, 129: 3, int(ReviewFlag.UNREADABLE): 10})
-    counts.statuses.update({"ok": 200, "missing": 10})
-    return counts
-
-
 def test_expected_accuracy_is_shown_with_its_condition(tmp_path: Path) -> None:
     catalog = publish_rows(tmp_path, sky_rows(300))
     changed_manifest(
@@ -201,52 +185,6 @@ def test_expected_accuracy_is_not_shown_where_it_does_not_hold(
     assert reason in shown.words
     assert "Expected accuracyunknown" in shown.words
     assert not any(label.startswith("Expected accuracy") for label in shown.figures)
-
-
-def test_expected_accuracy_is_mean_confidence() -> None:
-    values = _accuracy(counts_of())
-    assert values["accuracy_rows"] == [
-        ["all", "200", "75.0%", "100", "90.0%"],
-        ["smooth", "100", "90.0%", "100", "90.0%"],
-        ["featured", "100", "60.0%", "0", "–"],
-    ]
-    assert values["audited"] == 3
-    assert "All flagged rows: 50.0% and 90.0%." in values["review_curve"]
-
-
-def test_classes_and_flags_are_counted() -> None:
-    values = _classes(counts_of(), 0.75)
-    assert values["class_rows"][0] == ["smooth", "100", "50.0%", "100", "100.0%"]
-    assert values["class_counts"] == [("smooth", 100), ("featured", 100), ("no class", 10)]
-    rows = {row[0]: row[1:4] for row in _flags(counts_of(), manifest_with())["flag_rows"]}
-    assert rows.keys() == {flag.name for flag in ReviewFlag}
-    assert rows["LOW_CONFIDENCE"] == ["100", "47.6%", "97"]
-    assert rows["AUDIT"] == ["3", "1.4%", "0"]
-
-
-def test_flags_that_were_not_measured_say_so() -> None:
-    def unmeasured(**changes: Any) -> list[str]:
-        manifest = manifest_with(**{"max_unfamiliarity": None, "max_instability": None, **changes})
-        return [row[0] for row in _flags(counts_of(), manifest)["flag_rows"] if row[1] == "–" and "(not" in row[4]]
-
-    several, one = {"classify": {"stability_views": 2}}, {"classify": {"stability_views": 1}}
-    assert unmeasured() == ["UNFAMILIAR", "UNSTABLE"]
-    assert unmeasured(max_unfamiliarity=1.5, max_instability=0.1, config=one) == ["UNSTABLE"]
-    assert unmeasured(max_unfamiliarity=1.5, max_instability=0.1, config=several) == []
-    assert unmeasured(max_instability=0.1, checkpoint={"spec": {"views": 8}}) == ["UNFAMILIAR"]
-
-
-@pytest.mark.parametrize("classes", [("smooth",), ("a", "b", "c"), tuple("abcdefghij")], ids=len)
-def test_every_bin_of_confidence_is_drawn(classes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = ReleaseCounts(classes, 0, 0)
-    counts.classified[:, BINS // len(classes) - 1 :] = 1
-    drawn: list[int] = []
-    monkeypatch.setattr(
-        "galaxy_batch.release_page.page.confidence_histograms",
-        lambda width, shown, *_: drawn.append(sum(rows.sum() for rows in shown.values())) or new_figure(width, 100),
-    )
-    _classes(counts, 0.5)
-    assert drawn == [counts.classified.sum()] * 2
 
 
 def test_the_queries_on_the_page_run(tmp_path: Path) -> None:
