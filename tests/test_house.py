@@ -60,7 +60,8 @@ IMPORTS: dict[str, set[str]] = {
         "settings", "storage",
     },
     "review_queue": {
-        "catalog", "config", "errors", "export", "links", "release_page", "rows", "runtime", "settings", "storage",
+        "catalog", "config", "cutouts", "errors", "export", "inputs", "links", "release_page", "rows", "runtime",
+        "settings", "storage",
     },
     "packing": {"config", "cutouts", "errors", "failures", "inputs", "rows", "runtime", "settings", "storage"},
     "synthetic": set(),

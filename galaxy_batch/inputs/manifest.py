@@ -33,7 +33,16 @@ from galaxy_batch.inputs.tables import read_table
 from galaxy_batch.rows import CHUNK
 from galaxy_batch.storage.disk_counter import DiskCounter
 
-__all__ = ["Chunk", "Manifest", "find_objects", "open_manifest", "read_chunk", "read_ids", "read_objects"]
+__all__ = [
+    "Chunk",
+    "Manifest",
+    "find_object_batches",
+    "find_objects",
+    "open_manifest",
+    "read_chunk",
+    "read_ids",
+    "read_objects",
+]
 
 _BATCH_ROWS = 1024  # rows with images in memory at a time
 
@@ -164,19 +173,18 @@ def find_objects(config: ManifestConfig, ids: pa.Array) -> pa.Table:
 
     Of a Parquet manifest, all ids are read, and the other columns only of row groups that contain given ids.
     """
+    return pa.concat_tables(find_object_batches(config, ids))
+
+
+def find_object_batches(config: ManifestConfig, ids: pa.Array) -> Iterator[pa.Table]:
+    """The rows of `find_objects`, a few at a time where a Parquet manifest holds the images."""
     config = replace(config, keep_columns=())
     files, folder = _files(config)
     second = read_second_table(config)
-    tables: list[pa.Table] = []
     for uri in files:
-        if is_parquet(uri):
-            tables += _find_in_parquet(uri, config, ids)
-        else:
-            table = read_table(uri, config)
-            tables.append(table.filter(_has_id(table, config, ids)))
-    if second is not None:
-        tables = [with_columns(table, second.columns_of(table)) for table in tables]
-    return pa.concat_tables([pipeline_columns(table, config, folder, with_bytes=True) for table in tables])
+        for table in _find_in_parquet(uri, config, ids) if is_parquet(uri) else _find_in_table(uri, config, ids):
+            joined = table if second is None else with_columns(table, second.columns_of(table))
+            yield pipeline_columns(joined, config, folder, with_bytes=True)
 
 
 def _files(config: ManifestConfig) -> tuple[list[str], str]:
@@ -186,16 +194,20 @@ def _files(config: ManifestConfig) -> tuple[list[str], str]:
     return manifest_files(config.uri), manifest_folder(config.uri)
 
 
-def _find_in_parquet(uri: str, config: ManifestConfig, ids: pa.Array) -> list[pa.Table]:
+def _find_in_table(uri: str, config: ManifestConfig, ids: pa.Array) -> Iterator[pa.Table]:
+    table = read_table(uri, config)
+    yield table.filter(_has_id(table, config, ids))
+
+
+def _find_in_parquet(uri: str, config: ManifestConfig, ids: pa.Array) -> Iterator[pa.Table]:
     with open_parquet_table(uri) as parquet:
         check_columns(parquet.schema.names, config, uri)
         columns = wanted_columns(config)
-        tables = [parquet.empty(columns)]
+        yield parquet.empty(columns)
         for group in range(len(parquet.group_rows)):
             if pc.any(_has_id(parquet.read([group], [config.id_column]), config, ids)).as_py():
-                batches = parquet.batches(group, columns, _BATCH_ROWS)
-                tables += [rows.filter(_has_id(rows, config, ids)) for rows in batches]
-    return tables
+                for rows in parquet.batches(group, columns, _BATCH_ROWS):
+                    yield rows.filter(_has_id(rows, config, ids))
 
 
 def _has_id(table: pa.Table, config: ManifestConfig, ids: pa.Array) -> pa.ChunkedArray:

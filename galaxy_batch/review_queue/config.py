@@ -13,6 +13,7 @@ from galaxy_batch.settings import Range, Uri
 __all__ = ["ReviewQueueConfig"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_VERDICTS = "verdicts"
 _DRAWS = ("flags", "where", "least_confident", "uniform", "per_class", "stratified", "audit")
 _NOT_OF_THE_DRAW = ("catalog_uri", "name", "links", "manifest", "zooniverse", "upload", "label_studio", "max_rows")
 _Rows = Annotated[int, Range(1, 1_000_000)]
@@ -75,6 +76,8 @@ class ReviewQueueConfig:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise InputError("name", self.name, "use letters, digits, and . _ - after the first one")
+        if self.name == _VERDICTS:
+            raise InputError("name", self.name, "is the folder of the verdicts; choose another name")
         if not any(getattr(self, name) for name in _DRAWS):
             raise InputError("uniform", None, f"nothing is drawn: give at least one of {', '.join(_DRAWS)}")
         for name in ("flags", "where"):

@@ -2,9 +2,14 @@
 
 ::
 
-    catalog ─> draw_rows ─> order ─> queue.parquet ─> queue.json
+    catalog ─> draw_rows ─> order ─> add_pictures ─> queue.parquet ─> queue.json
+
+The draw takes seconds, the pictures minutes. A run that was killed keeps its pictures: `unfinished.json` says of which
+queue they are.
 """
 
+import contextlib
+import json
 import logging
 import time
 from typing import Any
@@ -17,6 +22,7 @@ import pyarrow.parquet as pq
 from galaxy_batch.catalog import hats
 from galaxy_batch.catalog.manifest import CatalogManifest, require_manifest
 from galaxy_batch.errors import InputError
+from galaxy_batch.review_queue.bundle import CHANGED, PICTURES, add_pictures
 from galaxy_batch.review_queue.config import ReviewQueueConfig
 from galaxy_batch.review_queue.draw import DrawnRows, draw_rows, id_keys
 from galaxy_batch.review_queue.queue import (
@@ -28,13 +34,15 @@ from galaxy_batch.review_queue.queue import (
     verdict_names,
     write_queue,
 )
-from galaxy_batch.storage.files import check_writable, join, read_bytes, without_secrets
+from galaxy_batch.storage.files import check_writable, join, read_bytes, remove_tree, without_secrets, write_atomically
 
 __all__ = ["make_queue"]
 
 logger = logging.getLogger(__name__)
 
 _ORDER = "_order"
+_UNFINISHED = "unfinished.json"
+_CATALOG_NAMES = ("release", "model_id", "run_id", "fingerprint")
 
 
 def make_queue(config: ReviewQueueConfig) -> dict[str, Any]:
@@ -53,7 +61,16 @@ def make_queue(config: ReviewQueueConfig) -> dict[str, Any]:
     if queue is None:
         check_writable(uri)
         queue = _new_queue(config, manifest, uri)
+        _begin(config, manifest, uri)
+        queue = _with_pictures(queue, config, manifest)
         write_queue(queue)
+        remove_tree(join(uri, _UNFINISHED))
+    elif queue.record["pictures"] < len(queue.rows):
+        logger.info("the queue is there; fetching the %d missing pictures", len(queue.rows) - queue.record["pictures"])
+        queue = _with_pictures(queue, config, manifest)
+        write_queue(queue)
+    else:
+        logger.info("nothing to do: the queue is there")
     logger.info("%d galaxies to look at: %s", len(queue.rows), without_secrets(uri))
     return {
         "catalog_uri": without_secrets(config.catalog_uri),
@@ -69,23 +86,55 @@ def _present_queue(config: ReviewQueueConfig, manifest: CatalogManifest, uri: st
     queue = read_queue(uri, "name")
     if queue is None:
         return None
-    catalog = catalog_entry(config.catalog_uri, manifest)
-    same = ("release", "model_id", "run_id", "fingerprint")
-    differs = [name for name, value in config.drawn_by.items() if queue.record.get("settings", {}).get(name) != value]
-    differs += [name for name in same if queue.record["catalog"].get(name) != catalog[name]]
+    wanted, present = _origin(config, manifest), _origin_of(queue.record)
+    differs = [name for name in wanted if wanted[name] != present.get(name)]
     if differs:
         remedy = f"another queue has this name ({', '.join(differs)} differs), and verdicts may belong to it"
         raise InputError("name", config.name, f"{remedy}: choose another name")
-    logger.info("nothing to do: the queue is there")
     return queue
 
 
+def _origin(config: ReviewQueueConfig, manifest: CatalogManifest) -> dict[str, Any]:
+    """What decides the content of a queue, as its record has it."""
+    record = {"settings": config.drawn_by, "catalog": catalog_entry(config.catalog_uri, manifest)}
+    return _origin_of(json.loads(json.dumps(record)))
+
+
+def _origin_of(record: dict[str, Any]) -> dict[str, Any]:
+    return {**record.get("settings", {}), **{name: record.get("catalog", {}).get(name) for name in _CATALOG_NAMES}}
+
+
+def _begin(config: ReviewQueueConfig, manifest: CatalogManifest, uri: str) -> None:
+    """Keep the pictures of an unfinished run for the same queue, and remove others."""
+    content = json.dumps(_origin(config, manifest), indent=2).encode()
+    with contextlib.suppress(FileNotFoundError):
+        if read_bytes(join(uri, _UNFINISHED)) == content:
+            logger.info("going on with the unfinished queue")
+            return
+    remove_tree(join(uri, PICTURES))
+    write_atomically(join(uri, _UNFINISHED), content)
+
+
+def _with_pictures(queue: ReviewQueue, config: ReviewQueueConfig, manifest: CatalogManifest) -> ReviewQueue:
+    """The queue with the pictures that can be had."""
+    rows = add_pictures(queue.rows, queue.uri, config, manifest)
+    missing = rows.filter(rows["picture"].is_null())
+    if len(missing):
+        examples = zip(missing["object_id"].to_pylist()[:3], missing["picture_error"].to_pylist(), strict=False)
+        shown = "; ".join(f"{object_id}: {error}" for object_id, error in examples)
+        logger.warning("%d of %d galaxies have no picture, e.g. %s", len(missing), len(rows), shown)
+    changed = pc.sum(pc.equal(rows["picture_error"], CHANGED)).as_py() or 0
+    if changed:
+        logger.warning("the cutouts of %d galaxies have changed since the catalog was made", changed)
+    return ReviewQueue(queue.uri, {**queue.record, "pictures": len(rows) - len(missing)}, rows)
+
+
 def _new_queue(config: ReviewQueueConfig, manifest: CatalogManifest, uri: str) -> ReviewQueue:
+    """The drawn galaxies in the order to look at, without pictures."""
     schema = pq.read_schema(pa.BufferReader(read_bytes(join(config.catalog_uri, hats.COMMON_METADATA))))
     wanted = queue_schema(schema.field("object_id").type, manifest.classes)
-    of_catalog = [name for name in wanted.names if name in schema.names]
     verdicts = verdict_names(manifest.classes)
-    drawn = draw_rows(config, manifest, schema, of_catalog)
+    drawn = draw_rows(config, manifest, schema, [name for name in wanted.names if name in schema.names])
     rows = _in_order(drawn, config)
     rows = rows.append_column("position", pa.array(np.arange(1, len(rows) + 1, dtype=np.int32)))
     for name in ("picture", "picture_error"):
@@ -102,7 +151,7 @@ def _new_queue(config: ReviewQueueConfig, manifest: CatalogManifest, uri: str) -
         "links": config.links,
         "draws": drawn.draws,
         "rows": len(rows),
-        "pictures": len(rows) - rows["picture"].null_count,
+        "pictures": 0,
     }
     return ReviewQueue(uri, record, rows)
 
