@@ -56,7 +56,7 @@ IMPORTS: dict[str, set[str]] = {
     },
     "export": {"catalog", "errors", "runtime", "settings", "sky", "storage"},
     "similar": {
-        "catalog", "config", "embeddings", "errors", "export", "links", "model", "release_page", "report", "rows",
+        "catalog", "config", "embeddings", "errors", "export", "links", "model", "release_page", "report", "rows", "runtime",
         "settings", "storage",
     },
     "review_queue": {

@@ -8,7 +8,7 @@ A row group has 65,536 rows: with 64 numbers each, 8 MB in float16 and 16 MB in 
 so memory does not grow with the catalog.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from galaxy_batch.catalog.files import RowFile
 from galaxy_batch.catalog.read_files import read_row_group, row_groups
 from galaxy_batch.embeddings import embedding_values
 from galaxy_batch.release_page.sampling import RowLocation
+from galaxy_batch.runtime.progress import with_progress
 from galaxy_batch.storage.threads import map_in_threads
 
 __all__ = ["Nearest", "find_embeddings", "nearest_rows"]
@@ -77,8 +78,8 @@ def nearest_rows(catalog_uri: str, files: Sequence[RowFile], queries: Array, wan
                           (number, group), wanted)  # fmt: skip
         return of_file
 
-    for start in range(0, len(files), _FILES_AT_ONCE):
-        for of_file in map_in_threads(search, range(start, min(start + _FILES_AT_ONCE, len(files)))):
+    for some in _in_turn(files, "searching"):
+        for of_file in map_in_threads(search, some):
             for nearest, other in zip(found, of_file, strict=True):
                 nearest.add(other.distances, other.places, wanted)
     return found
@@ -106,12 +107,20 @@ def find_embeddings(
         return found
 
     found: dict[int | str, tuple[RowLocation, Array | None]] = {}
-    for start in range(0, len(files), _FILES_AT_ONCE):
-        for of_file in map_in_threads(find, range(start, min(start + _FILES_AT_ONCE, len(files)))):
+    for some in _in_turn(files, "looking for the galaxies"):
+        for of_file in map_in_threads(find, some):
             found |= of_file
         if len(found) == len(ids):
             break
     return found
+
+
+def _in_turn(files: Sequence[RowFile], step: str) -> Iterator[range]:
+    """The numbers of the files, a few at a time; the log shows the progress in a step of more than ten seconds."""
+    starts = range(0, len(files), _FILES_AT_ONCE)
+    groups = [range(start, min(start + _FILES_AT_ONCE, len(files))) for start in starts]
+    total = sum(file.rows for file in files)
+    return with_progress(groups, step, total, lambda group: sum(files[number].rows for number in group))
 
 
 def _search_group(
