@@ -56,8 +56,8 @@ IMPORTS: dict[str, set[str]] = {
     },
     "export": {"catalog", "errors", "runtime", "settings", "sky", "storage"},
     "similar": {
-        "catalog", "config", "embeddings", "errors", "export", "links", "model", "release_page", "report", "rows", "runtime",
-        "settings", "storage",
+        "catalog", "config", "embeddings", "errors", "export", "links", "model", "release_page", "report", "rows",
+        "runtime", "settings", "storage",
     },
     "review_queue": {
         "catalog", "config", "cutouts", "errors", "export", "inputs", "links", "release_page", "rows", "runtime",
