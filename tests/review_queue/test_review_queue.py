@@ -121,7 +121,7 @@ def test_missing_pictures_are_fetched_when_the_command_is_run_again(rows: pa.Tab
 
 
 _SLOW = """
-import sys, time
+import os, sys, time
 from galaxy_batch.review_queue import bundle
 from galaxy_batch.review_queue.config import ReviewQueueConfig
 from galaxy_batch.review_queue.review_queue import make_queue
@@ -129,7 +129,7 @@ bundle._FETCHED_ROWS = 5
 write = bundle.write_atomically
 def write_slowly(uri, content):
     write(uri, content)
-    print(uri, flush=True)
+    os.write(1, f"{uri}\\n".encode())
     time.sleep(0.05)
 bundle.write_atomically = write_slowly
 make_queue(ReviewQueueConfig(sys.argv[1], uniform=120))
