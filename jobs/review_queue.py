@@ -33,6 +33,9 @@ _SHORTCUTS = {
     "per-class": Shortcut(("N",), ("per_class",), "draw N galaxies of each predicted class at random"),
     "stratified": Shortcut(("N",), ("stratified",), "draw N galaxies of each class and range of confidence at random"),
     "audit": Shortcut((), ("audit",), "draw the galaxies with the flag AUDIT"),
+    "zooniverse": Shortcut((), ("zooniverse",), "write a Zooniverse subject set"),
+    "upload": Shortcut(("PROJECT",), ("upload",), "upload the subject set to the Zooniverse project with this number"),
+    "label-studio": Shortcut((), ("label_studio",), "write Label Studio tasks"),
     "seed": Shortcut(("N",), ("seed",), "seed of all that is random; default: 0"),
     "max-rows": Shortcut(("N",), ("max_rows",), "largest number of galaxies; default: 5000"),
 }

@@ -20,6 +20,7 @@ from tests.support.configs import FinishedRelease, catalog_config
 from tests.support.cutout_server import cutout_server  # noqa: F401 - fixture
 from tests.support.jobs import CallJob, FinishedJob
 from tests.support.models import SavedModel, save_random_model
+from tests.support.panoptes_server import panoptes  # noqa: F401 - fixture
 from tests.support.repository import REPOSITORY
 from tests.support.s3_server import s3, s3_process  # noqa: F401 - fixtures
 

@@ -95,6 +95,7 @@ TESTED_IN = {
     "galaxy_batch/export/config.py": "tests/export/test_export.py",
     "galaxy_batch/export/selection.py": "tests/export/test_export.py",
     "galaxy_batch/packing/config.py": "tests/packing/test_shards.py",
+    "galaxy_batch/review_queue/zooniverse_api.py": "tests/review_queue/test_zooniverse_upload.py",
     "galaxy_batch/review_queue/config.py": "tests/review_queue/test_review_queue.py",
     "galaxy_batch/release_page/sheets.py": "tests/release_page/test_page.py",
     "galaxy_batch/similar/config.py": "tests/similar/test_similar.py",

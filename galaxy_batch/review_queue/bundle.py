@@ -31,7 +31,7 @@ from galaxy_batch.settings import parse_config
 from galaxy_batch.storage.files import join, list_names, write_atomically
 from galaxy_batch.storage.threads import map_in_threads
 
-__all__ = ["CHANGED", "PICTURES", "add_pictures", "encode_picture", "encoded_jpeg"]
+__all__ = ["CHANGED", "PICTURES", "add_pictures", "encode_picture", "picture_within"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +43,8 @@ PICTURES = "pictures"
 
 _FOLDER_ROWS = 1000
 _FETCHED_ROWS = 64  # at a time
-_QUALITY = 92
-_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_QUALITY, _LOW_QUALITY = 92, 80
+_JPEG_START, _PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _SCAN, _ADOBE = 0xDA, 0xEE  # markers of a JPEG
 _METADATA = range(0xE1, 0xF0)
 _GREY, _RGB, _PALETTE = 0, 2, 3  # colour types of PNG
@@ -103,13 +103,30 @@ def encode_picture(content: bytes, limits: ClassifyConfig, side_px: int) -> tupl
         for ending, plain in (("jpg", _plain_jpeg(content)), ("png", _plain_png(content))):
             if plain is not None and _shows(plain, pixels, limits):
                 return plain, ending
-    return encoded_jpeg(_scaled(pixels, side_px)), "jpg"
+    return _jpeg(_scaled(pixels, side_px)), "jpg"
 
 
-def encoded_jpeg(pixels: Pixels, quality: int = _QUALITY) -> bytes:
-    """Pixels ``(3, height, width)`` as JPEG."""
-    image = np.ascontiguousarray(pixels.transpose(1, 2, 0))
-    content: bytes = simplejpeg.encode_jpeg(image, quality, "RGB", colorsubsampling="444")
+def picture_within(content: bytes, max_bytes: int) -> bytes:
+    """A picture of at most this many bytes: the same where it is small enough, else a JPEG, scaled down if need be.
+
+    Args:
+        content: as `encode_picture` makes it.
+        max_bytes: at least a few thousand.
+
+    Raises:
+        UnusableCutout: it cannot be decoded.
+    """
+    if len(content) <= max_bytes:
+        return content
+    pixels = decode(content, ClassifyConfig().max_image_pixels)
+    side_px = max(pixels.shape[1:])
+    for quality in (_QUALITY, _LOW_QUALITY):
+        content = _jpeg(pixels, quality)
+        if len(content) <= max_bytes:
+            return content
+    while len(content) > max_bytes and side_px > 1:
+        side_px = max(1, int(side_px * 0.8))
+        content = _jpeg(_scaled(pixels, side_px), _LOW_QUALITY)
     return content
 
 
@@ -209,7 +226,7 @@ def _scaled(pixels: Pixels, side_px: int) -> Pixels:
 
 def _plain_jpeg(content: bytes) -> bytes | None:
     """A JPEG in YCbCr or grey without EXIF, colour profile and other metadata; None for anything else (ITU-T T.81)."""
-    if not content.startswith(_JPEG):
+    if not content.startswith(_JPEG_START):
         return None
     try:
         if simplejpeg.decode_jpeg_header(content)[2] not in ("YCbCr", "Gray"):
@@ -229,9 +246,9 @@ def _plain_jpeg(content: bytes) -> bytes | None:
 
 def _plain_png(content: bytes) -> bytes | None:
     """An opaque PNG without gamma, colour profile, EXIF and animation; None for anything else (ISO/IEC 15948)."""
-    if not content.startswith(_PNG):
+    if not content.startswith(_PNG_START):
         return None
-    kept, place = [_PNG], len(_PNG)
+    kept, place = [_PNG_START], len(_PNG_START)
     while place + 12 <= len(content):
         size, kind = struct.unpack_from(">I4s", content, place)
         chunk = content[place : place + 12 + size]
@@ -241,3 +258,10 @@ def _plain_png(content: bytes) -> bytes | None:
             kept.append(chunk)
         place += len(chunk)
     return b"".join(kept)
+
+
+def _jpeg(pixels: Pixels, quality: int = _QUALITY) -> bytes:
+    """Pixels ``(3, height, width)`` as JPEG."""
+    image = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    content: bytes = simplejpeg.encode_jpeg(image, quality, "RGB", colorsubsampling="444")
+    return content

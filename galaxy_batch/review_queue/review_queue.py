@@ -2,7 +2,8 @@
 
 ::
 
-    catalog ─> draw_rows ─> order ─> add_pictures ─> queue.parquet ─> queue.json
+    catalog ─> draw_rows ─> order ─> add_pictures ─> queue.parquet ─> queue.json ┬─> Zooniverse subject set ─> upload
+                                                                                 └─> Label Studio tasks
 
 The draw takes seconds, the pictures minutes. A run that was killed keeps its pictures: `unfinished.json` says of which
 queue they are.
@@ -25,6 +26,7 @@ from galaxy_batch.errors import InputError
 from galaxy_batch.review_queue.bundle import CHANGED, PICTURES, add_pictures
 from galaxy_batch.review_queue.config import ReviewQueueConfig
 from galaxy_batch.review_queue.draw import DrawnRows, draw_rows, id_keys
+from galaxy_batch.review_queue.label_studio import write_tasks
 from galaxy_batch.review_queue.queue import (
     ReviewQueue,
     catalog_entry,
@@ -34,6 +36,8 @@ from galaxy_batch.review_queue.queue import (
     verdict_names,
     write_queue,
 )
+from galaxy_batch.review_queue.zooniverse import write_subject_set
+from galaxy_batch.review_queue.zooniverse_upload import check_credentials, upload_subjects
 from galaxy_batch.storage.files import check_writable, join, read_bytes, remove_tree, without_secrets, write_atomically
 
 __all__ = ["make_queue"]
@@ -49,12 +53,15 @@ def make_queue(config: ReviewQueueConfig) -> dict[str, Any]:
     """Draw the galaxies and write the queue; nothing to do where the same queue is there.
 
     Returns:
-        `catalog_uri`, `queue_uri`, `rows`, `pictures`, `seconds`.
+        `catalog_uri`, `queue_uri`, `rows`, `pictures`, `seconds`; and, where asked for, `zooniverse`, `label_studio`,
+        `upload`.
 
     Raises:
         InputError: there is no such catalog, nothing or too much is drawn, or another queue has this name.
     """
     started = time.monotonic()
+    if config.upload is not None:
+        check_credentials()
     manifest = require_manifest(config.catalog_uri)
     uri = queue_uri(config.catalog_uri, config.name)
     queue = _present_queue(config, manifest, uri)
@@ -77,8 +84,21 @@ def make_queue(config: ReviewQueueConfig) -> dict[str, Any]:
         "queue_uri": without_secrets(uri),
         "rows": len(queue.rows),
         "pictures": queue.record["pictures"],
+        **_for_others(queue, config),
         "seconds": round(time.monotonic() - started, 3),
     }
+
+
+def _for_others(queue: ReviewQueue, config: ReviewQueueConfig) -> dict[str, Any]:
+    """Write the queue for other people's tools; an entry of the summary for each that is asked for."""
+    entries: dict[str, Any] = {}
+    if config.zooniverse or config.upload is not None:
+        entries["zooniverse"] = write_subject_set(queue)
+    if config.label_studio:
+        entries["label_studio"] = write_tasks(queue)
+    if config.upload is not None:
+        entries["upload"] = upload_subjects(queue, config.upload)
+    return entries
 
 
 def _present_queue(config: ReviewQueueConfig, manifest: CatalogManifest, uri: str) -> ReviewQueue | None:

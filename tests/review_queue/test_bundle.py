@@ -19,7 +19,7 @@ from PIL import Image
 from galaxy_batch.config import ClassifyConfig, ManifestConfig, RgbConfig
 from galaxy_batch.cutouts.bands import pack_bands
 from galaxy_batch.cutouts.decode import decode
-from galaxy_batch.review_queue.bundle import CHANGED, encode_picture, encoded_jpeg
+from galaxy_batch.review_queue.bundle import CHANGED, encode_picture, picture_within
 from galaxy_batch.rows import UnusableCutout
 from tests.support.queues import new_queue, publish_with_cutouts, small_jpeg
 from tests.support.skies import sky_rows
@@ -147,9 +147,16 @@ def test_what_the_model_cannot_see_is_no_picture(content: bytes) -> None:
         encode_picture(content, LIMITS, 1024)
 
 
-def test_a_jpeg_has_the_pixels() -> None:
-    pixels = smooth_pixels().transpose(2, 0, 1)
-    assert np.abs(simplejpeg.decode_jpeg(encoded_jpeg(pixels)).astype(int) - smooth_pixels()).mean() < 1.5
+@pytest.mark.parametrize("max_bytes", [100_000, 20_000, 3000])
+def test_a_picture_within_a_number_of_bytes(max_bytes: int) -> None:
+    noisy = small_jpeg(1, side_px=200)
+    assert len(noisy) > 20_000
+    content = picture_within(noisy, max_bytes)
+    assert len(content) <= max_bytes
+    assert (content == noisy) == (len(noisy) <= max_bytes)
+    height, width, *_ = simplejpeg.decode_jpeg_header(content)
+    assert height == width
+    assert (height < 200) == (content != noisy)
 
 
 def test_rows_keep_their_place_when_a_picture_is_missing_broken_or_changed(tmp_path: Path) -> None:
