@@ -63,6 +63,9 @@ IMPORTS: dict[str, set[str]] = {
         "catalog", "config", "cutouts", "errors", "export", "inputs", "links", "release_page", "rows", "runtime",
         "settings", "storage",
     },
+    "audit": {
+        "catalog", "compare", "errors", "report", "review_queue", "rows", "runtime", "settings", "stats", "storage",
+    },
     "packing": {"config", "cutouts", "errors", "failures", "inputs", "rows", "runtime", "settings", "storage"},
     "synthetic": set(),
     "plan": {"catalog", "config", "errors", "inputs", "model", "reuse", "review", "rows", "runtime", "storage"},
@@ -81,6 +84,9 @@ IMPORTS: dict[str, set[str]] = {
 
 # Modules that are tested in a file with another name.
 TESTED_IN = {
+    "galaxy_batch/audit/config.py": "tests/audit/test_audit.py",
+    "galaxy_batch/audit/figures.py": "tests/audit/test_page.py",
+    "galaxy_batch/audit/result.py": "tests/audit/test_page.py",
     "galaxy_batch/classification.py": "tests/test_pipeline.py",
     "galaxy_batch/missing.py": "tests/test_pipeline.py",
     "galaxy_batch/compare/config.py": "tests/compare/test_compare.py",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from galaxy_batch.audit.config import AuditConfig
 from galaxy_batch.compare.config import CompareConfig
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.export.config import ExportConfig
@@ -23,6 +24,7 @@ from train.config import SimulationConfig, SweepConfig, TrainConfig
 
 CONFIGS = sorted((REPOSITORY / "jobs" / "configs").glob("*.toml"))
 CONFIG_OF_JOB: dict[str, Any] = {
+    "audit_catalog": AuditConfig,
     "benchmark": BenchmarkConfig,
     "build_catalog": CatalogConfig,
     "compare_catalogs": CompareConfig,

@@ -137,6 +137,7 @@ def test_duplicate_ids_are_named(config: Path, survey: SurveyFiles, tmp_path: Pa
         "export_catalog",
         "compare_catalogs",
         "find_similar",
+        "audit_catalog",
         "review_queue",
     ],
 )
