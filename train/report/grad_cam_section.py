@@ -3,10 +3,13 @@
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
+from galaxy_batch.model.grad_cam import fine_grad_cam
 from galaxy_batch.report.page import Tile, count, interval, number
 from galaxy_batch.report.pictures import cutout_picture, grad_cam_picture
-from train.evaluate.grad_cam import GradCamSample
+from train.evaluate.grad_cam import GradCamSample, share_on_mask
 from train.evaluate.grad_cam_metrics import GradCamMetrics
 from train.evaluate.metrics import HeldOutMetrics
 from train.evaluate.results import TrainingRun
@@ -98,13 +101,18 @@ def _example_tiles(
     chosen = chosen[np.argsort(held_out.confidence[sample.rows[chosen]], kind="stable")]
     if len(chosen) > _MAX_EXAMPLES:
         chosen = chosen[np.linspace(0, len(chosen) - 1, _MAX_EXAMPLES).round().astype(int)]
+    rows = sample.rows[chosen]
+    small = fine_grad_cam(run.model, test.pixels[torch.from_numpy(rows)], held_out.predicted[rows])
+    if small is None:
+        return []
+    fine = F.interpolate(small[:, None], test.pixels.shape[-2:], mode="bilinear")[:, 0]
     tiles = []
-    for place in chosen:
-        row = sample.rows[place]
+    for place, row, of_galaxy, share in zip(chosen, rows, fine, share_on_mask(fine, sample.masks[chosen]), strict=True):
         label = f"{classes[test.labels[row]]}, predicted {classes[predicted]} {held_out.confidence[row]:.2f}"
-        on_galaxy = f"{number(float(sample.inside[place]), 2)} on the galaxy"
+        on_galaxy = f"on the galaxy: {number(float(sample.inside[place]), 2)}, fine map {number(float(share), 2)}"
         cutout = cutout_picture(test.pixels[row].numpy(), f"cutout: {label}")
-        over = sample.maps[place].numpy(), f"Grad-CAM: {on_galaxy}", sample.masks[place].numpy()
+        # the square root shows weak parts too
+        over = of_galaxy.sqrt().numpy(), f"fine Grad-CAM: {on_galaxy}", sample.masks[place].numpy()
         tiles.append(
             Tile((cutout, grad_cam_picture(test.pixels[row].numpy(), *over)), (label, on_galaxy), test.ids[row])
         )
