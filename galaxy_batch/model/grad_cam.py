@@ -42,7 +42,7 @@ def grad_cam(model: MorphologyModel, pixels: torch.Tensor, classes: npt.NDArray[
 def fine_grad_cam(model: MorphologyModel, pixels: torch.Tensor, classes: npt.NDArray[np.int64]) -> torch.Tensor | None:
     """Grad-CAM in cells of 8 px: gradient times activation of an earlier stage, where `grad_cam` lies.
 
-    The cells of the last map are 32 px wide, too wide to tell an arm from the core. Those of an earlier stage are finer,
+    The cells of the last map are 32 px wide, too wide to tell an arm from the core. Those of an earlier stage are finer
     but respond to all structure; the product of both maps has the place of the one and the class of the other.
 
     Args:

@@ -42,7 +42,7 @@ def test_counts_are_seen_on_light_and_on_dark_pages() -> None:
         linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in rgb[:3]]
         return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
-    style = (REPOSITORY / "galaxy_batch" / "report" / "templates" / "style.css").read_text()
+    style = (REPOSITORY / "galaxy_batch" / "report" / "templates" / "colours.css").read_text()
     pages = [to_rgb(f"#{paper}") for paper in re.findall(r"--paper: #(\w+);", style.replace("#fff;", "#ffffff;"))]
     assert len(pages) == 2
     for step in np.linspace(0, 1, 9):

@@ -65,4 +65,4 @@ def test_counts_and_numbers_as_text() -> None:
 
 def test_the_templates_are_beside_the_code() -> None:
     folder = Path(galaxy_batch.report.__file__).parent / "templates"
-    assert {path.name for path in folder.iterdir()} == {"base.html", "parts.html", "style.css"}
+    assert {path.name for path in folder.iterdir()} == {"base.html", "colours.css", "parts.html", "style.css"}
