@@ -11,6 +11,7 @@
   const [BEHIND, AHEAD] = [2, 4]; // pictures around this one that are kept
   const RETRY_MS = 5000;
   const MAX_SENT = 500; // verdicts in one request
+  const [CAPTION_PX, OPTIONS_PX] = [24, 56]; // of the grid
   const LISTED = 50; // galaxies in a report
 
   const titleOf = (verdict) => queue.titles[verdict] || verdict.replaceAll("_", " ");
@@ -386,7 +387,7 @@
     byId("object-id").textContent = queue.ids[index];
     showPicture(index);
     preload(place - BEHIND, BEHIND + 1 + AHEAD);
-    const links = Object.entries(queue.links)
+    const links = queue.links
       .map(([name, template]) => [name, fillLink(template, index)])
       .filter(([, address]) => address !== null);
     byId("links").replaceChildren(
@@ -422,12 +423,13 @@
     if (!visible) return;
     noteShown(index);
     const lines = element("dl");
-    for (const [name, values] of Object.entries(queue.probabilities)) {
+    queue.classes.forEach((name, at) => {
+      const values = queue.probabilities[at];
       const share = values[index] === null ? "–" : values[index].toFixed(2);
       const bar = element("div", { class: "bar" });
       bar.style.width = `${100 * (values[index] || 0)}%`;
       lines.append(element("dt", {}, titleOf(name)), element("dd", {}, bar), element("dd", {}, share));
-    }
+    });
     const row = (name, text) => lines.append(element("dt", {}, name), element("dd", { class: "wide" }, text));
     const confidence = queue.confidence[index] === null ? "" : `, ${queue.confidence[index].toFixed(2)}`;
     const predicted = queue.predicted[index] === null ? "none" : titleOf(queue.classes[queue.predicted[index]]);
@@ -569,13 +571,19 @@
 
   // ---- The grid: one page of small pictures at a time, so that thousands of galaxies cost no memory.
 
+  // As many rows and columns as fill the window best, of tiles that are neither tiny nor large.
   const perPage = () => {
     const narrow = window.innerWidth <= 800;
-    const [tile, gap] = narrow ? [102, 4] : [136, 8];
-    const columns = Math.max(2, Math.floor((byId("main").clientWidth - 32 + gap) / (tile + gap)));
-    const width = (byId("main").clientWidth - 32) / columns;
-    const height = narrow ? 5 * width : byId("main").clientHeight - 110;
-    return { columns, size: columns * Math.max(2, Math.floor(height / (width + 22))) };
+    const width = byId("main").clientWidth - 32;
+    if (narrow) return { columns: Math.max(3, Math.floor(width / 130)), size: 5 * Math.max(3, Math.floor(width / 130)) };
+    const height = byId("main").clientHeight - byId("tiles").offsetTop + byId("main").offsetTop - OPTIONS_PX;
+    let best = { columns: 3, size: 6, filled: 0 };
+    for (let columns = Math.ceil(width / 210); columns <= Math.max(3, Math.floor(width / 120)); columns += 1) {
+      const tall = width / columns + CAPTION_PX;
+      const rows = Math.max(1, Math.floor(height / tall));
+      if ((rows * tall) / height > best.filled && rows * tall <= height) best = { columns, size: columns * rows, filled: (rows * tall) / height };
+    }
+    return best;
   };
   let layout = { columns: 4, size: 24 };
   const pageOf = (at) => {
@@ -625,6 +633,7 @@
     const places = pageOf(place);
     const wanted = places.map((at) => list[at]).join();
     const tiles = byId("tiles");
+    tiles.style.setProperty("--columns", String(layout.columns));
     if (wanted !== drawn) {
       tiles.replaceChildren(...places.map(tile));
       applyTone();
