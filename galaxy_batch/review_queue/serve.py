@@ -188,7 +188,6 @@ class QueueServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: QueueServer
-    protocol_version = "HTTP/1.1"
     server_version, sys_version = "galaxy_batch", ""
     timeout = 60
 
@@ -259,7 +258,6 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(HTTPStatus.OK, content, kind)
 
     def _refuse(self, status: HTTPStatus, reason: str) -> None:
-        self.close_connection = True  # what follows in the request was not read
         self._answer(status, reason.encode(), "text/plain; charset=utf-8")
 
     def _answer(self, status: HTTPStatus, body: bytes, kind: str) -> None:
@@ -270,8 +268,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("X-Frame-Options", "DENY")
         self.send_header("Cross-Origin-Resource-Policy", "same-origin")
-        if self.close_connection:
-            self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
