@@ -67,7 +67,6 @@ def _content(queue: ReviewQueue, attention: AttentionMaps | None) -> dict[str, A
     """What the page knows. Columns are lists in the order to look at; position N is at place N - 1."""
     rows, record = queue.rows, queue.record
     reasons = rows["reason"].combine_chunks().dictionary_encode()
-    errors = zip(rows["picture"].to_pylist(), rows["picture_error"].to_pylist(), strict=True)
     classes = {name: number for number, name in enumerate(queue.classes)}
     return {
         "identity": queue_identity(queue),
@@ -81,7 +80,7 @@ def _content(queue: ReviewQueue, attention: AttentionMaps | None) -> dict[str, A
         "flags": {str(int(flag)): flag.name for flag in ReviewFlag},
         "ids": [str(object_id) for object_id in rows["object_id"].to_pylist()],
         "pictures": rows["picture"].to_pylist(),
-        "errors": {place: error for place, (picture, error) in enumerate(errors) if picture is None},
+        "errors": {place: error for place, error in enumerate(rows["picture_error"].to_pylist()) if error is not None},
         "reasons": reasons.dictionary.to_pylist(),
         "reason": reasons.indices.to_pylist(),
         "predicted": [classes.get(name) for name in rows["predicted_class"].to_pylist()],

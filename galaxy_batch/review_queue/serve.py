@@ -201,7 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path in ("", PAGE):
             self._file(PAGE, "text/html; charset=utf-8")
         elif path in self.server.pictures:
-            self._file(path, "image/jpeg")
+            self._file(path, "image/png" if path.endswith(".png") else "image/jpeg")
         else:
             self._refuse(HTTPStatus.NOT_FOUND, "not found")
 
@@ -264,7 +264,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "max-age=3600, private" if kind == "image/jpeg" else "no-store")
+        self.send_header("Cache-Control", "max-age=3600, private" if kind.startswith("image/") else "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("X-Frame-Options", "DENY")
         self.send_header("Cross-Origin-Resource-Policy", "same-origin")

@@ -305,7 +305,11 @@ def test_the_grid_has_pages(browser: Any, tmp_path: Path) -> None:
 
 
 def test_missing_pictures_say_why(browser: Any, tmp_path: Path) -> None:
-    queue = review_page(tmp_path / "first")
+    queue = review_queue(tmp_path / "first")
+    errors = [None, None, "missing: no such file", "the cutout has changed", *[None] * 8]
+    place = queue.rows.column_names.index("picture_error")
+    queue = dataclasses.replace(queue, rows=queue.rows.set_column(place, "picture_error", pa.array(errors)))
+    write_page(queue)
     (tmp_path / "first" / "pictures" / "000" / "00002.jpg").unlink()
     with Reader(browser, queue) as reader:
         reader.press("ArrowRight")
@@ -314,6 +318,9 @@ def test_missing_pictures_say_why(browser: Any, tmp_path: Path) -> None:
         assert reader.text("missing") == "No picture: missing: no such file"
         reader.press("ArrowRight")
         assert not reader.page.is_visible("#missing")
+        assert reader.text("picture-note") == "the cutout has changed"
+        reader.press("ArrowRight")
+        assert not reader.page.is_visible("#picture-note")
         reader.press("g")
         reader.page.wait_for_selector(".tile:has-text('file cannot be read')")
         assert "missing: no such file" in reader.page.locator(".tile").nth(2).inner_text()
@@ -358,7 +365,7 @@ def test_hostile_text_is_only_text(browser: Any, tmp_path: Path) -> None:
     classes = [f"a {HOSTILE}", "b"]
     queue = review_queue(tmp_path / "first", 4, classes, ids, links={f"L{HOSTILE}": "https://x.example/{object_id}"})
     rows = queue.rows.drop_columns(["picture_error", "reason"])
-    rows = rows.append_column("picture_error", pa.array([None, None, HOSTILE, None]))
+    rows = rows.append_column("picture_error", pa.array([None, HOSTILE, HOSTILE, None]))
     rows = rows.append_column("reason", pa.array([HOSTILE] * 4))
     queue = dataclasses.replace(queue, rows=rows)
     write_page(queue)

@@ -372,6 +372,8 @@
       before.replaceWith(image);
       image.id = "picture";
     }
+    byId("picture-note").textContent = (path && queue.errors[index]) || "";
+    byId("picture-note").hidden = !byId("picture-note").textContent;
     image.alt = `Cutout of galaxy ${index + 1}, ${queue.ids[index]}`;
     if (!path) showMissing(`No picture: ${queue.errors[index] || "unknown reason"}`);
     else if (image.dataset.broken) unreadable(image);
