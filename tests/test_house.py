@@ -60,8 +60,8 @@ IMPORTS: dict[str, set[str]] = {
         "runtime", "settings", "storage",
     },
     "review_queue": {
-        "catalog", "config", "cutouts", "errors", "export", "inputs", "links", "release_page", "rows", "runtime",
-        "settings", "storage",
+        "catalog", "config", "cutouts", "errors", "export", "inputs", "links", "model", "release_page", "report",
+        "rows", "runtime", "settings", "storage",
     },
     "audit": {
         "catalog", "compare", "errors", "report", "review_queue", "rows", "runtime", "settings", "stats", "storage",

@@ -13,14 +13,14 @@ from galaxy_batch.config import ClassifyConfig
 from galaxy_batch.cutouts.decode import decode
 from galaxy_batch.cutouts.resize import Pixels, resize
 from galaxy_batch.errors import InputError
-from galaxy_batch.model.checkpoint import read_checkpoint
+from galaxy_batch.model.checkpoint import CheckpointFile, read_checkpoint
 from galaxy_batch.review_queue.queue import ReviewQueue
 from galaxy_batch.rows import UnusableCutout
 from galaxy_batch.runtime.progress import with_progress
 from galaxy_batch.settings import parse_config
 from galaxy_batch.storage.files import join, read_bytes
 
-__all__ = ["AttentionMaps", "attention_maps"]
+__all__ = ["AttentionMaps", "attention_maps", "catalog_checkpoint"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,25 @@ class AttentionMaps:
     which show weak parts too."""
 
 
-def attention_maps(queue: ReviewQueue, manifest: CatalogManifest, checkpoint_uri: str) -> AttentionMaps | None:
+def catalog_checkpoint(manifest: CatalogManifest, checkpoint_uri: str | None) -> CheckpointFile:
+    """The checkpoint that a catalog was made with.
+
+    Args:
+        manifest: of the catalog.
+        checkpoint_uri: where it is; by default as the catalog's own config says.
+
+    Raises:
+        InputError: there is no checkpoint, or it is another one.
+    """
+    uri = checkpoint_uri or str(manifest.config.get("checkpoint_uri", ""))
+    file = read_checkpoint(uri)
+    if file.checkpoint.checkpoint_id != manifest.model_id:
+        remedy = f"is checkpoint {file.checkpoint.checkpoint_id}, the catalog was made with {manifest.model_id}"
+        raise InputError("checkpoint_uri", uri, f"{remedy}: give that one, or no attention")
+    return file
+
+
+def attention_maps(queue: ReviewQueue, manifest: CatalogManifest, file: CheckpointFile) -> AttentionMaps | None:
     """`fine_grad_cam` of each galaxy with a picture and a class; None for a network without a feature map.
 
     Each takes a forward and a backward pass.
@@ -48,15 +66,8 @@ def attention_maps(queue: ReviewQueue, manifest: CatalogManifest, checkpoint_uri
     Args:
         queue: with its pictures, which show the whole cutouts.
         manifest: of its catalog.
-        checkpoint_uri: of the catalog's checkpoint.
-
-    Raises:
-        InputError: there is no checkpoint, or it is not that of the catalog.
+        file: the catalog's checkpoint.
     """
-    file = read_checkpoint(checkpoint_uri)
-    if file.checkpoint.checkpoint_id != manifest.model_id:
-        remedy = f"is checkpoint {file.checkpoint.checkpoint_id}, the catalog was made with {manifest.model_id}"
-        raise InputError("checkpoint_uri", checkpoint_uri, f"{remedy}: give that one, or attention = false")
     import torch  # noqa: PLC0415 - torch and timm take seconds
 
     from galaxy_batch.model.grad_cam import fine_grad_cam  # noqa: PLC0415
@@ -87,7 +98,7 @@ def _pixels(
     folder_uri: str, rows: Sequence[dict[str, Any]], manifest: CatalogManifest, size_px: int, crop_fraction: float
 ) -> Iterator[tuple[int, Pixels]]:
     """Position and network input of the pictures that can be read."""
-    limits = parse_config(ClassifyConfig, manifest.config["classify"])
+    limits = parse_config(ClassifyConfig, manifest.config.get("classify", {}))
     for row in rows:
         try:
             content = read_bytes(join(folder_uri, row["picture"]))

@@ -15,7 +15,10 @@ __all__ = ["ReviewQueueConfig"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _VERDICTS = "verdicts"
 _DRAWS = ("flags", "where", "least_confident", "uniform", "per_class", "stratified", "audit")
-_NOT_OF_THE_DRAW = ("catalog_uri", "name", "links", "manifest", "zooniverse", "upload", "label_studio", "max_rows")
+_NOT_OF_THE_DRAW = (
+    "catalog_uri", "name", "links", "manifest", "zooniverse", "upload", "label_studio", "max_rows", "attention",
+    "checkpoint_uri", "serve", "port",
+)  # fmt: skip
 _Rows = Annotated[int, Range(1, 1_000_000)]
 
 
@@ -61,6 +64,16 @@ class ReviewQueueConfig:
     the recorded probabilities."""
     picture_px: Annotated[int, Range(64, 8192)] = 1024
     """Longest side of a picture in pixels; larger cutouts are scaled down."""
+    attention: bool = False
+    """Whether the page can show which parts of a cutout raise the score of the predicted class. Costs a forward and a
+    backward pass of the network for each galaxy."""
+    checkpoint_uri: Annotated[str, Uri] | None = None
+    """The catalog's checkpoint, needed for `attention` if it has moved. When not given, as in the catalog."""
+    serve: bool = False
+    """Whether to serve the page on this machine (127.0.0.1) until Ctrl+C, and to write its verdicts into the queue's
+    folder, which must be local: `verdicts-<reviewer>.csv`. Without it, the page opens from disk and exports them."""
+    port: Annotated[int, Range(0, 65535)] = 8642
+    """Of the served page; 0 for any that is free."""
     zooniverse: bool = False
     """Whether to write a Zooniverse subject set: `zooniverse/manifest.csv` and its pictures."""
     upload: Annotated[int, Range(1)] | None = None
@@ -78,7 +91,7 @@ class ReviewQueueConfig:
             raise InputError("name", self.name, "use letters, digits, and . _ - after the first one")
         if self.name == _VERDICTS:
             raise InputError("name", self.name, "is the folder of the verdicts; choose another name")
-        if not any(getattr(self, name) for name in _DRAWS):
+        if not (self.draws or self.serve or self.attention):
             raise InputError("uniform", None, f"nothing is drawn: give at least one of {', '.join(_DRAWS)}")
         for name in ("flags", "where"):
             if getattr(self, f"{name}_rows") is not None and not getattr(self, name):
@@ -86,6 +99,11 @@ class ReviewQueueConfig:
         if list(self.confidence_edges) != sorted(set(self.confidence_edges)):
             raise InputError("confidence_edges", list(self.confidence_edges), "must ascend")
         check_links("links", self.links)
+
+    @property
+    def draws(self) -> bool:
+        """Whether anything is drawn; if not, the queue of this name must be there."""
+        return any(getattr(self, name) for name in _DRAWS)
 
     @property
     def drawn_by(self) -> dict[str, Any]:

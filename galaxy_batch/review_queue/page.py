@@ -19,9 +19,9 @@ from galaxy_batch.report.page import render
 from galaxy_batch.review_queue.attention import AttentionMaps
 from galaxy_batch.review_queue.queue import ReviewQueue
 from galaxy_batch.rows import ReviewFlag, probability_columns
-from galaxy_batch.storage.files import join, write_atomically
+from galaxy_batch.storage.files import join, list_names, write_atomically
 
-__all__ = ["PAGE", "queue_identity", "write_page"]
+__all__ = ["PAGE", "has_page", "queue_identity", "write_page"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,11 @@ def write_page(queue: ReviewQueue, attention: AttentionMaps | None = None) -> st
     write_atomically(uri, html.encode())
     logger.info("page to review on: %s", without_secrets(uri))
     return uri
+
+
+def has_page(queue: ReviewQueue) -> bool:
+    """Whether the page is in the queue's folder."""
+    return PAGE in list_names(queue.uri)
 
 
 def queue_identity(queue: ReviewQueue) -> str:

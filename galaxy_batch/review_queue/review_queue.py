@@ -4,6 +4,7 @@
 
     catalog ─> draw_rows ─> order ─> add_pictures ─> queue.parquet ─> queue.json ┬─> Zooniverse subject set ─> upload
                                                                                  └─> Label Studio tasks
+    catalog ─> draw_rows ─> order ─> add_pictures ─> queue.parquet ─> queue.json ─> page
 
 The draw takes seconds, the pictures minutes. A run that was killed keeps its pictures: `unfinished.json` says of which
 queue they are.
@@ -23,10 +24,12 @@ import pyarrow.parquet as pq
 from galaxy_batch.catalog import hats
 from galaxy_batch.catalog.manifest import CatalogManifest, require_manifest
 from galaxy_batch.errors import InputError
+from galaxy_batch.review_queue.attention import attention_maps, catalog_checkpoint
 from galaxy_batch.review_queue.bundle import CHANGED, PICTURES, add_pictures
 from galaxy_batch.review_queue.config import ReviewQueueConfig
 from galaxy_batch.review_queue.draw import DrawnRows, draw_rows, id_keys
 from galaxy_batch.review_queue.label_studio import write_tasks
+from galaxy_batch.review_queue.page import PAGE, has_page, write_page
 from galaxy_batch.review_queue.queue import (
     ReviewQueue,
     catalog_entry,
@@ -36,6 +39,7 @@ from galaxy_batch.review_queue.queue import (
     verdict_names,
     write_queue,
 )
+from galaxy_batch.review_queue.serve import check_servable
 from galaxy_batch.review_queue.zooniverse import write_subject_set
 from galaxy_batch.review_queue.zooniverse_upload import check_credentials, upload_subjects
 from galaxy_batch.storage.files import check_writable, join, read_bytes, remove_tree, without_secrets, write_atomically
@@ -53,8 +57,8 @@ def make_queue(config: ReviewQueueConfig) -> dict[str, Any]:
     """Draw the galaxies and write the queue; nothing to do where the same queue is there.
 
     Returns:
-        `catalog_uri`, `queue_uri`, `rows`, `pictures`, `seconds`; and, where asked for, `zooniverse`, `label_studio`,
-        `upload`.
+        `catalog_uri`, `queue_uri`, `page_uri`, `rows`, `pictures`, `seconds`; and, where asked for, `zooniverse`,
+        `label_studio`, `upload`.
 
     Raises:
         InputError: there is no such catalog, nothing or too much is drawn, or another queue has this name.
@@ -64,7 +68,10 @@ def make_queue(config: ReviewQueueConfig) -> dict[str, Any]:
         check_credentials()
     manifest = require_manifest(config.catalog_uri)
     uri = queue_uri(config.catalog_uri, config.name)
-    queue = _present_queue(config, manifest, uri)
+    checkpoint = catalog_checkpoint(manifest, config.checkpoint_uri) if config.attention else None
+    if config.serve:
+        check_servable(uri)
+    queue = present = _present_queue(config, manifest, uri)
     if queue is None:
         check_writable(uri)
         queue = _new_queue(config, manifest, uri)
@@ -72,16 +79,19 @@ def make_queue(config: ReviewQueueConfig) -> dict[str, Any]:
         queue = _with_pictures(queue, config, manifest)
         write_queue(queue)
         remove_tree(join(uri, _UNFINISHED))
-    elif queue.record["pictures"] < len(queue.rows):
+    elif config.draws and queue.record["pictures"] < len(queue.rows):
         logger.info("the queue is there; fetching the %d missing pictures", len(queue.rows) - queue.record["pictures"])
         queue = _with_pictures(queue, config, manifest)
         write_queue(queue)
     else:
         logger.info("nothing to do: the queue is there")
     logger.info("%d galaxies to look at: %s", len(queue.rows), without_secrets(uri))
+    if queue is not present or checkpoint or not has_page(queue):
+        write_page(queue, attention_maps(queue, manifest, checkpoint) if checkpoint else None)
     return {
         "catalog_uri": without_secrets(config.catalog_uri),
         "queue_uri": without_secrets(uri),
+        "page_uri": without_secrets(join(uri, PAGE)),
         "rows": len(queue.rows),
         "pictures": queue.record["pictures"],
         **_for_others(queue, config),
@@ -104,10 +114,13 @@ def _for_others(queue: ReviewQueue, config: ReviewQueueConfig) -> dict[str, Any]
 def _present_queue(config: ReviewQueueConfig, manifest: CatalogManifest, uri: str) -> ReviewQueue | None:
     """The queue of this name, if it is there and is the one to make."""
     queue = read_queue(uri, "name")
+    if queue is None and not config.draws:
+        raise InputError("name", config.name, f"there is no queue {without_secrets(uri)}: give at least one draw")
     if queue is None:
         return None
     wanted, present = _origin(config, manifest), _origin_of(queue.record)
-    differs = [name for name in wanted if wanted[name] != present.get(name)]
+    compared = wanted if config.draws else _CATALOG_NAMES
+    differs = [name for name in compared if wanted[name] != present.get(name)]
     if differs:
         remedy = f"another queue has this name ({', '.join(differs)} differs), and verdicts may belong to it"
         raise InputError("name", config.name, f"{remedy}: choose another name")

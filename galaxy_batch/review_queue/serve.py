@@ -31,10 +31,10 @@ from fsspec.implementations.local import LocalFileSystem
 
 from galaxy_batch.errors import InputError
 from galaxy_batch.review_queue.page import PAGE, queue_identity
-from galaxy_batch.review_queue.queue import ReviewQueue
+from galaxy_batch.review_queue.queue import ReviewQueue, read_queue
 from galaxy_batch.storage.files import filesystem, write_atomically
 
-__all__ = ["COLUMNS", "QueueServer", "VerdictFiles", "serve_queue"]
+__all__ = ["COLUMNS", "QueueServer", "VerdictFiles", "check_servable", "serve_queue"]
 
 logger = logging.getLogger(__name__)
 
@@ -70,10 +70,8 @@ class VerdictFiles:
     """
 
     def __init__(self, queue: ReviewQueue) -> None:
-        fs, path = filesystem(queue.uri)
-        if not isinstance(fs, LocalFileSystem):
-            raise InputError("serve", queue.uri, "only a queue in a local folder can be served")
-        self.folder = Path(path)
+        check_servable(queue.uri)
+        self.folder = Path(filesystem(queue.uri)[1])
         self.queue = queue
         self._positions = {str(object_id): place for place, object_id in enumerate(queue.rows["object_id"].to_pylist())}
         self._verdicts: dict[tuple[str, str], _Verdict] = {}  # by reviewer and object id
@@ -276,16 +274,29 @@ class _Handler(BaseHTTPRequestHandler):
         logger.debug(format, *args)
 
 
-def serve_queue(queue: ReviewQueue, port: int = 0) -> None:
+def check_servable(queue_uri: str) -> None:
+    """Check that the folder of a queue can be served.
+
+    Raises:
+        InputError: it is not local.
+    """
+    if not isinstance(filesystem(queue_uri)[0], LocalFileSystem):
+        raise InputError("serve", queue_uri, "only a queue in a local folder can be served")
+
+
+def serve_queue(queue_uri: str, port: int = 0) -> None:
     """Serve a queue until it is interrupted.
 
     Args:
-        queue: in a local folder, with its page.
+        queue_uri: its folder, with its page.
         port: 0 for any that is free.
 
     Raises:
-        InputError: as `QueueServer`.
+        InputError: there is no queue; or as `QueueServer`.
     """
+    queue = read_queue(queue_uri, "name")
+    if queue is None:
+        raise InputError("name", queue_uri, "no queue is there")
     with QueueServer(queue, port) as server:
         logger.info("review at %s; verdicts are written to %s; stop with Ctrl+C", server.address, queue.uri)
         try:

@@ -17,7 +17,9 @@ import pytest
 from galaxy_batch.review_queue.attention import AttentionMaps
 from galaxy_batch.review_queue.page import queue_identity, write_page
 from galaxy_batch.review_queue.queue import ReviewQueue
+from tests.support.queues import new_queue, publish_with_cutouts
 from tests.support.review_pages import FIRST_ID, chromium, review_page, review_queue
+from tests.support.skies import sky_rows
 
 HOSTILE = "</script><img src=x onerror=\"document.title='run'\">'\u2028é"
 
@@ -93,6 +95,14 @@ def test_the_page_knows_the_queue(queue: ReviewQueue) -> None:
     assert (content["ra"][:2], content["dec"][:2]) == ([None, 180.5], [None, -1.25])
     assert content["probabilities"] == [[0.9] * 12, [0.1] * 12]
     assert content["attention"] is None
+
+
+def test_the_page_is_made_with_the_queue(tmp_path: Path) -> None:
+    queue = new_queue(publish_with_cutouts(tmp_path, sky_rows(30, seed=8)), uniform=5)
+    content = content_of(queue)
+    assert content["ids"] == [str(object_id) for object_id in queue.rows["object_id"].to_pylist()]
+    assert all((Path(queue.uri) / path).is_file() for path in content["pictures"])
+    assert [name for name, _ in content["links"]] == ["SkyServer", "Legacy Surveys"]
 
 
 def test_another_queue_of_the_same_name_has_another_identity(queue: ReviewQueue) -> None:

@@ -3,6 +3,9 @@
 import csv
 import http.client
 import json
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +18,10 @@ from galaxy_batch.errors import InputError
 from galaxy_batch.review_queue.page import queue_identity
 from galaxy_batch.review_queue.queue import ReviewQueue
 from galaxy_batch.review_queue.serve import COLUMNS, QueueServer, VerdictFiles
+from tests.support.queues import publish_with_cutouts
+from tests.support.repository import REPOSITORY
 from tests.support.review_pages import FIRST_ID, chromium, review_page
+from tests.support.skies import sky_rows
 
 NOON = "2026-11-26T12:00:00Z"
 
@@ -193,6 +199,27 @@ def test_what_cannot_be_served(queue: ReviewQueue, tmp_path: Path) -> None:
         file.write_text(content)
         with pytest.raises(InputError, match=r"verdicts-other.csv.*another queue: move this file"):
             VerdictFiles(queue)
+
+
+def test_the_job_serves_a_queue_until_it_is_interrupted(tmp_path: Path) -> None:
+    catalog = publish_with_cutouts(tmp_path, sky_rows(30, seed=8))
+    command = [sys.executable, "-m", "jobs.review_queue", str(catalog), "--name", "first", "--serve", "--port", "0"]
+    missing = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=60)
+    assert missing.returncode == 2
+    assert "name = 'first': there is no queue" in missing.stderr
+    with subprocess.Popen(
+        [*command, "--uniform", "5"], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as job:
+        assert job.stderr is not None
+        line = next(line for line in job.stderr if "review at" in line)
+        port = int(line.partition("127.0.0.1:")[2].partition("/")[0])
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/verdicts")
+        assert json.loads(connection.getresponse().read())["verdicts"] == []
+        job.send_signal(signal.SIGINT)
+        stdout, stderr = job.communicate(timeout=30)
+    assert (job.returncode, "stopped: 0 verdicts" in stderr) == (0, True)
+    assert json.loads(stdout)["page_uri"] == str(catalog.parent / "review" / "first" / "index.html")
 
 
 def test_the_page_sends_verdicts_and_sends_again(queue: ReviewQueue) -> None:
