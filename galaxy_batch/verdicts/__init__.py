@@ -1,0 +1,1 @@
+"""Verdicts of people on the galaxies of a catalog: imported, merged, kept beside it."""
