@@ -35,6 +35,7 @@ _SHORTCUTS = {
     "sample": Shortcut(("N",), ("sample",), "N of these rows, drawn at random by id: the same ones every time"),
     "order-by": Shortcut(("COLUMN", "[DESC]"), ("order_by",), "sort by a column; with DESC, largest first"),
     "limit": Shortcut(("N",), ("limit",), "the first N rows, after all of the above"),
+    "verdicts": Shortcut(("FOLDER",), ("verdicts_uri",), "verdicts of jobs.import_verdicts, as two more columns"),
     "columns": Shortcut(("A,B,…",), ("columns",), "columns to write, in this order; default: all"),
 }
 

@@ -33,3 +33,6 @@ class ExportConfig:
     all rows when not given, are in the order of the sky."""
     limit: Annotated[int, Range(1)] | None = None
     """Largest number of rows to export: the first ones, after all of the above. When not given, all of them."""
+    verdicts_uri: Annotated[str, Uri] | None = None
+    """Folder of `jobs.import_verdicts`, or its `reviewed.parquet`: adds the columns `reviewed_class` and `reviewed_by`,
+    null where nobody gave a verdict, which `where`, `order_by` and `columns` may name."""

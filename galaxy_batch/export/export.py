@@ -2,8 +2,8 @@
 
 ::
 
-    catalog ─> pixels that overlap the cone ─> rows in the cone ─> rows that meet the condition ─> sample
-            ─> order ─> limit ─> FITS, VOTable, CSV, Parquet
+    catalog ─> pixels that overlap the cone ─> rows in the cone ─> verdicts of people ─> rows that meet the condition
+            ─> sample ─> order ─> limit ─> FITS, VOTable, CSV, Parquet
 
 Without an order of their own, rows are in that of the sky; those without a position come last, and are in no cone.
 """
@@ -26,12 +26,14 @@ from galaxy_batch.errors import InputError
 from galaxy_batch.export.config import ExportConfig
 from galaxy_batch.export.formats import encode_table, exportable_field, format_of
 from galaxy_batch.export.query import Condition
+from galaxy_batch.export.reviewed_columns import ReviewedColumns
 from galaxy_batch.export.selection import Selection
 from galaxy_batch.runtime.progress import with_progress
 from galaxy_batch.sky.cone import Cone
 from galaxy_batch.sky.healpix import Tile
 from galaxy_batch.storage.files import check_writable, join, read_bytes, without_secrets, write_atomically
 from galaxy_batch.storage.threads import map_in_threads
+from galaxy_batch.verdicts.table import REVIEWED_COLUMNS
 
 __all__ = ["FileRange", "export_catalog", "file_ranges"]
 
@@ -64,6 +66,8 @@ def export_catalog(config: ExportConfig) -> dict[str, Any]:
     manifest = require_manifest(config.catalog_uri)
     _check_output(config)
     schema = pq.read_schema(pa.BufferReader(read_bytes(join(config.catalog_uri, hats.COMMON_METADATA))))
+    verdicts = ReviewedColumns(config.verdicts_uri, schema) if config.verdicts_uri is not None else None
+    schema = schema if verdicts is None else verdicts.added_to(schema)
     selected = _select_columns(schema, config.columns)
     exported = pa.schema([exportable_field(column, kind) for column in selected])
     condition = Condition(config.where, schema) if config.where is not None else None
@@ -72,8 +76,9 @@ def export_catalog(config: ExportConfig) -> dict[str, Any]:
     logger.info("%d of %d files may hold matching rows", len(files), len(manifest.files))
     used = {*selected.names, *selection.columns, *(condition.columns if condition else ())}
     used |= {"ra", "dec"} if config.cone else set()
+    used |= {"object_id"} if verdicts else set()
     read = pa.schema([column for column in schema if column.name in used])
-    rows = selection.of(read, _matching_rows(config, files, read.names, condition))
+    rows = selection.of(read, _matching_rows(config, files, read.names, verdicts, condition))
     rows = pa.table([rows[column.name].cast(column.type) for column in exported], schema=exported)
     title = f"Galaxy morphologies of release {manifest.release}, by checkpoint {manifest.model_id}"
     write_atomically(config.output_uri, encode_table(rows, kind, title, _about(config, manifest)))
@@ -114,15 +119,20 @@ def file_ranges(files: Sequence[RowFile], cone: Cone | None) -> list[FileRange]:
 
 
 def _matching_rows(
-    config: ExportConfig, files: Sequence[FileRange], columns: Sequence[str], condition: Condition | None
+    config: ExportConfig,
+    files: Sequence[FileRange],
+    columns: Sequence[str],
+    verdicts: ReviewedColumns | None,
+    condition: Condition | None,
 ) -> Iterator[pa.Table]:
     """The given columns of the matching rows, file by file; a few files are read concurrently."""
+    of_catalog = [name for name in columns if verdicts is None or name not in REVIEWED_COLUMNS]
 
     def read(file: FileRange) -> pa.Table:
-        rows = _read(config.catalog_uri, file, list(columns))
-        if config.cone is None:
-            return rows
-        return rows.filter(pa.array(config.cone.contains(rows["ra"].to_numpy(), rows["dec"].to_numpy())))
+        rows = _read(config.catalog_uri, file, of_catalog)
+        if config.cone is not None:
+            rows = rows.filter(pa.array(config.cone.contains(rows["ra"].to_numpy(), rows["dec"].to_numpy())))
+        return rows if verdicts is None else verdicts.joined_to(rows).select(columns)
 
     groups = [files[start : start + _FILES_AT_ONCE] for start in range(0, len(files), _FILES_AT_ONCE)]
     total = sum(file.rows for file in files)
@@ -176,6 +186,8 @@ def _about(config: ExportConfig, manifest: CatalogManifest) -> dict[str, str]:
         about["cone"] = f"ra {config.cone.ra}, dec {config.cone.dec}, radius {config.cone.radius_deg} deg, ICRS"
     if config.where is not None:
         about["where"] = config.where
+    if config.verdicts_uri is not None:
+        about["verdicts"] = without_secrets(config.verdicts_uri)
     if config.sample is not None:
         about["sample"] = f"{config.sample} rows, by a hash of the id"
     return {name: str(value) for name, value in about.items()}

@@ -5,6 +5,7 @@ Applied Statistics 28, 20) estimates for each person how often they call one cla
 others, and gives each class a probability. It needs enough verdicts of each person.
 """
 
+import warnings
 from typing import Literal
 
 import numpy as np
@@ -70,7 +71,10 @@ def _probabilities(verdicts: pd.DataFrame, method: MergeMethod) -> tuple[npt.NDA
         }
     )
     aggregator = MajorityVote() if method == "majority" else DawidSkene(n_iter=_ITERATIONS)
-    probabilities = aggregator.fit_predict_proba(numbers).reindex(columns=range(len(labels)), fill_value=0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pandas, to the library
+        fitted = aggregator.fit_predict_proba(numbers)
+    probabilities = fitted.reindex(columns=range(len(labels)), fill_value=0.0)
     return probabilities.sort_index().to_numpy(np.float64, na_value=0.0), labels
 
 

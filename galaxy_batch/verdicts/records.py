@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Protocol
 from galaxy_batch.errors import InputError
 
 __all__ = [
+    "MALFORMED",
     "Answer",
     "Content",
     "HashedStream",
@@ -126,30 +127,33 @@ def read_csv_records(stream: io.RawIOBase, field: str = "files") -> Iterator[tup
     Raises:
         InputError: the file is not UTF-8, or ends within a quoted field.
     """
-    csv.field_size_limit(_MAX_FIELD)
     text = io.TextIOWrapper(io.BufferedReader(stream), "utf-8-sig", newline="")
+    try:
+        yield from _csv_records(text, field)
+    except UnicodeDecodeError as error:
+        raise InputError(field, "", f"is not UTF-8 ({error.reason}): save it with this encoding") from None
+
+
+def _csv_records(text: io.TextIOWrapper, field: str) -> Iterator[tuple[int, Content]]:
+    csv.field_size_limit(_MAX_FIELD)
     first = text.readline()
     delimiter = max(",;\t", key=first.count)
-    (names,) = csv.reader([first], delimiter=delimiter)
-    names = [name.strip() for name in names]
+    names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
     rows = csv.reader(text, delimiter=delimiter, strict=True)
     while True:
         line = rows.line_num + 2
         try:
             row = next(rows)
         except StopIteration:
-            break
+            return
         except csv.Error as error:
             if "unexpected end of data" in str(error):
                 remedy = f"ends within the quoted field that begins at line {line}: the file is not complete"
                 raise InputError(field, "", remedy) from None
             yield line, {MALFORMED: [str(error)]}
             continue
-        except UnicodeDecodeError as error:
-            raise InputError(field, "", f"is not UTF-8 after line {line}: {error.reason}") from None
         if row:
             yield line, dict(zip(names, row, strict=True)) if len(row) == len(names) else {MALFORMED: row}
-    text.detach()
 
 
 def parse_time(text: object) -> datetime | None:
