@@ -54,8 +54,9 @@ IMPORTS: dict[str, set[str]] = {
         "catalog", "decision_tree", "errors", "links", "report", "rows", "runtime", "settings", "sky", "stats",
         "storage",
     },
-    "export": {"catalog", "errors", "runtime", "settings", "sky", "storage", "verdicts"},
-    "verdicts": {"catalog", "errors", "review_queue", "settings", "storage"},
+    "export": {"catalog", "errors", "runtime", "settings", "sky", "storage", "reviewed_objects"},
+    "reviewed_objects": {"errors", "storage"},
+    "verdicts": {"catalog", "errors", "review_queue", "reviewed_objects", "settings", "storage"},
     "similar": {
         "catalog", "config", "embeddings", "errors", "export", "links", "model", "release_page", "report", "rows",
         "runtime", "settings", "storage",

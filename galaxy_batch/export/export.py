@@ -28,12 +28,12 @@ from galaxy_batch.export.formats import encode_table, exportable_field, format_o
 from galaxy_batch.export.query import Condition
 from galaxy_batch.export.reviewed_columns import ReviewedColumns
 from galaxy_batch.export.selection import Selection
+from galaxy_batch.reviewed_objects import REVIEWED_COLUMNS
 from galaxy_batch.runtime.progress import with_progress
 from galaxy_batch.sky.cone import Cone
 from galaxy_batch.sky.healpix import Tile
 from galaxy_batch.storage.files import check_writable, join, read_bytes, without_secrets, write_atomically
 from galaxy_batch.storage.threads import map_in_threads
-from galaxy_batch.verdicts.table import REVIEWED_COLUMNS
 
 __all__ = ["FileRange", "export_catalog", "file_ranges"]
 

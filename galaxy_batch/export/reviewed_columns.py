@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from galaxy_batch.errors import InputError
-from galaxy_batch.verdicts.table import REVIEWED_COLUMNS, read_reviewed
+from galaxy_batch.reviewed_objects import REVIEWED_COLUMNS, read_reviewed
 
 __all__ = ["ReviewedColumns"]
 

@@ -23,21 +23,14 @@ import pyarrow as pa
 from galaxy_batch.catalog.manifest import CatalogManifest, require_manifest
 from galaxy_batch.errors import InputError
 from galaxy_batch.review_queue.queue import UNSURE, ReviewQueue, queue_uri, read_queue, verdict_names
+from galaxy_batch.reviewed_objects import read_import, reviewed_schema
 from galaxy_batch.storage.files import check_writable, without_secrets
 from galaxy_batch.verdicts.acceptance import Acceptance, accept
 from galaxy_batch.verdicts.config import ImportConfig
 from galaxy_batch.verdicts.merge import merge_verdicts
 from galaxy_batch.verdicts.records import Problem
 from galaxy_batch.verdicts.reviewers import Reviewers, read_key
-from galaxy_batch.verdicts.table import (
-    key_uri,
-    read_import,
-    rejected_schema,
-    reviewed_schema,
-    verdicts_folder,
-    verdicts_schema,
-    write_tables,
-)
+from galaxy_batch.verdicts.table import key_uri, rejected_schema, verdicts_folder, verdicts_schema, write_tables
 from galaxy_batch.verdicts.verdict_files import FileRecords, read_file, rejected_contents
 from galaxy_batch.verdicts.words import Words
 

@@ -3,15 +3,12 @@
 import re
 from collections.abc import Sequence
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from galaxy_batch.catalog.files import RowFile
 from galaxy_batch.catalog.manifest import CatalogManifest
-from galaxy_batch.errors import InputError
-from galaxy_batch.storage.files import join, open_parquet
-from galaxy_batch.storage.retries import with_retries
+from galaxy_batch.catalog.read_files import row_groups
 from galaxy_batch.storage.threads import map_in_threads
 from galaxy_batch.verdicts.records import Problem, UnusableRecord
 
@@ -63,11 +60,10 @@ def known_objects(catalog_uri: str, manifest: CatalogManifest, ids: Sequence[int
     wanted = pa.array(sorted(set(ids)), pa.int64() if manifest.schema["object_id"] == "int64" else pa.string())
 
     def find(file: RowFile) -> list[int | str]:
-        try:
-            return with_retries(lambda: _ids_in(join(catalog_uri, file.path), wanted))
-        except (FileNotFoundError, pa.ArrowInvalid) as error:
-            remedy = f"{file.path} is missing or damaged, verify the catalog: {error}"
-            raise InputError("catalog_uri", catalog_uri, remedy) from None
+        here: list[int | str] = []
+        for _, rows in row_groups(catalog_uri, file, ["object_id"]):
+            here += rows["object_id"].filter(pc.is_in(rows["object_id"], value_set=wanted)).to_pylist()
+        return here
 
     known: set[int | str] = set()
     for start in range(0, len(manifest.files), _FILES_AT_ONCE):
@@ -76,17 +72,6 @@ def known_objects(catalog_uri: str, manifest: CatalogManifest, ids: Sequence[int
         if len(known) == len(wanted):
             break
     return known
-
-
-def _ids_in(uri: str, wanted: pa.Array) -> list[int | str]:
-    here: list[int | str] = []
-    with open_parquet(uri) as parquet:
-        for group in range(parquet.num_row_groups):
-            ids = parquet.read_row_group(group, columns=["object_id"])["object_id"]
-            inside = pc.is_in(ids, value_set=wanted)
-            if np.any(inside.to_numpy()):
-                here += ids.filter(inside).to_pylist()
-    return here
 
 
 def _damaged(text: str) -> str:

@@ -54,5 +54,5 @@ def test_objects_of_a_catalog_of_several_files(tmp_path: Path, text_ids: bool) -
     assert known_objects(str(catalog), manifest, [*others, *some, *some]) == set(some)
     assert known_objects(str(catalog), manifest, []) == set()
     (catalog / manifest.files[-1].path).write_bytes(b"damaged")
-    with pytest.raises(InputError, match="is missing or damaged"):
+    with pytest.raises(InputError, match="is damaged, verify the catalog"):
         known_objects(str(catalog), manifest, others)
