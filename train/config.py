@@ -173,6 +173,28 @@ class FitConfig:
 
 
 @dataclass(frozen=True)
+class VerdictsConfig:
+    """Verdicts of people (`jobs.import_verdicts`) as labels of training galaxies.
+
+    A verdict takes the place of the votes of its galaxy. Galaxies that the table does not have are added. Galaxies of
+    the calibration and test set are left as they are.
+    """
+
+    uris: tuple[Annotated[str, Uri], ...] = ()
+    """Folders of `jobs.import_verdicts`, or their `reviewed.parquet`. Of several verdicts on a galaxy, that of the last
+    one named counts."""
+    weight: Annotated[float, Range(0.001, 1000)] = 1.0
+    """Weight of a galaxy with a verdict in the loss of the class; that of the others is 1."""
+    min_probability: Annotated[float, Range(0, 1)] = 0.5
+    """Use verdicts whose merged probability is at least this."""
+    min_verdicts: Annotated[int, Range(1)] = 1
+    """Use galaxies that at least this many people gave a verdict on."""
+    queue_uris: tuple[Annotated[str, Uri], ...] = ()
+    """Review queues whose pictures are the cutouts of galaxies that the table does not have. When not given, those that
+    the verdicts were given on, beside the folders of `uris`."""
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Settings of one training run."""
 
@@ -182,6 +204,7 @@ class TrainConfig:
     """Table of votes and locations of the cutouts."""
     labels: LabelConfig = field(default_factory=LabelConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
+    verdicts: VerdictsConfig = field(default_factory=VerdictsConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     review_accuracy: Annotated[float, Range(0.5, 1)] = 0.95
@@ -217,13 +240,13 @@ class SimulationConfig(TrainConfig):
     """Which galaxies are looked at first: `random` ones; `uncertain` ones, by the margin of the last model; `diverse`
     ones, each as far as possible in the last model's features from those seen. The others are compared with the
     first."""
-    verdicts: tuple[Annotated[int, Range(2)], ...] = (100, 200, 400, 800, 1600)
-    """Galaxies looked at up to each round. The first round is random; each round trains a new model."""
+    rounds: tuple[Annotated[int, Range(2)], ...] = (100, 200, 400, 800, 1600)
+    """Galaxies looked at up to the end of each round. The first round is random; each round trains a new model."""
     seeds: tuple[Annotated[int, Range(0, 2**31 - 1)], ...] = (0, 1, 2)
     """One simulation each: of the reviewers' answers, the first round and the training."""
 
     def __post_init__(self) -> None:
-        if not self.verdicts or list(self.verdicts) != sorted(set(self.verdicts)):
-            raise InputError("verdicts", self.verdicts, "give increasing numbers")
+        if not self.rounds or list(self.rounds) != sorted(set(self.rounds)):
+            raise InputError("rounds", self.rounds, "give increasing numbers")
         if not self.strategies or not self.seeds:
             raise InputError("strategies" if not self.strategies else "seeds", [], "give at least one")

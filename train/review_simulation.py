@@ -182,7 +182,7 @@ def _simulate(
     rounds: list[Round] = []
     seen = np.empty(0, np.int64)
     model: MorphologyModel | None = None
-    for verdicts in config.verdicts:
+    for verdicts in config.rounds:
         if model is None:
             seen = np.random.default_rng((seed, 0)).permutation(len(answers))[:verdicts]
         else:
@@ -267,7 +267,7 @@ def _page(
     curves: Mapping[str, Curve],
     needed: Mapping[str, float | None],
 ) -> str:
-    most = config.verdicts[-1]
+    most = config.rounds[-1]
     return render(
         "train.report",
         "simulation.html",
@@ -284,7 +284,7 @@ def _page(
                 f"{verdicts:,}",
                 *(f"{percent(curve[number][1])} ± {100 * curve[number][2]:.1f}" for curve in curves.values()),
             ]
-            for number, verdicts in enumerate(config.verdicts)
+            for number, verdicts in enumerate(config.rounds)
         ],
         reference=config.strategies[0],
         needed={name: None if count is None else f"{count:,.0f}" for name, count in needed.items()},

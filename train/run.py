@@ -68,6 +68,7 @@ def train_model(config: TrainConfig) -> dict[str, Any]:
         "question_rmse": run.question_scores and run.question_scores.rmse,
         "report_uri": without_secrets(report_uri),
         "galaxies": dict(run.labels.counts()),
+        **({"verdicts": [dict(origin) for origin in run.labels.verdicts]} if run.labels.verdicts else {}),
         "warnings": warnings,
         "seconds": round(time.monotonic() - started, 3),
     }
@@ -290,6 +291,15 @@ def _provenance(config: TrainConfig, labels: Labels, parts: dict[str, PartResult
         "split": dataclasses.asdict(config.split),
         "galaxies": dict(labels.counts()),
         "galaxies_per_split": {part: len(result.all_labels) for part, result in parts.items()},
+        **_verdicts_entry(config, labels),
         "workers": config.workers,
         "versions": {name: version(name) for name in ("galaxy-batch", "torch", "timm")},
     }
+
+
+def _verdicts_entry(config: TrainConfig, labels: Labels) -> dict[str, Any]:
+    """Origin of the verdicts and how they count; nothing without any, as in checkpoints of earlier versions."""
+    if not labels.verdicts:
+        return {}
+    settings = {name: getattr(config.verdicts, name) for name in ("weight", "min_probability", "min_verdicts")}
+    return {"verdicts": {**settings, "tables": [dict(origin) for origin in labels.verdicts]}}

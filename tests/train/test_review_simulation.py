@@ -51,7 +51,7 @@ def _values(tmp_path: Path) -> dict[str, Any]:
             "head": {"epochs": 1, "learning_rate": 1e-3},
             "blocks": {"epochs": 1, "learning_rate": 1e-4, "blocks": 1},
         },
-        "verdicts": [20, 40],
+        "rounds": [20, 40],
         "seeds": [3],
     }
 
@@ -72,14 +72,12 @@ def test_a_simulation_trains_on_the_chosen_galaxies_and_goes_on(tmp_path: Path) 
     again = simulate_reviews(parse_config(SimulationConfig, values))
     assert again["accuracy"] == first["accuracy"]
     assert stored.stat().st_mtime_ns == before, "finished rounds are not simulated again"
-    changed = simulate_reviews(
-        parse_config(SimulationConfig, {**values, "verdicts": [20, 30], "strategies": ["random"]})
-    )
+    changed = simulate_reviews(parse_config(SimulationConfig, {**values, "rounds": [20, 30], "strategies": ["random"]}))
     assert list(changed["accuracy"]["random"]) == ["20", "30"]
 
 
 def test_the_shipped_config_is_a_simulation() -> None:
     config = load_config(SimulationConfig, REPOSITORY / "jobs" / "configs" / "simulate_reviews.toml")
-    assert config.verdicts[-1] == 1600
+    assert config.rounds[-1] == 1600
     with pytest.raises(InputError, match="increasing"):
-        load_config(SimulationConfig, REPOSITORY / "jobs" / "configs" / "simulate_reviews.toml", ["verdicts=[5,3]"])
+        load_config(SimulationConfig, REPOSITORY / "jobs" / "configs" / "simulate_reviews.toml", ["rounds=[5,3]"])

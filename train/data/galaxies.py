@@ -4,10 +4,12 @@ import dataclasses
 import logging
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from galaxy_batch.inputs.manifest import read_objects
@@ -17,6 +19,7 @@ from train.config import TrainConfig
 from train.data.cutouts import load_cutouts
 from train.data.labels import AMBIGUOUS, Labels, label_votes, question_of
 from train.data.question_votes import question_columns, question_counts, questions_of
+from train.data.verdicts import with_verdicts
 
 __all__ = ["Examples", "Part", "Rows", "load_part", "new_model", "read_galaxies"]
 
@@ -37,11 +40,14 @@ class Examples:
     """``(N, columns)`` float: vote fractions of the auxiliary questions; no columns without any."""
     question_counts: torch.Tensor
     """``(N, answers)`` float: votes for the answers of `labels.questions`; no columns without any."""
+    weights: torch.Tensor | None = None
+    """``(N,)`` float: weight in the loss of the class; None: all have 1."""
 
     def __getitem__(self, rows: npt.NDArray[np.bool_]) -> "Examples":
         """Some of the galaxies, by a mask ``(N,)``."""
         mask = torch.from_numpy(rows)
-        return Examples(*(getattr(self, field.name)[mask] for field in dataclasses.fields(self)))
+        chosen: dict[str, Any] = {n: None if tensor is None else tensor[mask] for n, tensor in vars(self).items()}
+        return dataclasses.replace(self, **chosen)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,25 +64,30 @@ class Part:
 def read_galaxies(config: TrainConfig) -> tuple[pa.Table, Labels]:
     """The galaxy table with the locations of its cutouts, and the labels, row by row.
 
-    Galaxies without votes in the second table of a join are left out.
+    Galaxies without votes in the second table of a join are left out, unless `config.verdicts` has a verdict on them.
     """
     votes = [*question_of(config.labels).columns, *_auxiliary_columns(config), *question_columns(config.labels)]
     keep = tuple(dict.fromkeys([*config.galaxies.keep_columns, *votes]))
-    galaxies = _with_votes(read_objects(dataclasses.replace(config.galaxies, keep_columns=keep)), config, votes)
+    objects = read_objects(dataclasses.replace(config.galaxies, keep_columns=keep))
+    voted = _have_votes(objects, config, votes)
+    galaxies = objects.filter(voted)
     labels = label_votes(galaxies, config.labels)
+    if config.verdicts.uris:
+        without_votes = objects.filter(pc.invert(voted))
+        galaxies, labels = with_verdicts(galaxies, labels, without_votes, votes, config.verdicts, config.split)
     logger.info("labels at threshold %g: %s", config.labels.threshold, dict(labels.counts()))
     return galaxies, labels
 
 
-def _with_votes(galaxies: pa.Table, config: TrainConfig, votes: Sequence[str]) -> pa.Table:
-    """The galaxies that have a row in the second table, where that has votes."""
+def _have_votes(galaxies: pa.Table, config: TrainConfig, votes: Sequence[str]) -> pa.Array:
+    """Which galaxies have a row in the second table, where that has votes; all, where it has none."""
     joined = [name for name in votes if config.galaxies.join is not None and name in config.galaxies.join.columns]
     if not joined:
-        return galaxies
+        return pa.array(np.ones(len(galaxies), np.bool_))
     voted = np.any([galaxies[name].is_valid().to_numpy() for name in joined], axis=0)
     if not voted.all():
         logger.warning("excluded, no votes: %d of %d galaxies", (~voted).sum(), len(voted))
-    return galaxies.filter(pa.array(voted))
+    return pa.array(voted)
 
 
 def new_model(config: TrainConfig, labels: Labels) -> MorphologyModel:
@@ -110,6 +121,8 @@ def load_part(config: TrainConfig, galaxies: pa.Table, labels: Labels, rows: Row
     """
     from_votes = learns and config.fit.learn_from == "votes"
     wanted = rows if from_votes or not learns else rows[labels.label[rows] != AMBIGUOUS]
+    if learns and labels.weights is not None:
+        wanted = wanted[labels.weights[wanted] > 0]
     threads = config.threads or os.cpu_count() or 1
     network = config.network
     loaded = load_cutouts(galaxies.take(pa.array(wanted)), network.size_px, network.crop_fraction, threads, network.rgb)
@@ -123,6 +136,7 @@ def load_part(config: TrainConfig, galaxies: pa.Table, labels: Labels, rows: Row
             torch.from_numpy(targets).float(),
             torch.from_numpy(np.stack(votes, axis=1)) if votes else torch.empty(len(kept), 0),
             torch.from_numpy(question_counts(galaxies.take(pa.array(kept)), config.labels)),
+            torch.from_numpy(labels.weights[kept]) if learns and labels.weights is not None else None,
         ),
         unusable=loaded.unusable,
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +51,11 @@ class Labels:
     label: npt.NDArray[np.int64]
     """``(N,)``: position in `classes`, or AMBIGUOUS."""
     votes: npt.NDArray[np.float64]
-    """``(N, classes)``: fraction of the volunteers for each class."""
+    """``(N, classes)``: fraction of the volunteers for each class, or the probability by verdicts."""
+    weights: npt.NDArray[np.float32] | None = None
+    """``(N,)``: weight of each galaxy in the loss of the class; zero: does not train. None: all have 1."""
+    verdicts: tuple[Mapping[str, Any], ...] = ()
+    """Origin of the verdicts among the labels."""
 
     def shares(self) -> npt.NDArray[np.float64]:
         """``(N, classes)``: votes renormalised over the classes, summing to 1; uniform where no class has votes."""

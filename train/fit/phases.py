@@ -21,7 +21,7 @@ from train.data.galaxies import Examples
 from train.fit.frozen_features import FrozenFeatures
 from train.fit.layers import Layers
 
-__all__ = ["FORWARD_BATCH", "PhaseRun", "World", "auxiliary_head", "averaging_decay", "votes_loss"]
+__all__ = ["FORWARD_BATCH", "PhaseRun", "World", "auxiliary_head", "averaging_decay", "class_loss", "votes_loss"]
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,8 @@ class PhaseRun:
             targets, vote_targets = train.targets[rows].to(self.device), train.vote_targets[rows].to(self.device)
             with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
                 logits, auxiliary, concentrations = self.part(activations)
-            loss = F.cross_entropy(logits.float(), targets)
+            weights = None if train.weights is None else train.weights[rows].to(self.device)
+            loss = class_loss(logits.float(), targets, weights)
             loss = loss + self.config.auxiliary_weight * _auxiliary_loss(
                 auxiliary.float(), vote_targets, self.config.auxiliary_sizes
             )
@@ -202,6 +203,19 @@ def _auxiliary_loss(logits: torch.Tensor, vote_targets: torch.Tensor, sizes: tup
     for question_logits, fractions in questions:
         total = total - (fractions * F.log_softmax(question_logits, dim=1)).sum(dim=1).mean()
     return total
+
+
+def class_loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    """Cross entropy, as the weighted mean over galaxies.
+
+    Args:
+        logits: ``(N, classes)``.
+        targets: ``(N, classes)``, probabilities.
+        weights: ``(N,)``; None for the plain mean.
+    """
+    if weights is None:
+        return F.cross_entropy(logits, targets)
+    return (F.cross_entropy(logits, targets, reduction="none") * weights).sum() / weights.sum()
 
 
 def votes_loss(concentrations: torch.Tensor, counts: torch.Tensor, answers: Sequence[int]) -> torch.Tensor:

@@ -14,7 +14,7 @@ from train.config import FitConfig, Phase
 from train.data.galaxies import Examples
 from train.fit import frozen_features
 from train.fit.fit import Epoch, EpochStore, NoStore, fit, predict, predict_logits
-from train.fit.phases import averaging_decay, votes_loss
+from train.fit.phases import averaging_decay, class_loss, votes_loss
 
 CPU = torch.device("cpu")
 SPEC = ModelSpec("test_efficientnet", ("dark", "bright"), 32, 1.0, (0.5,) * 3, (0.5,) * 3)
@@ -69,6 +69,26 @@ def test_the_votes_of_a_question_are_learnt_with_the_classes() -> None:
     fractions = answer_fractions(questions, output.concentrations)["smooth_or_featured"]
     assert np.abs(fractions - expected).mean() < 0.1  # 0.25 before training
     assert (output.class_logits.argmax(1) == examples().targets.argmax(1).numpy()).mean() > 0.95
+
+
+def test_a_weight_counts_as_that_many_galaxies() -> None:
+    logits, targets = torch.randn(4, 2, generator=torch.Generator().manual_seed(1)), torch.eye(2)[[0, 1, 1, 0]]
+    repeated = [0, 1, 1, 1, 2, 3]
+    weighted = class_loss(logits, targets, torch.tensor([1.0, 3.0, 1.0, 1.0]))
+    assert float(weighted) == pytest.approx(float(class_loss(logits[repeated], targets[repeated], None)))
+
+
+def test_galaxies_of_large_weight_decide() -> None:
+    """Half of the labels are wrong, and the right ones weigh more."""
+    train = examples(96)
+    wrong = torch.arange(96) % 2 == 0
+    targets = torch.where(wrong[:, None], train.targets.flip(1), train.targets)
+    weights = torch.where(wrong, 0.1, 1.0)
+    torch.manual_seed(0)
+    model = build_model(SPEC, RANDOM)
+    fit(model, dataclasses.replace(train, targets=targets, weights=weights), examples(32), CONFIG, CPU)
+    logits = predict_logits(model, train.pixels, CPU)
+    assert (logits.argmax(1) == train.targets.argmax(1)).float().mean() > 0.9
 
 
 def test_ambiguous_calibration_galaxies_do_not_count() -> None:
