@@ -1,8 +1,8 @@
 """The recipes of galaxy_batch/README.md, section "Query a catalog", run as they are written on a published catalog.
 
 A recipe is a statement of an `sql` block, or a `python` block that assigns `result`. Its first line, a comment, is its
-title. A python recipe may use the names of previous ones with the same library. CATALOG, PHOTOMETRY.csv and s3://BUCKET
-are replaced by paths made here. Each result is compared with brute force over all rows.
+title. A python recipe may use the names of previous ones with the same library. CATALOG, PHOTOMETRY.csv, VERDICTS and
+s3://BUCKET are replaced by paths made here. Each result is compared with brute force over all rows.
 """
 
 import contextlib
@@ -25,9 +25,11 @@ from astropy.coordinates import SkyCoord
 from galaxy_batch.decision_tree import GALAXY_ZOO_2
 from galaxy_batch.embeddings import unpacked_embeddings
 from galaxy_batch.rows import EMBEDDING, ReviewFlag
+from galaxy_batch.verdicts.import_verdicts import import_verdicts
 from tests.support.documents import PACKAGE_README, README, blocks, section
 from tests.support.s3_server import S3
 from tests.support.skies import even_positions, publish_rows, read_catalog, sky_rows, with_embeddings
+from tests.support.verdict_files import import_config, page_row, write_csv
 from tests.support.votes import with_votes
 
 COUNT = 3000
@@ -45,6 +47,10 @@ class Sky:
     measured: dict[str, list[Any]]
     embeddings: pa.ChunkedArray
     """In the order of the rows."""
+    verdicts: Path
+    """Folder of verdict tables."""
+    said: dict[int, str]
+    """Merged verdict of some objects."""
 
     @property
     def places(self) -> SkyCoord:
@@ -105,9 +111,14 @@ def sky_made(tmp_path_factory: pytest.TempPathFactory) -> Sky:
     measured = pd.concat([known, others])
     measured.to_csv(folder / "photometry.csv", index=False)
     embeddings = rows.sort_by("object_id")[EMBEDDING]
+    ids = rows["object_id"].to_pylist()[::10]
+    said = {one: ("smooth", "featured", "artifact")[place % 3] for place, one in enumerate(ids)}
+    file = write_csv(folder / "page.csv", [page_row(one, verdict) for one, verdict in said.items()])
+    verdicts = Path(import_verdicts(import_config(catalog, file))["verdicts_uri"])
     return Sky(
-        catalog, folder / "photometry.csv", read_catalog(catalog).to_pydict(), measured.to_dict("list"), embeddings
-    )
+        catalog, folder / "photometry.csv", read_catalog(catalog).to_pydict(), measured.to_dict("list"), embeddings,
+        verdicts, said,
+    )  # fmt: skip
 
 
 def recipes() -> dict[str, tuple[str, str]]:
@@ -199,6 +210,23 @@ def sql_similar(result: list[tuple[Any, ...]], sky: Sky) -> None:
     assert [row[1] for row in result] == pytest.approx([1 - cosines[row] for row in nearest], abs=1e-5)
 
 
+def sql_verdicts(result: list[tuple[Any, ...]], sky: Sky) -> None:
+    names = ("object_id", "predicted_class", "confidence")
+    wanted = {(n, c, s, sky.said[n]) for n, c, s in sky.of(*names) if n in sky.said and c not in (None, sky.said[n])}
+    assert {row[:4] for row in result} == wanted
+    assert all(row[4].startswith("reviewer-") for row in result)
+    assert len(result) > 100
+
+
+def lsdb_verdicts(result: Any, sky: Sky) -> None:
+    placed = {number for number, ra in sky.of("object_id", "ra") if ra is not None}
+    assert set(result["object_id"].tolist()) == placed
+    known = result[result["reviewed_class"].notna()]
+    assert dict(zip(known["object_id"].tolist(), known["reviewed_class"].tolist(), strict=True)) == {
+        one: verdict for one, verdict in sky.said.items() if one in placed
+    }
+
+
 def pandas_confident(result: pd.DataFrame, sky: Sky) -> None:
     names = ("object_id", "predicted_class", "confidence", "needs_review", "image_hash", "_healpix_29")
     wanted = sorted(
@@ -257,6 +285,7 @@ CHECKS: dict[str, Callable[[Any, Sky], None]] = {
     "DuckDB: a join with a photometric catalog, by id": sql_join,
     "DuckDB: edge-on disks, for most of all volunteers": sql_edge_on,
     "DuckDB: spirals with two arms": sql_spirals,
+    "DuckDB: what people said, where it is not what the model said": sql_verdicts,
     SIMILAR: sql_similar,
     "DuckDB on object storage: through the fsspec driver": counts_by_class,
     "pandas: confident and featured": pandas_confident,
@@ -266,6 +295,7 @@ CHECKS: dict[str, Callable[[Any, Sky], None]] = {
     "astropy: a cone search, with units and descriptions": astropy_cone,
     "LSDB: a cone search, reads only the HEALPix pixels that the cone overlaps": lsdb_cone,
     "LSDB: a join with a photometric catalog, by position, the nearest within 2 arcseconds": lsdb_join,
+    "LSDB: the catalog with what people said, null where nobody said anything": lsdb_verdicts,
 }
 
 
@@ -296,7 +326,10 @@ def library_of(title: str) -> Iterator[None]:
 def run(title: str, catalog: str, sky: Sky) -> Any:
     """Result of the recipe."""
     kind, text = recipes()[title]
-    places = {"s3://BUCKET/CATALOG": catalog, "CATALOG": catalog, "PHOTOMETRY.csv": str(sky.photometry)}
+    places = {
+        "s3://BUCKET/CATALOG": catalog, "CATALOG": catalog, "PHOTOMETRY.csv": str(sky.photometry),
+        "VERDICTS": str(sky.verdicts),
+    }  # fmt: skip
 
     def placed(text: str) -> str:
         return re.sub("|".join(places), lambda match: places[match[0]], text)

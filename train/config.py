@@ -18,6 +18,7 @@ __all__ = [
     "Strategy",
     "SweepConfig",
     "TrainConfig",
+    "VerdictsConfig",
 ]
 
 Strategy = Literal["random", "uncertain", "diverse"]

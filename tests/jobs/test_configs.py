@@ -16,6 +16,7 @@ from galaxy_batch.packing.config import PackConfig
 from galaxy_batch.review_queue.config import ReviewQueueConfig
 from galaxy_batch.settings import load_config
 from galaxy_batch.similar.config import SimilarConfig
+from galaxy_batch.verdicts.config import ImportConfig
 from jobs.benchmark.__main__ import BenchmarkConfig
 from jobs.release_report import ReleaseReportConfig
 from tests.support.jobs import CallJob
@@ -30,6 +31,7 @@ CONFIG_OF_JOB: dict[str, Any] = {
     "compare_catalogs": CompareConfig,
     "export_catalog": ExportConfig,
     "find_similar": SimilarConfig,
+    "import_verdicts": ImportConfig,
     "pack_cutouts": PackConfig,
     "release_report": ReleaseReportConfig,
     "review_queue": ReviewQueueConfig,

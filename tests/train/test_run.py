@@ -88,6 +88,7 @@ def test_checkpoint_and_metrics_of_a_run(runs: dict[bool, FinishedRun]) -> None:
     assert 0 < checkpoint.max_unfamiliarity < 1000
     assert 0 <= checkpoint.max_instability <= 0.5, "measured with 8 views, although the model averages over one"
     assert checkpoint.training["network"]["weights"] == "random"
+    assert "verdicts" not in {*checkpoint.training, *summary}
     metrics = json.loads((Path(summary["report_uri"]).parent / "metrics.json").read_text())
     assert metrics["checkpoint_id"] == checkpoint.checkpoint_id
     assert set(metrics["test"]["flagged"]) == {"LOW_CONFIDENCE", "UNFAMILIAR", "any of them"}

@@ -118,7 +118,7 @@ def _decisions(
             name = row["reviewed_class"]
             if name not in numbers:
                 raise InputError(
-                    "verdicts.uris", table.uri, f"has the class {name}; here they are {', '.join(classes)}"
+                    "verdicts.uris", table.uri, f"has the class {name}; those of the labels are {', '.join(classes)}"
                 )
             object_id = str(row["object_id"])
             if object_id in decisions:
