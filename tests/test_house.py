@@ -1,6 +1,7 @@
 """Structure of the code: allowed imports, declared public names, imports without side effects, mirrored tests."""
 
 import ast
+import functools
 import graphlib
 import importlib
 import re
@@ -170,6 +171,17 @@ def test_the_readme_says_what_is_in_each_folder() -> None:
     assert named == {path.parts[1] for path in MODULES if path.parts[0] == "galaxy_batch" and len(path.parts) > 2}
 
 
+@functools.cache
+def names_imported_from() -> dict[str, set[str]]:
+    """The names that modules import from others, by the module that has them."""
+    names: dict[str, set[str]] = {}
+    for path in MODULES:
+        for node in ast.walk(ast.parse((REPOSITORY / path).read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names.setdefault(node.module, set()).update(alias.name for alias in node.names)
+    return names
+
+
 @pytest.mark.parametrize("path", [p for p in MODULES if p.name != "__init__.py" and p.parts[0] != "jobs"], ids=str)
 def test_public_names_are_declared_and_there(path: Path) -> None:
     module = importlib.import_module(".".join(path.with_suffix("").parts))
@@ -183,13 +195,7 @@ def test_public_names_are_declared_and_there(path: Path) -> None:
     defined = {
         n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and not n.name.startswith("_")
     }
-    used_elsewhere = {
-        alias.name
-        for other in MODULES
-        for node in ast.walk(ast.parse((REPOSITORY / other).read_text()))
-        if isinstance(node, ast.ImportFrom) and node.module == module.__name__
-        for alias in node.names
-    }
+    used_elsewhere = names_imported_from().get(module.__name__, set())
     assert used_elsewhere & defined <= set(module.__all__), "imported elsewhere, but not in __all__"
 
 
