@@ -15,6 +15,7 @@ __all__ = ["ReviewQueueConfig"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _VERDICTS = "verdicts"
 _DRAWS = ("flags", "where", "least_confident", "uniform", "per_class", "stratified", "audit")
+_OUTPUTS = ("attention", "serve", "zooniverse", "upload", "label_studio")  # also of a queue that is there
 _NOT_OF_THE_DRAW = (
     "catalog_uri", "name", "links", "manifest", "zooniverse", "upload", "label_studio", "max_rows", "attention",
     "checkpoint_uri", "serve", "port",
@@ -91,7 +92,7 @@ class ReviewQueueConfig:
             raise InputError("name", self.name, "use letters, digits, and . _ - after the first one")
         if self.name == _VERDICTS:
             raise InputError("name", self.name, "is the folder of the verdicts; choose another name")
-        if not (self.draws or self.serve or self.attention):
+        if not (self.draws or any(getattr(self, name) for name in _OUTPUTS)):
             raise InputError("uniform", None, f"nothing is drawn: give at least one of {', '.join(_DRAWS)}")
         for name in ("flags", "where"):
             if getattr(self, f"{name}_rows") is not None and not getattr(self, name):

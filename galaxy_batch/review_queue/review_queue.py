@@ -2,9 +2,9 @@
 
 ::
 
-    catalog ─> draw_rows ─> order ─> add_pictures ─> queue.parquet ─> queue.json ┬─> Zooniverse subject set ─> upload
+    catalog ─> draw_rows ─> order ─> add_pictures ─> queue.parquet ─> queue.json ┬─> page
+                                                                                 ├─> Zooniverse subject set ─> upload
                                                                                  └─> Label Studio tasks
-    catalog ─> draw_rows ─> order ─> add_pictures ─> queue.parquet ─> queue.json ─> page
 
 The draw takes seconds, the pictures minutes. A run that was killed keeps its pictures: `unfinished.json` says of which
 queue they are.
@@ -118,9 +118,10 @@ def _present_queue(config: ReviewQueueConfig, manifest: CatalogManifest, uri: st
         raise InputError("name", config.name, f"there is no queue {without_secrets(uri)}: give at least one draw")
     if queue is None:
         return None
-    wanted, present = _origin(config, manifest), _origin_of(queue.record)
+    defaults = ReviewQueueConfig(config.catalog_uri, uniform=1).drawn_by  # of settings newer than the queue
+    wanted, present = _origin(config, manifest), json.loads(json.dumps(defaults)) | _origin_of(queue.record)
     compared = wanted if config.draws else _CATALOG_NAMES
-    differs = [name for name in compared if wanted[name] != present.get(name)]
+    differs = [name for name in compared if wanted[name] != present[name]]
     if differs:
         remedy = f"another queue has this name ({', '.join(differs)} differs), and verdicts may belong to it"
         raise InputError("name", config.name, f"{remedy}: choose another name")

@@ -196,3 +196,18 @@ def test_images_within_a_table(tmp_path: Path, text_ids: bool) -> None:
     expected = dict(zip(usable.to_pylist(), images, strict=True))
     for row in queue.rows.to_pylist():
         assert (Path(queue.uri) / row["picture"]).read_bytes() == expected[row["object_id"]]
+
+
+def test_real_galaxies(sky: Path) -> None:
+    """SDSS's JPEGs are copied to the last byte, and its bands are drawn as the model sees them."""
+    for file in sorted((sky / "sdss_dr7" / "images").iterdir())[:10]:
+        picture, kind = encode_picture(file.read_bytes(), LIMITS, 1024)
+        assert kind == "jpg"
+        assert np.array_equal(decode(picture, 10**7), decode(file.read_bytes(), 10**7))
+        assert len(picture) > 0.9 * file.stat().st_size
+    bands = pack_bands([(sky / "fits_ngc6976" / f"reprojected_sdss_{band}.fits.bz2").read_bytes() for band in "irg"])
+    picture, kind = encode_picture(bands, LIMITS, 1024)
+    shown, expected = as_browsers_show(picture).astype(int), decode(bands, 10**7).transpose(1, 2, 0)
+    assert kind == "jpg"
+    assert shown.shape == expected.shape == (496, 682, 3)
+    assert np.abs(shown - expected).mean() < 3

@@ -104,6 +104,29 @@ def test_the_queue_of_another_catalog_is_refused(catalog: Path, rows: pa.Table, 
         new_queue(other, uniform=5)
 
 
+def test_a_queue_from_before_a_setting_was_added_is_the_same_queue(catalog: Path) -> None:
+    queue = new_queue(catalog, uniform=5)
+    record = json.loads((Path(queue.uri) / QUEUE).read_text())
+    for name in ("confidence_edges", "order"):
+        del record["settings"][name]
+    (Path(queue.uri) / QUEUE).write_text(json.dumps(record))
+    assert new_queue(catalog, uniform=5).rows == queue.rows
+    with pytest.raises(InputError, match=r"\(order differs\)"):
+        new_queue(catalog, uniform=5, order="reason")
+
+
+def test_a_queue_that_is_there_is_written_for_other_tools_without_its_draws(catalog: Path, call_job: CallJob) -> None:
+    missing = call_job("review_queue", str(catalog), "--label-studio")
+    assert missing.code == 2
+    assert "there is no queue" in missing.log
+    queue = new_queue(catalog, uniform=5)
+    ended = call_job("review_queue", str(catalog), "--label-studio", "--zooniverse")
+    assert ended.code == 0, ended.log
+    summary = json.loads(ended.stdout.splitlines()[-1])
+    assert summary["rows"] == summary["label_studio"]["tasks"] == summary["zooniverse"]["subjects"] == 5
+    assert new_queue(catalog, uniform=5).rows == queue.rows
+
+
 def test_missing_pictures_are_fetched_when_the_command_is_run_again(rows: pa.Table, tmp_path: Path) -> None:
     catalog = publish_with_cutouts(tmp_path, rows)
     (tmp_path / "cutouts").rename(tmp_path / "moved")
