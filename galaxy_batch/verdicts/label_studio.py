@@ -77,13 +77,15 @@ class LabelStudioReader:
             yield {"data": task, "annotation": None}
         elif "data" in task:
             annotations = task.get("annotations", task.get("completions")) or []
-            yield from ({"data": task["data"], "annotation": one} for one in annotations)
+            data = _without_pictures(task["data"])
+            yield from ({"data": data, "annotation": one} for one in annotations)
         else:
             yield {"data": self._data_of(task), "annotation": {**task, "result": self._minimal_result(task)}}
 
     def _data_of(self, task: Mapping[str, Any]) -> dict[str, Any]:
         """Data of a task of JSON-MIN, which mixes it with the annotation."""
-        return {name: value for name, value in task.items() if name not in _OF_AN_ANNOTATION and name != "annotator"}
+        own = (*_OF_AN_ANNOTATION, "annotator")
+        return {name: value for name, value in _without_pictures(task).items() if name not in own}
 
     def _minimal_result(self, task: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The result of a task of JSON-MIN, as JSON has it."""
@@ -141,6 +143,14 @@ def _tasks(stream: io.RawIOBase) -> Iterator[Any]:
         place = _next(text, place)
     if is_list and (place >= len(text) or text[place] != "]"):
         raise InputError("files", "", "ends within the list of tasks: the file is not complete")
+
+
+def _without_pictures(data: Any) -> Any:
+    """The data of a task without pictures that are within it (`data:image/jpeg;base64,…`)."""
+    if not isinstance(data, Mapping):
+        return data
+    within = [name for name, value in data.items() if isinstance(value, str) and value.startswith("data:")]
+    return {name: value.partition(",")[0] if name in within else value for name, value in data.items()}
 
 
 def _next(text: str, place: int) -> int:

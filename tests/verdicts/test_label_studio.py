@@ -96,6 +96,13 @@ def test_one_task_alone_and_floats() -> None:
     assert read("[]") == []
 
 
+def test_pictures_within_tasks_are_not_kept() -> None:
+    task = labelled_task({**DATA, "image": f"data:image/jpeg;base64,{'A' * 1000}"}, annotation(["round"]))
+    text = json.dumps([task, {**task["data"], "id": 2, "verdict": "round"}])
+    records = [content for _, content in reader_with().records(HashedStream(io.BytesIO(text.encode())))]
+    assert [record["data"]["image"] for record in records] == ["data:image/jpeg;base64"] * 2
+
+
 def test_nothing_that_names_a_person_is_kept() -> None:
     by = {"id": 4, "email": "ben@x.example", "first_name": "Ben"}
     content = {"data": DATA, "annotation": {**annotation(["round"], by), "updated_by": by}}
