@@ -110,7 +110,6 @@ TESTED_IN = {
     "galaxy_batch/similar/config.py": "tests/similar/test_similar.py",
     "galaxy_batch/verdicts/acceptance.py": "tests/verdicts/test_import_verdicts.py",
     "galaxy_batch/verdicts/config.py": "tests/verdicts/test_import_verdicts.py",
-    "galaxy_batch/verdicts/people.py": "tests/verdicts/test_import_verdicts.py",
     "galaxy_batch/verdicts/verdict_files.py": "tests/verdicts/test_import_verdicts.py",
     "train/config.py": "tests/train/test_run.py",
     "train/data/galaxies.py": "tests/train/test_run.py",

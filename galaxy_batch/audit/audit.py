@@ -159,7 +159,11 @@ def _audited(config: AuditConfig, manifest: CatalogManifest, verdicts: AuditVerd
     left_out["not in the catalog"] = len(verdicts.rows) - len(found)
     left_out["without a class in the catalog"] = len(found) - len(with_class)
     if not len(with_class):
-        raise InputError("verdicts_uri", verdicts_uri(config), "no verdict is on a row of the catalog that counts")
+        reasons = ", ".join(f"{count} {reason}" for reason, count in verdicts.left_out.items())
+        remedy = f"no verdict is on a row of the catalog that counts{': ' if reasons else ''}{reasons}"
+        if "without an inclusion probability" in verdicts.left_out:
+            remedy += "; name the review queue of the verdicts, by --queue NAME"
+        raise InputError("verdicts_uri", verdicts_uri(config), remedy)
     reviewed = _reviewed(with_class, verdicts, population)
     everything, classified = np.ones(len(with_class), np.bool_), population.classified
     reason = "" if reviewed.covered else _NOT_COVERED

@@ -29,8 +29,9 @@ def person_of_each(answers: pd.DataFrame, reviewers: Reviewers) -> "pd.Series[st
     person = _joined(unnamed["file"].unique().tolist(), together)
     of_file = unnamed["file"].map(person)
     first = unnamed.sort_values(["time", "object_id"], na_position="last", kind="stable").groupby(of_file).first()
-    texts = first["time"].astype(str) + " " + first["object_id"].astype(str) + " " + first["verdict"]
-    return called.where(names != "", of_file.map(texts.map(reviewers.unnamed)).reindex(answers.index))
+    records = first[["time", "object_id", "verdict"]].itertuples(name=None)  # a time may be missing
+    unnamed_called = {number: reviewers.unnamed(" ".join(map(str, record))) for number, *record in records}
+    return called.where(names != "", of_file.map(unnamed_called).reindex(answers.index))
 
 
 def _joined(files: Sequence[int], together: Sequence[Sequence[int]]) -> dict[int, int]:
