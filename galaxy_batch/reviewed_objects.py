@@ -5,6 +5,7 @@ Exports join them, training learns from them, audits compare the catalog with th
 
 import hashlib
 import json
+import posixpath
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ __all__ = [
     "read_import",
     "read_reviewed",
     "reviewed_schema",
+    "verdicts_folder",
 ]
 
 IMPORT = "import.json"
@@ -67,6 +69,11 @@ def reviewed_schema(id_type: pa.DataType) -> pa.Schema:
     )
 
 
+def verdicts_folder(catalog_uri: str, name: str = "verdicts") -> str:
+    """The folder of verdict tables, beside their catalog."""
+    return join(posixpath.dirname(catalog_uri.rstrip("/")), "review", "verdicts", name)
+
+
 def read_import(folder: str, field: str = "verdicts_uri") -> dict[str, Any] | None:
     """The record of an import; None where there is none.
 
@@ -108,12 +115,25 @@ def read_reviewed(uri: str, field: str = "verdicts_uri") -> ReviewedObjects:
         raise InputError(field, uri, "no such file") from None
     except pa.ArrowInvalid as error:
         raise InputError(field, uri, f"is not a Parquet file: {error}") from None
-    id_type = rows.schema.field("object_id").type if "object_id" in rows.column_names else None
-    if id_type not in (pa.int64(), pa.string()):
-        raise InputError(field, uri, "has no column object_id of integers or texts: is not a table of merged verdicts")
-    missing = [name for name in reviewed_schema(id_type).names if name not in rows.column_names]
-    if missing:
-        raise InputError(field, uri, f"has no column {missing[0]}: is not a table of merged verdicts")
+    rows = _typed(rows, uri, field)
     if len(rows["object_id"].unique()) < len(rows):
         raise InputError(field, uri, "has an object twice")
     return ReviewedObjects(uri, rows, hashlib.sha256(content).hexdigest(), record)
+
+
+def _typed(rows: pa.Table, uri: str, field: str) -> pa.Table:
+    """The columns of `reviewed_schema` with its types, which a table that was edited elsewhere may not have."""
+    ids = rows.schema.field("object_id").type if "object_id" in rows.column_names else None
+    if ids not in (pa.int64(), pa.string(), pa.large_string()):
+        raise InputError(field, uri, "has no column object_id of integers or texts: is not a table of merged verdicts")
+    schema = reviewed_schema(pa.int64() if ids == pa.int64() else pa.string())
+    columns = []
+    for column in schema:
+        if column.name not in rows.column_names:
+            raise InputError(field, uri, f"has no column {column.name}: is not a table of merged verdicts")
+        try:
+            columns.append(rows[column.name].cast(column.type))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            kind = rows[column.name].type
+            raise InputError(field, uri, f"{column.name} is {kind}: this column is {column.type}") from None
+    return pa.table(columns, schema=schema)

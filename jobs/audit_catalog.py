@@ -4,7 +4,7 @@ Writes a page and audit.json: accuracy over all, by class, confidence and flag, 
 the galaxies were drawn, and whether the stated confidence holds.
 
 Example:
-    python -m jobs.audit_catalog CATALOG --verdicts review/verdicts/verdicts
+    python -m jobs.audit_catalog CATALOG --verdicts VERDICTS
 """
 
 import argparse

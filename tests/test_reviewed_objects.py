@@ -38,7 +38,9 @@ def test_an_import_that_did_not_finish_is_none(tmp_path: Path) -> None:
         read_reviewed(str(tmp_path))
 
 
-TWICE = {**{name: pa.nulls(2) for name in reviewed_schema(pa.int64()).names}, "object_id": [1, 1]}
+def columns(**values: object) -> pa.Table:
+    """Rows of merged verdicts, null but for the given columns."""
+    return pa.table({**{name: pa.nulls(2) for name in reviewed_schema(pa.int64()).names}, **values})
 
 
 @pytest.mark.parametrize(
@@ -47,16 +49,22 @@ TWICE = {**{name: pa.nulls(2) for name in reviewed_schema(pa.int64()).names}, "o
         (pa.table({"x": [1]}), "has no column object_id"),
         (pa.table({"object_id": [1.5]}), "has no column object_id of integers or texts"),
         (pa.table({"object_id": [1]}), "has no column reviewed_class"),
-        (
-            pa.table({**{n: pa.nulls(2) for n in reviewed_schema(pa.int64()).names}, "object_id": [1, 1]}),
-            "object twice",
-        ),
+        (columns(object_id=[1, 1]), "object twice"),
+        (columns(object_id=[1, 2], reviewed_probability=["x", "y"]), "reviewed_probability is string: .* is double"),
     ],
 )
 def test_other_tables_are_refused(tmp_path: Path, table: pa.Table, message: str) -> None:
     pq.write_table(table, tmp_path / "reviewed.parquet")
     with pytest.raises(InputError, match=message):
         read_reviewed(str(tmp_path / "reviewed.parquet"))
+
+
+def test_types_that_pandas_writes_are_the_same_table(tmp_path: Path) -> None:
+    ids, classes = pa.array(["a", "b"], pa.large_string()), pa.array(["smooth", None], pa.large_string())
+    pq.write_table(columns(object_id=ids, reviewed_class=classes), tmp_path / "reviewed.parquet")
+    rows = read_reviewed(str(tmp_path / "reviewed.parquet")).rows
+    assert rows.schema.equals(reviewed_schema(pa.string()))
+    assert rows["object_id"].to_pylist() == ["a", "b"]
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:

@@ -77,10 +77,8 @@ def audit_catalog(config: AuditConfig) -> dict[str, Any]:
     """
     started = time.monotonic()
     manifest = require_manifest(config.catalog_uri)
-    beside, name = (
-        posixpath.dirname(config.catalog_uri.rstrip("/")),
-        posixpath.basename(verdicts_uri(config).rstrip("/")),
-    )
+    beside = posixpath.dirname(config.catalog_uri.rstrip("/"))
+    name = posixpath.basename(verdicts_uri(config).rstrip("/"))
     folder = config.report_uri or join(beside, "audit", name)
     if f"{folder}/".startswith(join(config.catalog_uri, "")):
         raise InputError("report_uri", folder, "is inside the catalog's folder; choose another folder")

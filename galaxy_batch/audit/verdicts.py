@@ -1,25 +1,21 @@
 """The verdicts of an audit: which rows people looked at, what they say, and how probable it was to draw each row."""
 
-import posixpath
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from galaxy_batch.audit.config import AuditConfig
 from galaxy_batch.catalog.manifest import CatalogManifest
 from galaxy_batch.errors import InputError
-from galaxy_batch.review_queue.queue import ReviewQueue, queue_uri, read_queue
-from galaxy_batch.storage.files import join, read_bytes
+from galaxy_batch.review_queue.queue import ARTIFACT, NoSuchQueueError, ReviewQueue, queue_of_catalog
+from galaxy_batch.reviewed_objects import read_reviewed, verdicts_folder
 
 __all__ = ["AuditVerdicts", "read_verdicts", "verdicts_uri"]
 
-_REVIEWED, _VERDICTS = "reviewed.parquet", "verdicts.parquet"
-_COLUMNS = ("object_id", "reviewed_class", "reviewed_probability", "inclusion_probability", "release", "model_id")
 _GROUP_ROWS = 10  # rows with a verdict that the rate of verdicts of a group is estimated from
 
 Floats = npt.NDArray[np.float64]
@@ -41,8 +37,7 @@ class AuditVerdicts:
 
 def verdicts_uri(config: AuditConfig) -> str:
     """The folder of the imported verdicts."""
-    beside = posixpath.dirname(config.catalog_uri.rstrip("/"))
-    return config.verdicts_uri or join(beside, "review", "verdicts", "verdicts")
+    return config.verdicts_uri or verdicts_folder(config.catalog_uri)
 
 
 def read_verdicts(config: AuditConfig, manifest: CatalogManifest) -> AuditVerdicts:
@@ -52,7 +47,8 @@ def read_verdicts(config: AuditConfig, manifest: CatalogManifest) -> AuditVerdic
         InputError: there are none, or they are of several queues.
     """
     uri = verdicts_uri(config)
-    table = _table(uri, _REVIEWED, _COLUMNS)
+    reviewed = read_reviewed(uri)
+    table = reviewed.rows
     id_type = pa.string() if manifest.schema["object_id"] == "string" else pa.int64()
     if table["object_id"].type != id_type:
         remedy = f"object_id is {table['object_id'].type} there and {id_type} in the catalog: of another catalog"
@@ -60,7 +56,11 @@ def read_verdicts(config: AuditConfig, manifest: CatalogManifest) -> AuditVerdic
     left_out = {}
     same = pc.and_(pc.equal(table["release"], manifest.release), pc.equal(table["model_id"], manifest.model_id))
     table, left_out["of another catalog"] = _kept(table, same)
-    queue = _queue(config, uri)
+    classes = pc.unique(table["reviewed_class"].drop_null()).to_pylist()
+    unknown = sorted(set(classes) - {*manifest.classes, ARTIFACT})
+    if unknown:
+        raise InputError("verdicts_uri", uri, f"the catalog has no class {unknown[0]!r}")
+    queue = _queue(config, manifest, reviewed.record.get("queues", []))
     if queue is not None:
         of_queue = pc.is_in(table["object_id"], value_set=queue.rows["object_id"].combine_chunks())
         table, left_out["not of the queue"] = _kept(table, of_queue)
@@ -75,36 +75,23 @@ def read_verdicts(config: AuditConfig, manifest: CatalogManifest) -> AuditVerdic
     return AuditVerdicts(rows, {name: count for name, count in left_out.items() if count}, queue, len(table))
 
 
-def _table(uri: str, name: str, columns: tuple[str, ...]) -> pa.Table:
-    """Columns of a table of the folder."""
-    try:
-        return pq.read_table(pa.BufferReader(read_bytes(join(uri, name))), columns=list(columns))
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError("verdicts_uri", uri, f"no {name} there; import verdicts by import_verdicts") from None
-    except (ValueError, OSError) as error:
-        raise InputError("verdicts_uri", uri, f"{name} is damaged: {error}") from None
-
-
 def _kept(table: pa.Table, mask: pa.ChunkedArray) -> tuple[pa.Table, int]:
     """The rows where the mask is true, and how many are not."""
     kept = table.filter(pc.fill_null(mask, False))
     return kept, len(table) - len(kept)
 
 
-def _queue(config: AuditConfig, uri: str) -> ReviewQueue | None:
+def _queue(config: AuditConfig, manifest: CatalogManifest, names: Sequence[str]) -> ReviewQueue | None:
     """The queue of the verdicts; None where its folder is not there."""
-    if config.queue is not None:
-        queue = read_queue(queue_uri(config.catalog_uri, config.queue))
-        if queue is None:
-            raise InputError("queue", config.queue, "there is no such queue beside the catalog")
-        return queue
-    names = pc.unique(_table(uri, _VERDICTS, ("queue",))["queue"].drop_null()).to_pylist()
-    queues = [read_queue(queue_uri(config.catalog_uri, name)) for name in sorted(names)]
-    there = [queue for queue in queues if queue is not None]
-    if len(names) > 1:
-        remedy = f"the verdicts are of several queues: name one of {', '.join(sorted(names))}"
-        raise InputError("queue", None, remedy)
-    return there[0] if there else None
+    if config.queue is None and len(names) > 1:
+        raise InputError("queue", None, f"the verdicts are of several queues: name one of {', '.join(sorted(names))}")
+    for name in [config.queue] if config.queue is not None else names:
+        try:
+            return queue_of_catalog(config.catalog_uri, name, manifest)
+        except NoSuchQueueError as error:
+            if name == config.queue:
+                raise InputError("queue", name, str(error)) from None
+    return None
 
 
 def _drawn_and_looked_at(queue: ReviewQueue, table: pa.Table) -> Floats:

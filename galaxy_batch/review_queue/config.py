@@ -10,9 +10,11 @@ from galaxy_batch.errors import InputError
 from galaxy_batch.links import SKY_LINKS, check_links
 from galaxy_batch.settings import Range, Uri
 
-__all__ = ["ReviewQueueConfig"]
+__all__ = ["FOLDER_NAME", "ReviewQueueConfig"]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""Names of queues and of verdict tables, which become folders."""
+
 _VERDICTS = "verdicts"
 _DRAWS = ("flags", "where", "least_confident", "uniform", "per_class", "stratified", "audit")
 _OUTPUTS = ("attention", "serve", "zooniverse", "upload", "label_studio")  # also of a queue that is there
@@ -88,9 +90,9 @@ class ReviewQueueConfig:
     """Links of each galaxy: addresses by name, with `{ra}`, `{dec}` (degrees) and `{object_id}` in braces."""
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not FOLDER_NAME.fullmatch(self.name):
             raise InputError("name", self.name, "use letters, digits, and . _ - after the first one")
-        if self.name == _VERDICTS:
+        if self.name.lower() == _VERDICTS:  # some file systems do not tell upper from lower case
             raise InputError("name", self.name, "is the folder of the verdicts; choose another name")
         if not (self.draws or any(getattr(self, name) for name in _OUTPUTS)):
             raise InputError("uniform", None, f"nothing is drawn: give at least one of {', '.join(_DRAWS)}")

@@ -6,7 +6,6 @@ Its data are JSON in the page, column by column; ids are text, because numbers o
 import base64
 import hashlib
 import json
-import logging
 import math
 from collections.abc import Sequence
 from importlib import resources
@@ -14,7 +13,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from galaxy_batch.errors import without_secrets
 from galaxy_batch.report.page import render
 from galaxy_batch.review_queue.attention import AttentionMaps
 from galaxy_batch.review_queue.queue import ReviewQueue
@@ -22,8 +20,6 @@ from galaxy_batch.rows import ReviewFlag, probability_columns
 from galaxy_batch.storage.files import join, list_names, write_atomically
 
 __all__ = ["PAGE", "has_page", "queue_identity", "write_page"]
-
-logger = logging.getLogger(__name__)
 
 PAGE = "index.html"
 
@@ -48,7 +44,6 @@ def write_page(queue: ReviewQueue, attention: AttentionMaps | None = None) -> st
     )
     uri = join(queue.uri, PAGE)
     write_atomically(uri, html.encode())
-    logger.info("page to review on: %s", without_secrets(uri))
     return uri
 
 

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from galaxy_batch.catalog.manifest import CatalogManifest
 from galaxy_batch.errors import InputError
+from galaxy_batch.review_queue.config import FOLDER_NAME
 from galaxy_batch.rows import CATALOG_COLUMNS, catalog_schema, column_metadata, probability_columns
 from galaxy_batch.storage.files import join, parquet_bytes, read_bytes, without_secrets, write_atomically, write_json
 
@@ -27,8 +29,10 @@ __all__ = [
     "ARTIFACT",
     "QUEUE",
     "UNSURE",
+    "NoSuchQueueError",
     "ReviewQueue",
     "catalog_entry",
+    "queue_of_catalog",
     "queue_schema",
     "queue_uri",
     "read_queue",
@@ -44,6 +48,10 @@ UNSURE = "unsure"
 """Verdict: looked at, and not decided."""
 
 _TABLE = "queue.parquet"
+
+
+class NoSuchQueueError(LookupError):
+    """A catalog has no queue of a name; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -155,12 +163,59 @@ def read_queue(uri: str, field: str = "queue") -> ReviewQueue | None:
             raise InputError(field, uri, f"{QUEUE}: its format is {form}; this version reads format {FORMAT}")
         rows = pq.read_table(pa.BufferReader(read_bytes(join(uri, _TABLE))))
         queue = ReviewQueue(uri, {name: value for name, value in record.items() if name != "format"}, rows)
-        complete = len(rows) == record["rows"] and {"position", "object_id"} <= set(rows.column_names)
-        _ = queue.name, queue.classes, queue.verdicts
+        problem = _damage(queue)
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(field, uri, f"is damaged: {without_secrets(str(error))}") from None
-    if not complete:
-        raise InputError(field, uri, f"is damaged: {len(rows)} rows, but {QUEUE} says {record['rows']}")
+    if problem:
+        raise InputError(field, uri, f"is damaged: {problem}")
+    return queue
+
+
+def _damage(queue: ReviewQueue) -> str | None:
+    """What is wrong with a queue; None where nothing is."""
+    record, rows = queue.record, queue.rows
+    if len(rows) != record["rows"]:
+        return f"{len(rows)} rows, but {QUEUE} says {record['rows']}"
+    _ = queue.name, queue.verdicts
+    for name, kind in (("catalog", dict), ("settings", dict), ("links", dict), ("draws", list)):
+        if not isinstance(record.get(name, kind()), kind):
+            return f"{name} in {QUEUE}"
+    if any(not {"reason", "population", "probability"} <= set(draw) for draw in record.get("draws", [])):
+        return f"draws in {QUEUE}"
+    id_type = rows.schema.field("object_id").type
+    for column in queue_schema(id_type if id_type == pa.int64() else pa.string(), queue.classes):
+        if column.name not in rows.column_names or rows.schema.field(column.name).type != column.type:
+            return f"{_TABLE} has no column {column.name} of type {column.type}"
+    if len(pc.unique(rows["object_id"])) < len(rows):
+        return f"{_TABLE} has an object twice"
+    probability = rows["inclusion_probability"]
+    valid = pc.and_(pc.greater(probability, 0), pc.less_equal(probability, 1))
+    return (
+        None if pc.all(pc.fill_null(valid, False), min_count=0).as_py() else "an inclusion probability is not in (0, 1]"
+    )
+
+
+def queue_of_catalog(catalog_uri: str, name: str, manifest: CatalogManifest) -> ReviewQueue:
+    """The queue of a name beside a catalog.
+
+    Args:
+        catalog_uri: folder of the catalog.
+        name: any text, also that of a file of verdicts.
+        manifest: of the catalog.
+
+    Raises:
+        NoSuchQueueError: there is none, or it was drawn from another catalog.
+        InputError: it is damaged.
+    """
+    queue = read_queue(queue_uri(catalog_uri, name)) if FOLDER_NAME.fullmatch(name) else None
+    if queue is None:
+        raise NoSuchQueueError("there is no such queue beside the catalog")
+    drawn_from = queue.record.get("catalog", {})
+    if (drawn_from.get("release"), drawn_from.get("model_id")) != (manifest.release, manifest.model_id):
+        raise NoSuchQueueError("was drawn from another catalog")
+    id_type = pa.string() if manifest.schema["object_id"] == "string" else pa.int64()
+    if queue.rows["object_id"].type != id_type:
+        raise NoSuchQueueError("its ids are of another type than those of the catalog")
     return queue

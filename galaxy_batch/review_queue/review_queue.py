@@ -13,6 +13,7 @@ queue they are.
 import contextlib
 import json
 import logging
+import shlex
 import time
 from typing import Any
 
@@ -88,6 +89,10 @@ def make_queue(config: ReviewQueueConfig) -> dict[str, Any]:
     logger.info("%d galaxies to look at: %s", len(queue.rows), without_secrets(uri))
     if queue is not present or checkpoint or not has_page(queue):
         write_page(queue, attention_maps(queue, manifest, checkpoint) if checkpoint else None)
+    logger.info(
+        "open %s in a browser, export the verdicts, then: python -m jobs.import_verdicts %s --from verdicts.csv",
+        *(shlex.quote(without_secrets(place)) for place in (join(uri, PAGE), config.catalog_uri)),
+    )
     return {
         "catalog_uri": without_secrets(config.catalog_uri),
         "queue_uri": without_secrets(uri),

@@ -1,18 +1,16 @@
 """Settings of an import of verdicts."""
 
-import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from galaxy_batch.errors import InputError
+from galaxy_batch.review_queue.config import FOLDER_NAME
 from galaxy_batch.settings import Uri
 
 __all__ = ["Format", "ImportConfig", "MergeMethod"]
 
 Format = Literal["page", "zooniverse", "label_studio"]
 MergeMethod = Literal["majority", "dawid_skene"]
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -48,17 +46,17 @@ class ImportConfig:
     the same pseudonym. When not given, `review/verdicts/pseudonyms.key` beside the catalog."""
     merge: Literal["auto", "majority", "dawid_skene"] = "auto"
     """Decision about a galaxy with several verdicts: by majority, or by the model of Dawid and Skene (1979), which
-    weighs people by how often they agree with others. `auto`: the latter where each person gave at least 50 verdicts on
-    average."""
+    weighs people by how often they agree with others. `auto`: the latter where at least three people gave 50 verdicts
+    each on average."""
     overwrite: bool = False
     """Replace tables of this name that were made from other files."""
 
     def __post_init__(self) -> None:
         if not self.files:
             raise InputError("files", [], "name at least one file")
-        if not _NAME.fullmatch(self.name):
+        if not FOLDER_NAME.fullmatch(self.name):
             raise InputError("name", self.name, "use letters, digits, and . _ - after the first one")
-        if self.queue is not None and not _NAME.fullmatch(self.queue):
+        if self.queue is not None and not FOLDER_NAME.fullmatch(self.queue):
             raise InputError("queue", self.queue, "is not the name of a queue, which is that of its folder")
         for number, uri in enumerate(self.files):
             if uri in self.files[:number]:

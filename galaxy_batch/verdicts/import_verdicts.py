@@ -10,7 +10,7 @@ Every record is either a row of `verdicts.parquet` or one of `rejected.parquet`.
 """
 
 import logging
-import re
+import shlex
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ import pyarrow as pa
 
 from galaxy_batch.catalog.manifest import CatalogManifest, require_manifest
 from galaxy_batch.errors import InputError
-from galaxy_batch.review_queue.queue import UNSURE, ReviewQueue, queue_uri, read_queue, verdict_names
-from galaxy_batch.reviewed_objects import read_import, reviewed_schema
+from galaxy_batch.review_queue.queue import UNSURE, NoSuchQueueError, ReviewQueue, queue_of_catalog, verdict_names
+from galaxy_batch.reviewed_objects import read_import, reviewed_schema, verdicts_folder
 from galaxy_batch.storage.files import check_writable, without_secrets
 from galaxy_batch.verdicts.acceptance import Acceptance, accept
 from galaxy_batch.verdicts.config import ImportConfig
 from galaxy_batch.verdicts.merge import merge_verdicts
 from galaxy_batch.verdicts.records import Problem
 from galaxy_batch.verdicts.reviewers import Reviewers, read_key
-from galaxy_batch.verdicts.table import key_uri, rejected_schema, verdicts_folder, verdicts_schema, write_tables
+from galaxy_batch.verdicts.table import key_uri, rejected_schema, verdicts_schema, write_tables
 from galaxy_batch.verdicts.verdict_files import FileRecords, read_file, rejected_contents
 from galaxy_batch.verdicts.words import Words
 
@@ -40,7 +40,6 @@ logger = logging.getLogger(__name__)
 
 _SHOWN = 3  # records of each problem in the log
 _SHOWN_WORDS = 20
-_QUEUE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # a file's text, which becomes part of a path
 
 
 def import_verdicts(config: ImportConfig) -> dict[str, Any]:
@@ -85,6 +84,11 @@ def import_verdicts(config: ImportConfig) -> dict[str, Any]:
         record,
     )
     logger.info("%d verdicts on %d objects: %s", len(verdicts), len(reviewed), without_secrets(folder))
+    logger.info(
+        "to measure the catalog: python -m jobs.audit_catalog %s --verdicts %s",
+        *(shlex.quote(without_secrets(uri)) for uri in (config.catalog_uri, folder)),
+    )
+    logger.info("to train on the verdicts: --set 'verdicts.uris=[\"%s\"]' of jobs.train_model", without_secrets(folder))
     return {
         "catalog_uri": without_secrets(config.catalog_uri),
         "verdicts_uri": without_secrets(folder),
@@ -128,7 +132,8 @@ def _with_queues(verdicts: pd.DataFrame, config: ImportConfig, manifest: Catalog
         release=manifest.release,
         model_id=manifest.model_id,
     )
-    for name in sorted(named[named != ""].unique()):
+    names = {config.queue or "", *named} - {""}
+    for name in sorted(names):
         queue = _queue(name, config, manifest)
         if queue is None:
             continue
@@ -144,18 +149,13 @@ def _with_queues(verdicts: pd.DataFrame, config: ImportConfig, manifest: Catalog
 
 def _queue(name: str, config: ImportConfig, manifest: CatalogManifest) -> ReviewQueue | None:
     """The queue of a name; None, with a warning, where there is none that was drawn from this catalog."""
-    queue = read_queue(queue_uri(config.catalog_uri, name)) if _QUEUE_NAME.fullmatch(name) else None
-    drawn_from = {} if queue is None else queue.record.get("catalog", {})
-    if queue is None or (drawn_from.get("release"), drawn_from.get("model_id")) != (
-        manifest.release,
-        manifest.model_id,
-    ):
-        problem = "there is no such queue beside the catalog" if queue is None else "was drawn from another catalog"
+    try:
+        return queue_of_catalog(config.catalog_uri, name, manifest)
+    except NoSuchQueueError as error:
         if name == config.queue:
-            raise InputError("queue", name, problem)
-        logger.warning("queue %s: %s; its verdicts have no inclusion probability", name[:100], problem)
+            raise InputError("queue", name, str(error)) from None
+        logger.warning("queue %s: %s; its verdicts have no inclusion probability", name[:100], error)
         return None
-    return queue
 
 
 def _reviewed(verdicts: pd.DataFrame, config: ImportConfig) -> tuple[pd.DataFrame, str | None]:

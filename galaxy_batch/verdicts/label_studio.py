@@ -137,7 +137,7 @@ def _tasks(stream: io.RawIOBase) -> Iterator[Any]:
     while place < len(text) and not (is_list and text[place] == "]"):
         try:
             task, place = _DECODER.raw_decode(text, place)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError("files", "", f"is damaged or not complete: {error}") from None
         yield task
         place = _next(text, place)

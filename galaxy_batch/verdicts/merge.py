@@ -21,6 +21,7 @@ __all__ = ["merge_verdicts"]
 # verdicts of each person the probabilities of Dawid and Skene have the smaller squared error, with 30 or fewer those of
 # the majority.
 _LEAST_VERDICTS_EACH = 50
+_LEAST_PEOPLE = 3  # of two who disagree, the model cannot know which one errs
 _TIE = 1e-9
 _ITERATIONS = 100
 
@@ -48,8 +49,9 @@ def merge_verdicts(
         single = verdicts.set_index("object_id")["verdict"]
         return pd.DataFrame({"reviewed_class": single, "reviewed_probability": 1.0}, index=single.index), None
     if method == "auto":
-        each = several.sum() / verdicts["reviewer"][several].nunique()
-        method = "dawid_skene" if each >= _LEAST_VERDICTS_EACH else "majority"
+        people = verdicts["reviewer"][several].nunique()
+        enough = people >= _LEAST_PEOPLE and several.sum() >= _LEAST_VERDICTS_EACH * people
+        method = "dawid_skene" if enough else "majority"
     probabilities, labels = _probabilities(verdicts, method)
     return _decided(probabilities, labels, np.unique(verdicts["object_id"])), method
 

@@ -14,18 +14,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from galaxy_batch.reviewed_objects import IMPORT, IMPORT_FORMAT, REVIEWED
+from galaxy_batch.reviewed_objects import IMPORT, IMPORT_FORMAT, REVIEWED, verdicts_folder
 from galaxy_batch.storage.files import join, parquet_bytes, remove_tree, write_atomically, write_json
 
-__all__ = ["key_uri", "rejected_schema", "verdicts_folder", "verdicts_schema", "write_tables"]
+__all__ = ["key_uri", "rejected_schema", "verdicts_schema", "write_tables"]
 
 _VERDICTS, _REJECTED = "verdicts.parquet", "rejected.parquet"
 _TIME = pa.timestamp("us", tz="UTC")
-
-
-def verdicts_folder(catalog_uri: str, name: str) -> str:
-    """The folder of verdict tables, beside their catalog."""
-    return join(posixpath.dirname(catalog_uri.rstrip("/")), "review", "verdicts", name)
 
 
 def key_uri(catalog_uri: str) -> str:

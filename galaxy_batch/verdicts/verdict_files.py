@@ -1,5 +1,6 @@
 """The files of an import: their formats, their records, and what is kept of rejected ones."""
 
+import codecs
 import csv
 import json
 import logging
@@ -135,6 +136,10 @@ def _reader(kind: Format, config: ImportConfig, words: Words) -> RecordReader:
 
 def _format_of(uri: str, head: bytes) -> Format:
     """The format, by the first characters of a JSON or the column names of a CSV."""
+    if not head:
+        raise InputError("files", uri, "is empty")
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError("files", uri, "is UTF-16, as spreadsheets save Unicode text: save it as CSV in UTF-8")
     text = head.decode("utf-8-sig", "replace").lstrip()
     if text.startswith(("[", "{")):
         return "label_studio"
@@ -157,7 +162,7 @@ def _check_columns(uri: str, kind: Format, head: bytes) -> None:
 
 
 def _column_names(text: str) -> list[str]:
-    first = text.partition("\n")[0].strip("\r")
+    first = text.partition("\n")[0].partition("\r")[0]
     delimiter = max(",;\t", key=first.count)
     return [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
 
@@ -168,7 +173,9 @@ def _opened(uri: str) -> Iterator[Any]:
     try:
         with fs.open(path, "rb") as stream:
             yield stream
-    except (FileNotFoundError, IsADirectoryError):
+    except IsADirectoryError:
+        raise InputError("files", uri, "is a folder: name the files in it") from None
+    except FileNotFoundError:
         raise InputError("files", uri, "no such file") from None
 
 

@@ -103,7 +103,7 @@ class ZooniverseReader:
 def _parsed(text: str, field: str, object_text: str | None = None) -> Any:
     try:
         return json.loads(text, parse_float=str)  # an id that was damaged into a float is shown as it is
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UnusableRecord(Problem.UNREADABLE, f"{field} is not JSON", object_text) from None
 
 

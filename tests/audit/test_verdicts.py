@@ -1,5 +1,6 @@
 """Verdict tables as an audit reads them: what counts, and with which probability."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,10 @@ def changed(folder: Path, name: str, values: pa.Array) -> None:
     file = folder / "reviewed.parquet"
     table = pq.read_table(file)
     pq.write_table(table.set_column(table.column_names.index(name), name, values), file)
+
+
+def of_queues(folder: Path, *names: str) -> None:
+    (folder / "import.json").write_text(json.dumps({"format": 1, "queues": names}))
 
 
 @pytest.fixture
@@ -76,7 +81,7 @@ def test_other_catalogs_and_objects_outside_of_the_queue_are_left_out(
 
 
 def test_without_the_queues_folder_the_table_has_the_probabilities(known_catalog: KnownCatalog, folder: Path) -> None:
-    pq.write_table(pa.table({"queue": pa.array(["gone"])}), folder / "verdicts.parquet")
+    of_queues(folder, "gone")
     table = pq.read_table(folder / "reviewed.parquet")
     values = [None, 0.0, 1.5, *table["inclusion_probability"].to_pylist()[3:]]
     changed(folder, "inclusion_probability", pa.array(values))
@@ -87,12 +92,37 @@ def test_without_the_queues_folder_the_table_has_the_probabilities(known_catalog
 
 
 def test_verdicts_of_several_queues_need_a_choice(known_catalog: KnownCatalog, folder: Path) -> None:
-    pq.write_table(pa.table({"queue": pa.array(["read", "other"])}), folder / "verdicts.parquet")
+    of_queues(folder, "read", "other")
     with pytest.raises(InputError, match="name one of other, read"):
         read(known_catalog, folder)
     assert read(known_catalog, folder, queue="read").looked_at > 100
     with pytest.raises(InputError, match="no such queue"):
         read(known_catalog, folder, queue="other")
+
+
+def test_a_queue_of_another_catalog_does_not_count(known_catalog: KnownCatalog, folder: Path) -> None:
+    record = known_catalog.path.parent / "review" / "read" / "queue.json"
+    content = record.read_text()
+    changed_record = json.loads(content)
+    changed_record["catalog"]["model_id"] = "another"
+    record.write_text(json.dumps(changed_record))
+    try:
+        assert read(known_catalog, folder).queue is None
+        for name, message in (("read", "was drawn from another catalog"), ("../read", "no such queue")):
+            with pytest.raises(InputError, match=message):
+                read(known_catalog, folder, queue=name)
+    finally:
+        record.write_text(content)
+
+
+def test_tables_that_cannot_be_of_an_import(known_catalog: KnownCatalog, folder: Path) -> None:
+    count = len(pq.read_table(folder / "reviewed.parquet"))
+    changed(folder, "reviewed_class", pa.array(["zebra"] * count))
+    with pytest.raises(InputError, match="the catalog has no class 'zebra'"):
+        read(known_catalog, folder)
+    (folder / "import.json").unlink()  # the import did not finish
+    with pytest.raises(InputError, match=r"no import\.json"):
+        read(known_catalog, folder)
 
 
 def test_bad_folders(known_catalog: KnownCatalog, folder: Path, tmp_path: Path) -> None:

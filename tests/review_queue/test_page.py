@@ -151,6 +151,18 @@ def test_verdicts_are_typed_kept_exported_and_imported(browser: Any, queue: Revi
     assert second.content == content
 
 
+def test_the_page_says_what_comes_after_the_last_verdict(browser: Any, tmp_path: Path) -> None:
+    with Reader(browser, review_page(tmp_path / "first", rows=2)) as reader:
+        reader.press("s")
+        assert reader.text("notices") == ""
+        reader.press("f")
+        assert (
+            reader.text("notices") == "Every galaxy has a verdict: Export CSV makes the file for jobs.import_verdicts."
+        )
+        reader.press("z")
+        assert reader.text("notices") == ""
+
+
 def test_verdicts_before_the_name_get_the_name(browser: Any, queue: ReviewQueue) -> None:
     with Reader(browser, queue) as reader:
         reader.press("s", "f")

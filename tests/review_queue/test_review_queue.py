@@ -72,6 +72,13 @@ def test_the_job_writes_a_queue_beside_the_catalog(catalog: Path, call_job: Call
     assert verify_catalog(str(catalog)) == []
 
 
+def test_the_log_says_what_comes_next(catalog: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    queue = new_queue(catalog, uniform=5)
+    assert f"open {queue.uri}/index.html in a browser" in caplog.text
+    assert f"python -m jobs.import_verdicts {catalog} --from verdicts.csv" in caplog.text
+
+
 def test_the_order_does_not_reveal_the_reason_unless_asked_for(catalog: Path) -> None:
     shuffled = new_queue(catalog, name="a", flags=("UNFAMILIAR",), uniform=100).rows["reason"].to_pylist()
     grouped = (

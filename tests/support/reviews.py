@@ -157,7 +157,5 @@ def write_verdicts(
     folder = catalog.parent / "review" / "verdicts" / queue
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(given), folder / "reviewed.parquet")
-    of_people = pa.table({"object_id": rows["object_id"], "queue": pa.array([queue] * count)})
-    pq.write_table(of_people, folder / "verdicts.parquet")
-    (folder / "import.json").write_text(json.dumps({"format": 1}))
+    (folder / "import.json").write_text(json.dumps({"format": 1, "queues": [queue]}))
     return folder

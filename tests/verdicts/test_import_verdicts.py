@@ -236,6 +236,23 @@ def test_text_ids_and_schemas(tmp_path: Path) -> None:
     assert read_reviewed(str(folder)).rows.schema.equals(schemas["reviewed"])
 
 
+def test_the_log_says_what_comes_next(
+    catalog: Path, ids: list[int], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    file = write_csv(tmp_path / "page.csv", [page_row(ids[0], "smooth")])
+    uri = import_verdicts(import_config(catalog, file))["verdicts_uri"]
+    assert f"python -m jobs.audit_catalog {catalog} --verdicts {uri}" in caplog.text
+    assert f"--set 'verdicts.uris=[\"{uri}\"]'" in caplog.text
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+def test_endings_of_lines(catalog: Path, ids: list[int], tmp_path: Path, ending: str) -> None:
+    file = tmp_path / "verdicts.csv"
+    file.write_bytes(ending.join(["object_id,verdict", f"{ids[0]},smooth", f"{ids[1]},featured"]).encode())
+    assert import_verdicts(import_config(catalog, file))["accepted"] == 2
+
+
 def test_tables_are_replaced_by_newer_files_of_the_same_names(catalog: Path, ids: list[int], tmp_path: Path) -> None:
     first = write_csv(tmp_path / "a.csv", [page_row(ids[0], "smooth")])
     second = write_csv(tmp_path / "b.csv", [page_row(ids[1], "smooth", "Ben")])
@@ -252,7 +269,10 @@ def test_tables_are_replaced_by_newer_files_of_the_same_names(catalog: Path, ids
     [
         ("object_id,label\n1,smooth\n", {}, r"is neither a CSV of the review page \(columns object_id, verdict\)"),
         ("object_id,label\n1,smooth\n", {"format": "page"}, "has no column verdict"),
-        ("", {}, "is neither a CSV"),
+        ("", {}, "is empty"),
+        ("\ufeffobject_id,verdict\n1,smooth\n".encode("utf-16-le"), {}, "is UTF-16, .* save it as CSV in UTF-8"),
+        ("[" * 100_000, {}, "is damaged or not complete"),
+        ("object_id,verdict,queue\n{id},smooth,first\n", {"queue": "typo"}, "queue = 'typo': there is no such queue"),
         ("object_id,verdict\n", {}, "there is no record"),
         ("object_id,verdict\n{id},round\n{id},round\n", {}, r"none of 2 records .* 'round' is not a verdict; say in"),
         ('object_id,verdict\n{id},"smooth\n', {}, "the file is not complete"),
@@ -263,10 +283,10 @@ def test_tables_are_replaced_by_newer_files_of_the_same_names(catalog: Path, ids
     ],
 )
 def test_what_cannot_be_imported(
-    catalog: Path, ids: list[int], tmp_path: Path, content: str, settings: dict[str, Any], message: str
+    catalog: Path, ids: list[int], tmp_path: Path, content: str | bytes, settings: dict[str, Any], message: str
 ) -> None:
     file = tmp_path / "verdicts.csv"
-    file.write_text(content.format(id=ids[0]))
+    file.write_bytes(content if isinstance(content, bytes) else content.format(id=ids[0]).encode())
     with pytest.raises(InputError, match=message):
         import_verdicts(import_config(catalog, file, **settings))
     assert not (catalog.parent / "review" / "verdicts" / "verdicts").exists()
@@ -275,6 +295,8 @@ def test_what_cannot_be_imported(
 def test_files_that_are_not_there_or_named_twice(catalog: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         import_verdicts(import_config(catalog, tmp_path / "nowhere.csv"))
+    with pytest.raises(InputError, match="is a folder: name the files in it"):
+        import_verdicts(import_config(catalog, tmp_path))
     with pytest.raises(InputError, match="is named twice"):
         import_config(catalog, tmp_path, tmp_path)
     with pytest.raises(InputError, match="name at least one file"):

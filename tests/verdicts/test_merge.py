@@ -69,6 +69,15 @@ def test_the_method_follows_the_verdicts_of_each_person(reviewers: int, method: 
     assert merged.index.tolist() == truth.index.tolist()
 
 
+def test_of_two_people_who_disagree_none_is_right() -> None:
+    rows = [
+        (number, who, "smooth" if number % 5 or who == "a" else "featured") for number in range(200) for who in "ab"
+    ]
+    merged, method = merge_verdicts(verdicts_of(*rows), "auto")
+    assert method == "majority"
+    assert merged["reviewed_class"].isna().sum() == 40
+
+
 def test_dawid_and_skene_have_better_probabilities_where_people_gave_many_verdicts() -> None:
     errors = {"majority": 0.0, "dawid_skene": 0.0}
     for seed in range(3):

@@ -3,9 +3,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from galaxy_batch.reviewed_objects import read_import, reviewed_schema
+from galaxy_batch.reviewed_objects import read_import, reviewed_schema, verdicts_folder
 from galaxy_batch.verdicts import table
-from galaxy_batch.verdicts.table import key_uri, rejected_schema, verdicts_folder, verdicts_schema, write_tables
+from galaxy_batch.verdicts.table import key_uri, rejected_schema, verdicts_schema, write_tables
 
 
 def test_tables_are_beside_the_catalog_and_the_key_is_above_them() -> None:

@@ -796,6 +796,8 @@
     byId("progress").value = done;
     const parts = queue.verdicts.filter((verdict) => tally.get(verdict)).map((verdict) => `${tally.get(verdict)} ${titleOf(verdict)}`);
     byId("progress-text").textContent = `${done.toLocaleString("en")} of ${total.toLocaleString("en")}${parts.length ? ` (${parts.join(", ")})` : ""}`;
+    const file = served ? "they are in the queue’s folder" : "Export CSV makes the file";
+    notice("finished", done === total ? `Every galaxy has a verdict: ${file} for jobs.import_verdicts.` : "");
   };
   const refresh = ({ focus = false } = {}) => {
     if (revealed !== here()) revealed = -1;
