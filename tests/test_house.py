@@ -67,7 +67,8 @@ IMPORTS: dict[str, set[str]] = {
         "rows", "runtime", "settings", "storage",
     },
     "audit": {
-        "catalog", "compare", "errors", "report", "review_queue", "reviewed_objects", "rows", "runtime", "settings", "stats", "storage",
+        "catalog", "compare", "errors", "report", "review_queue", "reviewed_objects", "rows", "runtime", "settings",
+        "stats", "storage",
     },
     "packing": {"config", "cutouts", "errors", "failures", "inputs", "rows", "runtime", "settings", "storage"},
     "synthetic": set(),
