@@ -61,7 +61,8 @@ def queue_folder(root: Path, survey: SurveyFiles, ids: list[int], name: str = "f
         picture = folder / "pictures" / "000" / f"{position:05d}.jpg"
         picture.parent.mkdir(parents=True, exist_ok=True)
         picture.write_bytes((survey.images / f"{one}.jpg").read_bytes())
-        rows.append({"position": position, "object_id": one, "picture": f"pictures/000/{position:05d}.jpg"})
+        path = f"pictures/000/{position:05d}.jpg"
+        rows.append({"position": position, "object_id": one, "inclusion_probability": 1.0, "picture": path})
     record = {"name": name, "classes": ["smooth", "featured"], "verdicts": [], "rows": len(rows)}
     write_queue(
         ReviewQueue(str(folder), record, pa.Table.from_pylist(rows, queue_schema(pa.int64(), ["smooth", "featured"])))
