@@ -34,7 +34,7 @@ def test_label_studio_accepts_interface_tasks_and_predictions(queue: ReviewQueue
     assert (summary["tasks"], summary["left_out"]) == (len(tasks), 1) == (len(shown), 1)
     assert interface.get_control("verdict").labels == list(queue.verdicts)
     for task, row in zip(tasks, shown, strict=True):
-        assert interface.validate_task(task)
+        assert interface.validate_task({"data": task["data"]})  # with predictions, version 2.0.19 raises TypeError
         assert interface.validate_prediction(task["predictions"][0])
         start, _, encoded = task["data"].pop("image").partition(",")
         assert start == "data:image/jpeg;base64"
