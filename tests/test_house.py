@@ -55,12 +55,12 @@ IMPORTS: dict[str, set[str]] = {
         "catalog", "decision_tree", "errors", "links", "report", "rows", "runtime", "settings", "sky", "stats",
         "storage",
     },
-    "export": {"catalog", "errors", "runtime", "settings", "sky", "storage", "reviewed_objects"},
+    "export": {"catalog", "errors", "settings", "sky", "storage", "reviewed_objects"},
     "reviewed_objects": {"errors", "storage"},
     "verdicts": {"catalog", "errors", "review_queue", "reviewed_objects", "settings", "storage"},
     "similar": {
         "catalog", "config", "embeddings", "errors", "export", "links", "model", "release_page", "report", "rows",
-        "runtime", "settings", "storage",
+        "settings", "storage",
     },
     "review_queue": {
         "catalog", "config", "cutouts", "errors", "export", "inputs", "links", "model", "release_page", "report",
@@ -111,7 +111,6 @@ TESTED_IN = {
     "galaxy_batch/similar/config.py": "tests/similar/test_similar.py",
     "galaxy_batch/verdicts/acceptance.py": "tests/verdicts/test_import_verdicts.py",
     "galaxy_batch/verdicts/config.py": "tests/verdicts/test_import_verdicts.py",
-    "galaxy_batch/verdicts/verdict_files.py": "tests/verdicts/test_import_verdicts.py",
     "train/config.py": "tests/train/test_run.py",
     "train/data/galaxies.py": "tests/train/test_run.py",
     "train/evaluate/familiarity.py": "tests/model/test_familiarity.py",

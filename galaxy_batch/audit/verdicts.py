@@ -49,9 +49,10 @@ def read_verdicts(config: AuditConfig, manifest: CatalogManifest) -> AuditVerdic
     uri = verdicts_uri(config)
     reviewed = read_reviewed(uri)
     table = reviewed.rows
-    id_type = pa.string() if manifest.schema["object_id"] == "string" else pa.int64()
-    if table["object_id"].type != id_type:
-        remedy = f"object_id is {table['object_id'].type} there and {id_type} in the catalog: of another catalog"
+    if table["object_id"].type != manifest.id_type:
+        remedy = (
+            f"object_id is {table['object_id'].type} there and {manifest.id_type} in the catalog: of another catalog"
+        )
         raise InputError("verdicts_uri", uri, remedy)
     left_out = {}
     same = pc.and_(pc.equal(table["release"], manifest.release), pc.equal(table["model_id"], manifest.model_id))

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from galaxy_batch.catalog import hats
 from galaxy_batch.catalog.counts import CatalogCounts, total_counts
 from galaxy_batch.catalog.embedding_files import embedding_path
@@ -94,6 +96,11 @@ class CatalogManifest(CatalogProvenance, CatalogCounts):
     embedding_files: tuple[RowFile, ...] = ()
     """One for each of `files`; none in a catalog without embeddings."""
     format: int = FORMAT
+
+    @property
+    def id_type(self) -> pa.DataType:
+        """Of `object_id`: int64 or string."""
+        return pa.string() if self.schema["object_id"] == "string" else pa.int64()
 
     @property
     def flags(self) -> tuple[ReviewFlag, ...]:

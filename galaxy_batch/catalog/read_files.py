@@ -1,19 +1,31 @@
 """Reading the files of a published catalog: with retries, and with an error that names a damaged file."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from galaxy_batch.catalog.files import RowFile
 from galaxy_batch.errors import InputError
+from galaxy_batch.runtime.progress import with_progress
 from galaxy_batch.storage.files import join, open_parquet
 from galaxy_batch.storage.retries import with_retries
+from galaxy_batch.storage.threads import map_in_threads
 
-__all__ = ["read_file", "read_row_group", "row_groups"]
+__all__ = ["files_in_turn", "read_file", "read_row_group", "row_groups"]
 
 T = TypeVar("T")
+
+_FILES_AT_ONCE = 4
+
+
+class _HasRows(Protocol):
+    @property
+    def rows(self) -> int: ...
+
+
+F = TypeVar("F", bound=_HasRows)
 
 
 def read_file(catalog_uri: str, path: str, read: Callable[[pq.ParquetFile], T], field: str = "catalog_uri") -> T:
@@ -54,3 +66,18 @@ def row_groups(catalog_uri: str, file: RowFile, columns: Sequence[str]) -> Itera
 def read_row_group(catalog_uri: str, file: RowFile, group: int, columns: Sequence[str]) -> pa.Table:
     """Columns of one row group of a file of a catalog. Raises as `read_file`."""
     return read_file(catalog_uri, file.path, lambda parquet: parquet.read_row_group(group, columns=list(columns)))
+
+
+def files_in_turn(files: Sequence[F], step: str, read: Callable[[int, F], T]) -> Iterator[T]:
+    """What a function reads of each file, in their order; a few files are read concurrently, and no more are in memory.
+
+    Args:
+        files: of a catalog, or ranges of them.
+        step: name of the step, for the progress in the log.
+        read: function of the number of a file among these, and the file.
+    """
+    starts = range(0, len(files), _FILES_AT_ONCE)
+    groups = [range(start, min(start + _FILES_AT_ONCE, len(files))) for start in starts]
+    total = sum(file.rows for file in files)
+    for group in with_progress(groups, step, total, lambda group: sum(files[number].rows for number in group)):
+        yield from map_in_threads(lambda number: read(number, files[number]), group)

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from galaxy_batch.catalog import hats
 from galaxy_batch.catalog.files import RowFile
 from galaxy_batch.catalog.manifest import MANIFEST, CatalogManifest, require_manifest
-from galaxy_batch.catalog.read_files import read_file
+from galaxy_batch.catalog.read_files import files_in_turn, read_file
 from galaxy_batch.errors import InputError
 from galaxy_batch.export.config import ExportConfig
 from galaxy_batch.export.formats import encode_table, exportable_field, format_of
@@ -29,18 +29,15 @@ from galaxy_batch.export.query import Condition
 from galaxy_batch.export.reviewed_columns import ReviewedColumns
 from galaxy_batch.export.selection import Selection
 from galaxy_batch.reviewed_objects import REVIEWED_COLUMNS
-from galaxy_batch.runtime.progress import with_progress
 from galaxy_batch.sky.cone import Cone
 from galaxy_batch.sky.healpix import Tile
 from galaxy_batch.storage.files import check_writable, join, read_bytes, without_secrets, write_atomically
-from galaxy_batch.storage.threads import map_in_threads
 
 __all__ = ["FileRange", "export_catalog", "file_ranges"]
 
 logger = logging.getLogger(__name__)
 
 _KEY = "_healpix_29"
-_FILES_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -128,17 +125,14 @@ def _matching_rows(
     """The given columns of the matching rows, file by file; a few files are read concurrently."""
     of_catalog = [name for name in columns if verdicts is None or name not in REVIEWED_COLUMNS]
 
-    def read(file: FileRange) -> pa.Table:
+    def read(_: int, file: FileRange) -> pa.Table:
         rows = _read(config.catalog_uri, file, of_catalog)
         if config.cone is not None:
             rows = rows.filter(pa.array(config.cone.contains(rows["ra"].to_numpy(), rows["dec"].to_numpy())))
         return rows if verdicts is None else verdicts.joined_to(rows).select(columns)
 
-    groups = [files[start : start + _FILES_AT_ONCE] for start in range(0, len(files), _FILES_AT_ONCE)]
-    total = sum(file.rows for file in files)
-    for group in with_progress(groups, "reading", total, lambda group: sum(file.rows for file in group)):
-        for rows in map_in_threads(read, group):
-            yield condition.filter(rows) if condition else rows
+    for rows in files_in_turn(files, "reading", read):
+        yield condition.filter(rows) if condition else rows
 
 
 def _read(catalog_uri: str, file: FileRange, columns: list[str]) -> pa.Table:

@@ -215,7 +215,6 @@ def queue_of_catalog(catalog_uri: str, name: str, manifest: CatalogManifest) -> 
     drawn_from = queue.record.get("catalog", {})
     if (drawn_from.get("release"), drawn_from.get("model_id")) != (manifest.release, manifest.model_id):
         raise NoSuchQueueError("was drawn from another catalog")
-    id_type = pa.string() if manifest.schema["object_id"] == "string" else pa.int64()
-    if queue.rows["object_id"].type != id_type:
+    if queue.rows["object_id"].type != manifest.id_type:
         raise NoSuchQueueError("its ids are of another type than those of the catalog")
     return queue

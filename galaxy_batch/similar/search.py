@@ -8,7 +8,7 @@ A row group has 65,536 rows: with 64 numbers each, 8 MB in float16 and 16 MB in 
 so memory does not grow with the catalog.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,15 +19,12 @@ import pyarrow.compute as pc
 
 from galaxy_batch.catalog.embedding_files import EMBEDDINGS
 from galaxy_batch.catalog.files import RowFile
-from galaxy_batch.catalog.read_files import read_row_group, row_groups
+from galaxy_batch.catalog.read_files import files_in_turn, read_row_group, row_groups
 from galaxy_batch.embeddings import embedding_values
 from galaxy_batch.release_page.sampling import RowLocation
-from galaxy_batch.runtime.progress import with_progress
-from galaxy_batch.storage.threads import map_in_threads
 
 __all__ = ["Nearest", "find_embeddings", "nearest_rows"]
 
-_FILES_AT_ONCE = 4
 _QUERIES_AT_ONCE = 64
 _ROUNDING = 1e-5  # of a distance from the matrix product, and more
 
@@ -70,18 +67,17 @@ def nearest_rows(catalog_uri: str, files: Sequence[RowFile], queries: Array, wan
     """
     found = [_nothing() for _ in queries]
 
-    def search(number: int) -> list[Nearest]:
+    def search(number: int, file: RowFile) -> list[Nearest]:
         of_file = [_nothing() for _ in queries]
-        for group, rows in row_groups(catalog_uri, files[number], [EMBEDDINGS]):
+        for group, rows in row_groups(catalog_uri, file, [EMBEDDINGS]):
             values, missing = embedding_values(rows[EMBEDDINGS])
             _search_group(of_file, queries, values[~missing].astype(np.float32), np.flatnonzero(~missing),
                           (number, group), wanted)  # fmt: skip
         return of_file
 
-    for some in _in_turn(files, "searching"):
-        for of_file in map_in_threads(search, some):
-            for nearest, other in zip(found, of_file, strict=True):
-                nearest.add(other.distances, other.places, wanted)
+    for of_file in files_in_turn(files, "searching", search):
+        for nearest, other in zip(found, of_file, strict=True):
+            nearest.add(other.distances, other.places, wanted)
     return found
 
 
@@ -94,12 +90,12 @@ def find_embeddings(
         InputError: a file is missing or damaged.
     """
 
-    def find(number: int) -> dict[int | str, tuple[RowLocation, Array | None]]:
+    def find(number: int, file: RowFile) -> dict[int | str, tuple[RowLocation, Array | None]]:
         found: dict[int | str, tuple[RowLocation, Array | None]] = {}
-        for group, rows in row_groups(catalog_uri, files[number], ["object_id"]):
+        for group, rows in row_groups(catalog_uri, file, ["object_id"]):
             here = np.flatnonzero(pc.is_in(rows["object_id"], value_set=ids).to_numpy())
             if len(here):
-                embeddings = read_row_group(catalog_uri, files[number], group, [EMBEDDINGS])
+                embeddings = read_row_group(catalog_uri, file, group, [EMBEDDINGS])
                 values, missing = embedding_values(embeddings[EMBEDDINGS])
                 for row in here.tolist():
                     embedding = None if missing[row] else values[row].astype(np.float32)
@@ -107,20 +103,11 @@ def find_embeddings(
         return found
 
     found: dict[int | str, tuple[RowLocation, Array | None]] = {}
-    for some in _in_turn(files, "looking for the galaxies"):
-        for of_file in map_in_threads(find, some):
-            found |= of_file
+    for of_file in files_in_turn(files, "looking for the galaxies", find):
+        found |= of_file
         if len(found) == len(ids):
             break
     return found
-
-
-def _in_turn(files: Sequence[RowFile], step: str) -> Iterator[range]:
-    """The numbers of the files, a few at a time; the log shows the progress in a step of more than ten seconds."""
-    starts = range(0, len(files), _FILES_AT_ONCE)
-    groups = [range(start, min(start + _FILES_AT_ONCE, len(files))) for start in starts]
-    total = sum(file.rows for file in files)
-    return with_progress(groups, step, total, lambda group: sum(files[number].rows for number in group))
 
 
 def _search_group(

@@ -111,7 +111,7 @@ def _without(place: RowLocation | None, nearest: Nearest) -> list[tuple[float, R
 def _table(galaxies: Sequence[SimilarGalaxies], manifest: CatalogManifest) -> pa.Table:
     """One row for each similar galaxy of each query."""
     known = {column.name: column for column in CATALOG_COLUMNS}
-    id_type = pa.string() if manifest.schema["object_id"] == "string" else pa.int64()
+    id_type = manifest.id_type
     of_catalog = all(of_query.row is not None for of_query in galaxies)
     schema = pa.schema(
         [

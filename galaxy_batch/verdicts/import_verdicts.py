@@ -55,7 +55,7 @@ def import_verdicts(config: ImportConfig) -> dict[str, Any]:
     _check_replaced(folder, config)
     check_writable(folder)
     words = Words(verdict_names(manifest.classes), config.answers)
-    integers = manifest.schema["object_id"] == "int64"
+    integers = manifest.id_type == pa.int64()
     files = [read_file(uri, config, words, integers) for uri in config.files]
     reviewers = Reviewers(read_key(config.key_uri or key_uri(config.catalog_uri)), config.names)
     acceptance = accept(files, config.catalog_uri, manifest, reviewers)
@@ -75,11 +75,10 @@ def import_verdicts(config: ImportConfig) -> dict[str, Any]:
         "queues": sorted(verdicts["queue"].dropna().unique()),
         **counts,
     }
-    id_type = pa.int64() if integers else pa.string()
     write_tables(
         folder,
-        _as_table(verdicts, verdicts_schema(id_type)),
-        _as_table(reviewed, reviewed_schema(id_type)),
+        _as_table(verdicts, verdicts_schema(manifest.id_type)),
+        _as_table(reviewed, reviewed_schema(manifest.id_type)),
         _rejected_table(acceptance, files, config, words, reviewers),
         record,
     )

@@ -8,13 +8,11 @@ import pyarrow.compute as pc
 
 from galaxy_batch.catalog.files import RowFile
 from galaxy_batch.catalog.manifest import CatalogManifest
-from galaxy_batch.catalog.read_files import row_groups
-from galaxy_batch.storage.threads import map_in_threads
+from galaxy_batch.catalog.read_files import files_in_turn, row_groups
 from galaxy_batch.verdicts.records import Problem, UnusableRecord
 
 __all__ = ["known_objects", "typed_id", "unknown_reason"]
 
-_FILES_AT_ONCE = 4
 _ROUNDED = re.compile(r"[+-]?\d+([.,]\d*)?[eE]\+?\d+|[+-]?\d+[.,]\d*")
 _EXACT_BELOW = 2**53  # larger integers are rounded by programs that keep numbers as 64-bit floats
 
@@ -57,18 +55,17 @@ def known_objects(catalog_uri: str, manifest: CatalogManifest, ids: Sequence[int
     Raises:
         InputError: a file is missing or damaged.
     """
-    wanted = pa.array(sorted(set(ids)), pa.int64() if manifest.schema["object_id"] == "int64" else pa.string())
+    wanted = pa.array(sorted(set(ids)), manifest.id_type)
 
-    def find(file: RowFile) -> list[int | str]:
+    def find(_: int, file: RowFile) -> list[int | str]:
         here: list[int | str] = []
         for _, rows in row_groups(catalog_uri, file, ["object_id"]):
             here += rows["object_id"].filter(pc.is_in(rows["object_id"], value_set=wanted)).to_pylist()
         return here
 
     known: set[int | str] = set()
-    for start in range(0, len(manifest.files), _FILES_AT_ONCE):
-        for here in map_in_threads(find, manifest.files[start : start + _FILES_AT_ONCE]):
-            known.update(here)
+    for here in files_in_turn(manifest.files, "looking for the objects", find):
+        known.update(here)
         if len(known) == len(wanted):
             break
     return known

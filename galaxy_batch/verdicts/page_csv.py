@@ -7,7 +7,6 @@ import io
 from collections.abc import Callable, Iterator
 
 from galaxy_batch.verdicts.records import (
-    MALFORMED,
     Answer,
     Content,
     Problem,
@@ -34,8 +33,6 @@ class PageReader:
 
     def answer(self, content: Content) -> Answer:
         """The verdict of a line."""
-        if MALFORMED in content:
-            raise UnusableRecord(Problem.UNREADABLE, "its fields do not match the column names")
         object_text = content["object_id"].strip()
         if not content["verdict"].strip():
             raise UnusableRecord(Problem.NO_ANSWER, "no verdict", object_text)

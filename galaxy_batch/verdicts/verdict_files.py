@@ -94,6 +94,8 @@ def read_file(uri: str, config: ImportConfig, words: Words, integers: bool) -> F
                 version = f"{content.get('workflow_id', '')} {content['workflow_version']}"
                 read.workflows[version] = read.workflows.get(version, 0) + 1
             try:
+                if MALFORMED in content:
+                    raise UnusableRecord(Problem.UNREADABLE, "its fields do not match the column names")
                 answer = reader.answer(content)
                 read.ids.append(typed_id(answer.object_text, integers))
                 read.records.append(number)

@@ -11,7 +11,6 @@ from typing import Any
 
 from galaxy_batch.verdicts.config import ImportConfig
 from galaxy_batch.verdicts.records import (
-    MALFORMED,
     Answer,
     Content,
     Problem,
@@ -47,8 +46,6 @@ class ZooniverseReader:
 
     def answer(self, content: Content) -> Answer:
         """The verdict of a classification."""
-        if MALFORMED in content:
-            raise UnusableRecord(Problem.UNREADABLE, "its fields do not match the column names")
         subject = self._subject(content["subject_data"])
         object_text = subject.get(_field(self._config.id_field), "").strip()
         workflow = content.get("workflow_id", "")

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from galaxy_batch.catalog.files import RowFile
-from galaxy_batch.catalog.read_files import read_file, read_row_group, row_groups
+from galaxy_batch.catalog.read_files import files_in_turn, read_file, read_row_group, row_groups
 from galaxy_batch.errors import InputError
 from galaxy_batch.storage import retries
 
@@ -58,3 +58,18 @@ def test_an_error_of_the_disk_is_no_damage(catalog_uri: str) -> None:
 
     with pytest.raises(PermissionError):
         read_file(catalog_uri, "rows.parquet", read)
+
+
+def test_files_are_read_a_few_at_a_time_in_their_order() -> None:
+    files = [RowFile(f"{number}.parquet", number, 0, "") for number in range(11)]
+    started: list[int] = []
+
+    def read(number: int, file: RowFile) -> int:
+        started.append(number)
+        return file.rows
+
+    results = files_in_turn(files, "reading", read)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    assert max(started) < 4, "no file of the next group was read ahead"
+    assert list(results) == list(range(3, 11))
+    assert sorted(started) == list(range(11))

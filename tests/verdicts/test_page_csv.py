@@ -1,7 +1,7 @@
 import pytest
 
 from galaxy_batch.verdicts.page_csv import PageReader
-from galaxy_batch.verdicts.records import MALFORMED, Answer, Problem, parse_time
+from galaxy_batch.verdicts.records import Answer, Problem, parse_time
 from galaxy_batch.verdicts.words import Words
 from tests.support.skies import MODEL_ID, RELEASE
 from tests.support.verdict_files import VERDICTS, answer_or_problem, page_row
@@ -22,7 +22,6 @@ def test_a_line_of_the_page() -> None:
     [
         (page_row("5", ""), Problem.NO_ANSWER),
         (page_row("5", "banana"), Problem.UNKNOWN_VERDICT),
-        ({MALFORMED: ["5"]}, Problem.UNREADABLE),
     ],
 )
 def test_lines_without_a_verdict(content: dict[str, object], problem: Problem) -> None:

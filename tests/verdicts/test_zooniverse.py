@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from galaxy_batch.verdicts.config import ImportConfig
-from galaxy_batch.verdicts.records import MALFORMED, Answer, Problem, parse_time
+from galaxy_batch.verdicts.records import Answer, Problem, parse_time
 from galaxy_batch.verdicts.words import Words
 from galaxy_batch.verdicts.zooniverse import ZooniverseReader
 from tests.support.verdict_files import FEATURES, RETIRED, VERDICTS, answer_or_problem, classification
@@ -90,7 +90,6 @@ def test_the_first_task_with_an_answer_or_the_one_that_is_named() -> None:
         ({"subject_data": json.dumps({"1": {"Filename": "1.jpg"}})}, Problem.UNREADABLE),
         ({"subject_data": "[1]"}, Problem.UNREADABLE),
         ({"workflow_id": "77"}, Problem.OTHER_WORKFLOW),
-        ({MALFORMED: ["1"]}, Problem.UNREADABLE),
     ],
 )
 def test_classifications_without_a_verdict(fields: dict[str, str], problem: Problem) -> None:
