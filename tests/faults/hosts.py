@@ -93,10 +93,11 @@ class Host:
             self.namespace.run("ip", "link", "set", "eth0", "up")
         enter = self.namespace.enter if self.namespace else []
         start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--node-ip-address={self.ip}"]
+        own = [f"--temp-dir={cluster.temporary}/{number}"]  # in a shared one, a host replaces the job's folder of another
         self.log = cluster.folder / f"host{number}.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*enter, *start, "--disable-usage-stats", "--object-store-memory=150000000", *words],
+                [*enter, *start, "--disable-usage-stats", "--object-store-memory=150000000", *words, *own],
                 env=cluster.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         self._seen: set[psutil.Process] = set()
@@ -173,7 +174,7 @@ class Cluster:
             "RAY_num_workers_soft_limit": "8",  # with one CPU, Ray would start a process for each task
             **environment,
         }
-        self._temporary = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # the path of a socket must be short
+        self.temporary = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # the path of a socket must be short
         self.hosts: list[Host] = []
         self._numbers = itertools.count(2)
         self._port, self._dashboard = self._free_ports(2)
@@ -205,8 +206,7 @@ class Cluster:
     def start_head(self) -> Host:
         agent, client = self._free_ports(2)
         words = f"""--head --num-cpus=0 --include-dashboard=true --dashboard-host={self.head_ip} --port={self._port}
-            --dashboard-port={self._dashboard} --dashboard-agent-listen-port={agent} --ray-client-server-port={client}
-            --temp-dir={self._temporary}"""
+            --dashboard-port={self._dashboard} --dashboard-agent-listen-port={agent} --ray-client-server-port={client}"""
         self.hosts.append(Host(self, next(self._numbers), words.split()))
         self._wait(lambda: self.request_json("/api/jobs/") is not None)
         return self.hosts[0]
@@ -260,4 +260,4 @@ class Cluster:
             host.close()
         if self.switch:
             self.switch.close()
-        shutil.rmtree(self._temporary, ignore_errors=True)
+        shutil.rmtree(self.temporary, ignore_errors=True)
