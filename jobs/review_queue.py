@@ -36,6 +36,7 @@ _SHORTCUTS = {
     "least-confident": Shortcut(("N",), ("least_confident",), "draw the N galaxies with the lowest confidence"),
     "uniform": Shortcut(("N",), ("uniform",), "draw N galaxies at random"),
     "per-class": Shortcut(("N",), ("per_class",), "draw N galaxies of each predicted class at random"),
+    "optimal": Shortcut(("N",), ("optimal",), "draw about N galaxies to measure the accuracy most precisely"),
     "stratified": Shortcut(("N",), ("stratified",), "draw N galaxies of each class and range of confidence at random"),
     "audit": Shortcut((), ("audit",), "draw the galaxies with the flag AUDIT"),
     "zooniverse": Shortcut((), ("zooniverse",), "write a Zooniverse subject set"),

@@ -16,7 +16,7 @@ FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Names of queues and of verdict tables, which become folders."""
 
 _VERDICTS = "verdicts"
-_DRAWS = ("flags", "where", "least_confident", "uniform", "per_class", "stratified", "audit")
+_DRAWS = ("flags", "where", "least_confident", "uniform", "per_class", "stratified", "optimal", "audit")
 _OUTPUTS = ("attention", "serve", "zooniverse", "upload", "label_studio")  # also of a queue that is there
 _NOT_OF_THE_DRAW = (
     "catalog_uri", "name", "links", "manifest", "zooniverse", "upload", "label_studio", "max_rows", "attention",
@@ -53,8 +53,11 @@ class ReviewQueueConfig:
     """Draw this many galaxies of each predicted class at random."""
     stratified: _Rows | None = None
     """Draw this many galaxies of each predicted class and range of confidence at random."""
+    optimal: _Rows | None = None
+    """Draw about this many galaxies at random, divided among the predicted classes and ranges of confidence so that the
+    accuracy of the catalog is estimated most precisely: more where the model is less sure, and where more galaxies are."""
     confidence_edges: tuple[Annotated[float, Range(0, 1)], ...] = (0.6, 0.7, 0.8, 0.9)
-    """Limits between the ranges of confidence of `stratified`, ascending."""
+    """Limits between the ranges of confidence of `stratified` and `optimal`, ascending."""
     audit: bool = False
     """Draw the galaxies with the flag AUDIT, the random sample of the catalog's own run."""
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0

@@ -27,6 +27,7 @@ from galaxy_batch.catalog.read_files import read_row_group, row_groups
 from galaxy_batch.errors import InputError
 from galaxy_batch.export.query import Condition
 from galaxy_batch.release_page.sampling import GroupSampler, RowLocation
+from galaxy_batch.review_queue.allocation import optimal_allocation
 from galaxy_batch.review_queue.config import ReviewQueueConfig
 from galaxy_batch.rows import ReviewFlag, Status, flag_names
 from galaxy_batch.runtime.progress import with_progress
@@ -59,7 +60,7 @@ class _Draw:
 
     reason: str
     size: int
-    """Most rows of each stratum."""
+    """Most rows of each stratum; about those of all strata together where `optimal`."""
     strata: Sequence[str]
     stratum_of: Callable[[pa.Table], Ints]
     """Number of each row's stratum, ``(N,)``; negative where the draw cannot draw it."""
@@ -68,23 +69,34 @@ class _Draw:
     """Of every galaxy; None where it follows from the size of the strata."""
     at_random: bool = True
     """False where the keys are a property of the galaxy: what is not drawn could not have been."""
+    optimal: bool = False
+    """Whether the strata share the rows, see `optimal_allocation`."""
 
     def __post_init__(self) -> None:
         self.population: Ints = np.zeros(len(self.strata), np.int64)
+        self._confidence: Floats = np.zeros(len(self.strata))
         self._sampler = GroupSampler(len(self.strata), self.size, 0, np.uint64)
 
     def add(self, rows: pa.Table, usable: npt.NDArray[np.bool_], file: int, row_group: int) -> None:
         """Offer the rows of a row group."""
         stratum = np.where(usable, self.stratum_of(rows), -1)
-        self.population += np.bincount(stratum[stratum >= 0], minlength=len(self.strata))
-        keys = np.zeros(len(rows), np.uint64)
         offered = np.flatnonzero(stratum >= 0)
+        confidence = pc.fill_null(rows["confidence"], 0).to_numpy()
+        self.population += np.bincount(stratum[offered], minlength=len(self.strata))
+        self._confidence += np.bincount(stratum[offered], confidence[offered], len(self.strata))
+        keys = np.zeros(len(rows), np.uint64)
         keys[offered] = self.keys_of(rows.take(offered))
         self._sampler.add(stratum, file, row_group, keys)
 
+    def sizes(self) -> Ints:
+        """Rows to draw of each stratum, after all rows have been offered."""
+        if not self.optimal:
+            return np.minimum(self.size, self.population)
+        return optimal_allocation(self.size, self.population, self._confidence / np.maximum(self.population, 1))
+
     def drawn(self) -> list[list[RowLocation]]:
         """The drawn rows of each stratum."""
-        return [self._sampler.sample([stratum]) for stratum in range(len(self.strata))]
+        return [self._sampler.sample([stratum])[:size] for stratum, size in enumerate(self.sizes().tolist())]
 
     def probabilities(self, rows: pa.Table, drawn: npt.NDArray[np.bool_]) -> Floats:
         """The probability that this draw gives each row, ``(N,)``.
@@ -97,21 +109,21 @@ class _Draw:
             return drawn.astype(np.float64)
         if self.probability is not None:
             return np.full(len(rows), self.probability)
-        of_stratum = np.minimum(1.0, self.size / np.maximum(self.population, 1))
+        of_stratum = self.sizes() / np.maximum(self.population, 1)
         stratum = self.stratum_of(rows)
         return np.where(stratum >= 0, of_stratum[stratum], 0.0)
 
     def record(self) -> list[dict[str, Any]]:
         """An entry for each stratum."""
         entries = []
-        for name, population in zip(self.strata, self.population.tolist(), strict=True):
+        for name, population, size in zip(self.strata, self.population.tolist(), self.sizes().tolist(), strict=True):
             probability = self.probability
             if self.at_random and probability is None:
-                probability = min(1.0, self.size / population) if population else None
+                probability = size / population if population else None
             entries.append(
                 {"reason": self.reason}
                 | ({"stratum": name} if name else {})
-                | {"population": population, "drawn": min(self.size, population), "probability": probability}
+                | {"population": population, "drawn": size, "probability": probability}
             )
         return entries
 
@@ -196,9 +208,13 @@ class Drawing:
             yield self._random("uniform", config.uniform, [""], _everywhere)
         if config.per_class is not None:
             yield self._random("per_class", config.per_class, self._classes, self._class_of)
+        strata = [f"{name}, confidence {bin_}" for name in self._classes for bin_ in _bins(config.confidence_edges)]
         if config.stratified is not None:
-            strata = [f"{name}, confidence {bin_}" for name in self._classes for bin_ in _bins(config.confidence_edges)]
             yield self._random("stratified", config.stratified, strata, self._class_and_bin_of)
+        if config.optimal is not None:
+            shared = self._random("optimal", config.optimal, strata, self._class_and_bin_of)
+            shared.optimal = True
+            yield shared
         if config.audit:
             fraction = manifest.review_limits.audit_fraction
             if not fraction:
