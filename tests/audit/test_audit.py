@@ -82,6 +82,7 @@ def test_a_complete_review_gives_the_exact_numbers(known_catalog: KnownCatalog) 
     [
         {"uniform": 300},
         {"stratified": 40},
+        {"optimal": 200},
         {"per_class": 150},
         {"audit": True},
         {"uniform": 200, "least_confident": 99},

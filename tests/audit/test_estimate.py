@@ -20,7 +20,7 @@ from tests.support.reviews import DESIGNS, KnownGalaxies, draw, known_galaxies, 
 
 QUEUES = 1000
 FEW = 5  # rows of the rarer outcome, in the effective sample, below which no interval covers exactly 95%
-HIGHEST_STRATIFIED = 0.99  # where few of the drawn rows stand for most of the catalog, intervals are too wide
+HIGHEST = {"stratified": 0.99, "optimal": 0.985}  # with few rows in a stratum, its variance is overestimated
 
 
 def one_cell(probability: float, size: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
@@ -159,7 +159,7 @@ def coverage(
 def test_the_interval_covers_the_accuracy(design: str) -> None:
     galaxies = known_galaxies(5000, 0.91, seed=1)
     (covered, _) = coverage(galaxies, design, 300, ("accuracy",))["accuracy"]
-    assert 0.93 <= covered <= (HIGHEST_STRATIFIED if design == "stratified" else 0.97)
+    assert 0.93 <= covered <= (0.97 if design != "stratified" else HIGHEST[design])
 
 
 def test_without_the_probabilities_it_would_not() -> None:
@@ -183,12 +183,12 @@ def test_every_interval_covers_its_share(design: str, size: int, accuracy: float
     assert covered["accuracy"][0] >= 0.93
     assert min(share for share, _ in covered.values()) >= 0.90
     assert np.mean([share for share, _ in covered.values()]) >= 0.94
-    if design != "stratified":
+    if design not in HIGHEST or (design == "optimal" and size > 100):
         assert covered["accuracy"][0] <= 0.97 or covered["accuracy"][1] < FEW
         enough = [share for share, rarer in covered.values() if FEW <= rarer < size]
-        assert not enough or max(enough) <= 0.98
+        assert not enough or max(enough) <= (0.98 if design != "optimal" else 0.985)
     elif covered["accuracy"][1] >= FEW:
-        assert covered["accuracy"][0] <= HIGHEST_STRATIFIED
+        assert covered["accuracy"][0] <= HIGHEST[design]
 
 
 @pytest.mark.slow

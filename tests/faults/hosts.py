@@ -93,7 +93,9 @@ class Host:
             self.namespace.run("ip", "link", "set", "eth0", "up")
         enter = self.namespace.enter if self.namespace else []
         start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--node-ip-address={self.ip}"]
-        own = [f"--temp-dir={cluster.temporary}/{number}"]  # in a shared one, a host replaces the job's folder of another
+        own = [
+            f"--temp-dir={cluster.temporary}/{number}"
+        ]  # in a shared one, a host replaces the job's folder of another
         self.log = cluster.folder / f"host{number}.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(

@@ -45,6 +45,7 @@ def with_audit_seed(rows: pa.Table, seed: int) -> pa.Table:
 DESIGNS: dict[str, dict[str, Any]] = {
     "uniform": {"uniform": 30},
     "strata": {"per_class": 6, "stratified": 3, "confidence_edges": (0.7, 0.9)},
+    "optimal": {"optimal": 40, "confidence_edges": (0.7, 0.9)},
     "some of those named": {
         "flags": ("UNFAMILIAR", "LOW_CONFIDENCE"), "flags_rows": 10, "where": "confident", "where_rows": 10,
     },

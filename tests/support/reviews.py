@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 from scipy.optimize import brentq
 
 from galaxy_batch.audit.estimate import FINE_BINS, Sample, weighted_sample
+from galaxy_batch.review_queue.allocation import optimal_allocation
 from galaxy_batch.review_queue.config import ReviewQueueConfig
 from galaxy_batch.review_queue.queue import read_queue
 from galaxy_batch.review_queue.review_queue import make_queue
 
-DESIGNS = ("uniform", "stratified", "audit", "union")
+DESIGNS = ("uniform", "stratified", "optimal", "audit", "union")
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -102,11 +103,13 @@ def draw(design: str, size: int, galaxies: KnownGalaxies, rng: np.random.Generat
     probability = np.full(count, size / count)
     if design == "audit":
         return np.flatnonzero(rng.random(count) < probability), probability
-    if design == "stratified":
+    if design in ("stratified", "optimal"):
         stratum = galaxies.predicted * 10 + (galaxies.confidence * 10).astype(np.int64)
         strata, number = np.unique(stratum, return_inverse=True)
         rows = np.bincount(number)
         each = np.minimum(max(1, size // len(strata)), rows)
+        if design == "optimal":
+            each = optimal_allocation(size, rows, np.bincount(number, galaxies.confidence) / rows)
         keys = np.lexsort((rng.random(count), number))
         rank = np.empty(count, np.int64)
         rank[keys] = np.arange(count) - np.repeat(np.cumsum(rows) - rows, rows)
