@@ -1,4 +1,4 @@
-"""How many galaxies of each stratum to look at, so that the accuracy of the whole catalog is estimated most precisely."""
+"""How many galaxies of each stratum to look at, to estimate the accuracy of the whole catalog most precisely."""
 
 import numpy as np
 import numpy.typing as npt

@@ -93,9 +93,7 @@ class Host:
             self.namespace.run("ip", "link", "set", "eth0", "up")
         enter = self.namespace.enter if self.namespace else []
         start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--node-ip-address={self.ip}"]
-        own = [
-            f"--temp-dir={cluster.temporary}/{number}"
-        ]  # in a shared one, a host replaces the job's folder of another
+        own = [f"--temp-dir={cluster.temporary}/{number}"]  # shared, a host replaces the job's folder of another
         self.log = cluster.folder / f"host{number}.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
@@ -208,7 +206,8 @@ class Cluster:
     def start_head(self) -> Host:
         agent, client = self._free_ports(2)
         words = f"""--head --num-cpus=0 --include-dashboard=true --dashboard-host={self.head_ip} --port={self._port}
-            --dashboard-port={self._dashboard} --dashboard-agent-listen-port={agent} --ray-client-server-port={client}"""
+            --dashboard-port={self._dashboard} --dashboard-agent-listen-port={agent}
+            --ray-client-server-port={client}"""
         self.hosts.append(Host(self, next(self._numbers), words.split()))
         self._wait(lambda: self.request_json("/api/jobs/") is not None)
         return self.hosts[0]
