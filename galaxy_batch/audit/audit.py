@@ -206,7 +206,7 @@ def _audited(config: AuditConfig, manifest: CatalogManifest, verdicts: AuditVerd
 
 _NOT_COVERED = (
     "the verdicts are only on galaxies that were drawn for a reason, and the others could not be drawn. Add a random "
-    "draw (uniform, per_class, stratified or audit) to the queue"
+    "draw (optimal, uniform, per_class, stratified or audit) to the queue"
 )
 
 

@@ -55,7 +55,7 @@ class ReviewQueueConfig:
     """Draw this many galaxies of each predicted class and range of confidence at random."""
     optimal: _Rows | None = None
     """Draw about this many galaxies at random, divided among predicted classes and ranges of confidence so that the
-    accuracy of the catalog is estimated most precisely: more where the model is less sure and where more galaxies are."""
+    accuracy of the catalog is estimated most precisely: more where the model is less sure, and in larger groups."""
     confidence_edges: tuple[Annotated[float, Range(0, 1)], ...] = (0.6, 0.7, 0.8, 0.9)
     """Limits between the ranges of confidence of `stratified` and `optimal`, ascending."""
     audit: bool = False

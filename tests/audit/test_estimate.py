@@ -183,7 +183,7 @@ def test_every_interval_covers_its_share(design: str, size: int, accuracy: float
     assert covered["accuracy"][0] >= 0.93
     assert min(share for share, _ in covered.values()) >= 0.90
     assert np.mean([share for share, _ in covered.values()]) >= 0.94
-    if design not in HIGHEST or (design == "optimal" and size > 100):
+    if design not in HIGHEST or (design == "optimal" and size > 300):
         assert covered["accuracy"][0] <= 0.97 or covered["accuracy"][1] < FEW
         enough = [share for share, rarer in covered.values() if FEW <= rarer < size]
         assert not enough or max(enough) <= (0.98 if design != "optimal" else 0.995)
