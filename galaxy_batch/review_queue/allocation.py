@@ -30,4 +30,5 @@ def optimal_allocation(size: int, population: Ints, confidence: npt.NDArray[np.f
     expected = np.clip(confidence, 0, _SUREST)
     spread = population * np.sqrt(expected * (1 - expected))
     share = spread / max(spread.sum(), 1e-300)
-    return np.minimum(np.maximum(np.rint(size * share).astype(np.int64), _FEWEST), population)
+    drawn: Ints = np.maximum(np.rint(size * share).astype(np.int64), _FEWEST)
+    return np.minimum(drawn, population)
