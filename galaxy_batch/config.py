@@ -69,7 +69,10 @@ class ManifestConfig:
     """Column of declinations, ICRS, in degrees or the unit that the table declares. Needed exactly if `ra_column` is
     given."""
     image_column: str | None = None
-    """Column that holds the cutouts: encoded bytes, `{bytes, path}` structs, or URIs."""
+    """Column that holds the cutouts: encoded bytes, `{bytes, path}` structs, URIs, or `{band, flux}` arrays."""
+    image_bands: tuple[str, ...] = ()
+    """Names of three bands in an `image_column` of `{band, flux}` arrays, in the order red, green, blue, e.g.
+    `["DES-Z", "DES-R", "DES-G"]`. They are drawn as FITS bands are, by `classify.rgb`."""
     uri_template: str | None = None
     """URI of each cutout, with column names in braces, e.g. `../images/{dr7objid}.jpeg`; relative to the manifest's
     folder."""
@@ -102,6 +105,10 @@ class ManifestConfig:
         given = [self.image_column is None, self.uri_template is None, not self.band_templates].count(False)
         if given > 1 or (self.lists_images and _TABLE.search(self.uri)):
             raise InputError("manifest", self.uri, "give exactly one of image_column, uri_template and band_templates")
+        if self.image_bands and not len(self.image_bands) == len(set(self.image_bands)) == 3:
+            raise InputError("manifest.image_bands", self.image_bands, "give three, all different, the reddest first")
+        if self.image_bands and self.image_column is None:
+            raise InputError("manifest.image_bands", self.image_bands, "give image_column, which holds the bands")
         if self.join is not None and self.id_column in self.join.columns:
             raise InputError("manifest.join.columns", self.id_column, "the ids are in the first table: leave it out")
         if self.band_templates and not len(self.band_templates) == len(set(self.band_templates)) == 3:
@@ -291,3 +298,6 @@ class CatalogConfig:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.-]+", self.release) or not self.release.strip("."):
             raise InputError("release", self.release, "use letters, digits, '-', '_' and '.' only")
+        if self.manifest.image_bands and self.classify.rgb.planes:
+            remedy = "manifest.image_bands names the bands already: leave it out"
+            raise InputError("classify.rgb.planes", list(self.classify.rgb.planes), remedy)

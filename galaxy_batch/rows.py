@@ -43,7 +43,8 @@ CHUNK = "_chunk"
 IMAGE_URI = "_image_uri"
 """string: URI of the cutout, or a list of three, one per band, red first; absent when the manifest has the bytes."""
 NO_URI = ""
-"""URI of the cutout of an object that has none in the second table of a join; its status is `missing`."""
+"""URI of the cutout of an object without one: no row in the second table of a join, or neither bytes nor a path. Its
+status is `missing`."""
 IMAGE_BYTES = "_image_bytes"
 """large_binary: the encoded cutout as stored, or `pack_bands` of its three files; null where it could not be read, or
 where nothing is left to decode."""

@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 from galaxy_batch.config import ManifestConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.inputs.agreed_types import INFERRED
+from galaxy_batch.inputs.flux_arrays import fits_files, is_flux
 from galaxy_batch.inputs.image_uris import image_uris, template_columns
 from galaxy_batch.inputs.plain_types import is_binary, is_text, plain, value_type
 from galaxy_batch.inputs.positions import degrees, usable_positions
-from galaxy_batch.rows import CATALOG_COLUMNS, IMAGE_BYTES, IMAGE_URI
+from galaxy_batch.rows import CATALOG_COLUMNS, IMAGE_BYTES, IMAGE_URI, NO_URI
 from galaxy_batch.sky.healpix import pixels_at
 
 __all__ = [
@@ -137,6 +138,7 @@ def contains_images(schema: pa.Schema, config: ManifestConfig) -> bool:
     if config.image_column is None or (config.join is not None and config.image_column in config.join.columns):
         return False
     if is_text(value_type(schema.field(config.image_column).type)):
+        _check_no_bands(pa.string(), config)
         return False
     _check_image_type(schema.field(config.image_column).type, config)
     return True
@@ -238,24 +240,40 @@ def column_hashes(column: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
 
 
 def _embedded(column: pa.ChunkedArray, config: ManifestConfig, folder: str) -> dict[str, Any]:
-    """Images of a binary column or of `{bytes, path}` structs (Hugging Face); the path is used where bytes is null."""
+    """Images of a binary column, of `{bytes, path}` structs (Hugging Face), or as arrays of fluxes.
+
+    The path is used where bytes is null; without either, there is no image.
+    """
     _check_image_type(column.type, config)
+    if is_flux(column.type):
+        return {IMAGE_BYTES: fits_files(column, config.image_bands)}
     if not pa.types.is_struct(column.type):
         return {IMAGE_BYTES: column.cast(pa.large_binary())}
     content = pc.struct_field(column, "bytes").cast(pa.large_binary())
     if "path" not in _field_names(column.type):
         return {IMAGE_BYTES: content}
-    paths = pa.table({"path": pc.if_else(content.is_null(), pc.struct_field(column, "path"), None)})
-    return {IMAGE_BYTES: content, IMAGE_URI: image_uris(paths, config, folder, column="path")}
+    path = pc.struct_field(column, "path").cast(pa.string())
+    uris = image_uris(pa.table({"path": pc.if_else(content.is_null(), path, None)}), config, folder, column="path")
+    neither = pc.and_(content.is_null(), path.is_null())
+    return {IMAGE_BYTES: content, IMAGE_URI: pc.if_else(neither, NO_URI, uris)}
 
 
 def _check_image_type(kind: pa.DataType, config: ManifestConfig) -> None:
+    kind = value_type(kind)
+    if is_flux(kind):
+        return
+    _check_no_bands(kind, config)
     if pa.types.is_struct(kind) and "bytes" in _field_names(kind):
         return
-    if not is_binary(value_type(kind)):
-        raise InputError(
-            "manifest.image_column", config.image_column, f"must contain bytes, {{bytes, path}} or URIs, not {kind}"
-        )
+    if not is_binary(kind):
+        needed = "must contain bytes, {bytes, path}, arrays as {band, flux}, or URIs"
+        raise InputError("manifest.image_column", config.image_column, f"{needed}, not {kind}")
+
+
+def _check_no_bands(kind: pa.DataType, config: ManifestConfig) -> None:
+    if config.image_bands:
+        remedy = f"only for an image_column of {{band, flux}} arrays; {config.image_column!r} is {kind}: leave it out"
+        raise InputError("manifest.image_bands", list(config.image_bands), remedy)
 
 
 def _field_names(kind: pa.DataType) -> list[str]:

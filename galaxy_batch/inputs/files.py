@@ -16,6 +16,8 @@ _WILDCARDS = re.compile(r"[*?\[]")
 # Data files of a HATS catalog (IVOA Note HATS 1.0), and the files of our own catalogs for objects without a position.
 _HATS_DATA = re.compile(r"(^|/)Norder=\d+/(Dir=\d+/)?Npix=\d+(\.parquet|/[^/]+\.parquet)$")
 _HATS_COLLECTION = "collection.properties"
+_HATS_PROPERTIES = ("hats.properties", "properties")
+_NO_OBJECTS = ("margin", "index", "association", "map")  # of the products of HATS; the others are `object` and `source`
 _WITHOUT_POSITION = "/without_position/"
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 
@@ -33,10 +35,11 @@ def has_wildcards(uri: str) -> bool:
 def manifest_files(uri: str) -> list[str]:
     """The files of a manifest, sorted: one file, the matches of a glob, or the Parquet files of a folder.
 
-    Of a HATS catalog these are its data files only, without thumbnails and other Parquet files beside them.
+    Of a HATS catalog these are its data files only, without thumbnails and other Parquet files beside them; of a HATS
+    collection those of the catalog itself, without margin caches and indexes.
 
     Raises:
-        InputError: there are none.
+        InputError: there are none, or it is a margin cache or an index, or a folder with several HATS catalogs.
     """
     fs, path = filesystem(uri)
     if has_wildcards(uri):
@@ -47,7 +50,10 @@ def manifest_files(uri: str) -> list[str]:
             for file in (_parquet_files(fs, match) if info["type"] == "directory" else [match])
         ]
     elif fs.isdir(path):
-        files = _parquet_files(fs, _primary_catalog(uri, fs, path))
+        catalog = _primary_catalog(uri, fs, path)
+        _check_product(uri, fs, catalog)
+        files = _parquet_files(fs, catalog)
+        _check_one_catalog(uri, files)
     else:
         files = [path] if fs.exists(path) else []
     if not files:
@@ -94,8 +100,32 @@ def _primary_catalog(uri: str, fs: Any, path: str) -> str:
     properties = f"{path.rstrip('/')}/{_HATS_COLLECTION}"
     if not fs.exists(properties):
         return path
-    text = read_bytes(join(uri, _HATS_COLLECTION)).decode("utf-8", "replace")
-    primary = re.search(r"(?m)^hats_primary_table_url\s*=\s*(\S+)", text)
-    if primary is None or "://" in primary[1]:
+    primary = _property(join(uri, _HATS_COLLECTION), "hats_primary_table_url")
+    if primary is None or "://" in primary or ".." in primary.split("/"):
         raise InputError("manifest.uri", uri, f"{_HATS_COLLECTION} names no folder: give that of the catalog itself")
-    return posixpath.join(path.rstrip("/"), primary[1].strip("/"))
+    return posixpath.join(path.rstrip("/"), primary.strip("/"))
+
+
+def _check_product(uri: str, fs: Any, catalog: str) -> None:
+    """Refuse HATS products that are not tables of objects."""
+    name = next((name for name in _HATS_PROPERTIES if fs.exists(f"{catalog.rstrip('/')}/{name}")), None)
+    if name is None:
+        return
+    product = _property(str(fs.unstrip_protocol(f"{catalog.rstrip('/')}/{name}")), "dataproduct_type")
+    if product in _NO_OBJECTS:
+        remedy = f"its {name} says that it is of the type {product!r}: give the folder of the catalog itself"
+        raise InputError("manifest.uri", uri, remedy)
+
+
+def _check_one_catalog(uri: str, files: Iterable[str]) -> None:
+    catalogs = {_HATS_DATA.split(file)[0] for file in files if _HATS_DATA.search(file)}
+    if len(catalogs) > 1:
+        names = sorted(posixpath.dirname(c) if posixpath.basename(c) == "dataset" else c for c in catalogs)
+        raise InputError("manifest.uri", uri, f"holds several HATS catalogs: {', '.join(names[:5])}; give one of them")
+
+
+def _property(uri: str, key: str) -> str | None:
+    """The value of a key in a file of properties."""
+    text = read_bytes(uri).decode("utf-8", "replace")
+    value = re.search(rf"(?m)^{key}[ \t]*=[ \t]*(\S+)", text)
+    return value[1] if value else None

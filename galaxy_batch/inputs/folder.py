@@ -177,6 +177,8 @@ def _emptiness(config: ManifestConfig, paths: list[str], folders: list[str]) -> 
              for names, what in ((paths, "other files"), (folders, "folders")) if names]  # fmt: skip
     nothing = "no file matches" if has_wildcards(config.uri) else "it is empty"
     remedy = "holds no images: " + (" and ".join(there) or nothing)
+    if {"hats.properties", "collection.properties"} & set(paths):
+        remedy += "; it is a HATS catalog: set image_column to the column with the images"
     if folders and not config.recursive:
         remedy += "; set recursive = true for the images in its folders"
     return (

@@ -25,9 +25,10 @@ from galaxy_batch.inputs.columns import (
     wanted_columns,
 )
 from galaxy_batch.inputs.files import is_parquet, manifest_files, manifest_folder
+from galaxy_batch.inputs.flux_arrays import is_flux
 from galaxy_batch.inputs.folder import VERSION_COLUMNS
 from galaxy_batch.inputs.join import SecondTable, read_second_table, with_columns
-from galaxy_batch.inputs.parquet import open_parquet_table
+from galaxy_batch.inputs.parquet import ParquetTable, open_parquet_table
 from galaxy_batch.inputs.scan import ManifestScan, check_unique
 from galaxy_batch.inputs.tables import read_table
 from galaxy_batch.rows import CHUNK
@@ -44,7 +45,7 @@ __all__ = [
     "read_objects",
 ]
 
-_BATCH_ROWS = 1024  # rows with images in memory at a time
+_BATCH_ROWS = 128  # rows with images in memory at a time
 
 
 @dataclass(frozen=True)
@@ -138,10 +139,7 @@ def read_chunk(chunk: pa.Table, config: ManifestConfig) -> pa.Table:
     if item["inline"]:
         rows = pa.ipc.open_stream(item["inline"]).read_all()
     else:
-        table = _read_range(item["uri"], item["start"], item["rows"], wanted_columns(config))
-        if item["joined"]:
-            table = with_columns(table, pa.ipc.open_stream(item["joined"]).read_all())
-        rows = pipeline_columns(table, config, item["folder"], with_bytes=True)
+        rows = pa.concat_tables(_pipeline_rows(item, config))
     if len(rows) != item["rows"]:
         raise RuntimeError(
             f"chunk {item['index']}: {len(rows)} rows read, {item['rows']} expected; did the manifest change?"
@@ -157,7 +155,8 @@ def read_ids(chunk: pa.Table, config: ManifestConfig) -> pa.ChunkedArray:
     (item,) = chunk.to_pylist()
     if item["inline"]:
         return pa.ipc.open_stream(item["inline"]).read_all()["object_id"]
-    table = _read_range(item["uri"], item["start"], item["rows"], [config.id_column])
+    with open_parquet_table(item["uri"]) as parquet:
+        table = _read_range(parquet, item["start"], item["rows"], [config.id_column])
     return exact_ids(table[config.id_column], config)
 
 
@@ -200,7 +199,7 @@ def _find_in_table(uri: str, config: ManifestConfig, ids: pa.Array) -> Iterator[
 
 
 def _find_in_parquet(uri: str, config: ManifestConfig, ids: pa.Array) -> Iterator[pa.Table]:
-    with open_parquet_table(uri) as parquet:
+    with open_parquet_table(uri, in_pieces=True) as parquet:
         check_columns(parquet.schema.names, config, uri)
         columns = wanted_columns(config)
         yield parquet.empty(columns)
@@ -243,6 +242,8 @@ def _scan_parquet(
             if embedded:  # images are not read here; their sizes and statistics in the footer identify them
                 scan.digest.update(str(parquet.file.metadata.row_group(group).to_dict()).encode())
         if embedded:  # contains the checksum of all images that jobs.pack_cutouts writes
+            _check_bands(parquet, config)
+            scan.digest.update("".join(config.image_bands).encode())
             scan.digest.update(str(sorted((parquet.file.metadata.metadata or {}).items())).encode())
         ranges = _divide(parquet.group_rows, chunk_rows)
         chunks = [Chunk(first + n, count, uri, start, folder=folder) for n, (start, count) in enumerate(ranges)]
@@ -310,10 +311,53 @@ def _divide(group_sizes: list[int], chunk_rows: int) -> Iterator[tuple[int, int]
         yield start, held
 
 
-def _read_range(uri: str, start: int, rows: int, columns: Sequence[str]) -> pa.Table:
-    with open_parquet_table(uri) as parquet:
-        ends = np.cumsum(parquet.group_rows)
-        groups = [g for g, end in enumerate(ends) if end > start and (g == 0 or ends[g - 1] < start + rows)]
-        table = parquet.read(groups, columns)
-    skipped = int(ends[groups[0] - 1]) if groups and groups[0] else 0
-    return table.slice(start - skipped, rows)
+def _check_bands(parquet: ParquetTable, config: ManifestConfig) -> None:
+    """Check that the first image of a file has the bands that are drawn, where its images are arrays of fluxes."""
+    column = str(config.image_column)
+    if not is_flux(parquet.schema.field(column).type):
+        return
+    present = parquet.bands(column)
+    missing = [name for name in config.image_bands if name not in present]
+    if present and (missing or not config.image_bands):
+        remedy = f"name three bands of {column!r}, the reddest first; it has {', '.join(present)}"
+        raise InputError("manifest.image_bands", list(config.image_bands), remedy)
+
+
+def _pipeline_rows(item: dict[str, Any], config: ManifestConfig) -> Iterator[pa.Table]:
+    """The rows of a range of a Parquet file with the pipeline's columns; a few at a time where it holds the images."""
+    columns = wanted_columns(config)
+    added = pa.ipc.open_stream(item["joined"]).read_all() if item["joined"] else None
+    with open_parquet_table(item["uri"], in_pieces=True) as parquet:
+        read = _read_batches if contains_images(parquet.schema, config) else _read_whole
+        done = 0
+        for table in read(parquet, item["start"], item["rows"], columns):
+            joined = table if added is None else with_columns(table, added.slice(done, len(table)))
+            yield pipeline_columns(joined, config, item["folder"], with_bytes=True)
+            done += len(table)
+
+
+def _read_batches(parquet: ParquetTable, start: int, rows: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+    groups, done = _groups_of(parquet, start, rows)
+    for batch in parquet.batches_of(groups, columns, _BATCH_ROWS):
+        wanted = batch.slice(max(0, start - done), max(0, start + rows - max(start, done)))
+        done += len(batch)
+        if len(wanted):
+            yield wanted
+        if done >= start + rows:
+            return
+
+
+def _read_whole(parquet: ParquetTable, start: int, rows: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+    yield _read_range(parquet, start, rows, columns)
+
+
+def _read_range(parquet: ParquetTable, start: int, rows: int, columns: Sequence[str]) -> pa.Table:
+    groups, skipped = _groups_of(parquet, start, rows)
+    return parquet.read(groups, columns).slice(start - skipped, rows)
+
+
+def _groups_of(parquet: ParquetTable, start: int, rows: int) -> tuple[list[int], int]:
+    """The row groups that hold some rows, and the number of rows before them."""
+    ends = np.cumsum(parquet.group_rows)
+    groups = [g for g, end in enumerate(ends) if end > start and (g == 0 or ends[g - 1] < start + rows)]
+    return groups, int(ends[groups[0] - 1]) if groups and groups[0] else 0

@@ -15,6 +15,7 @@ from galaxy_batch.errors import InputError
 from galaxy_batch.inputs.agreed_types import INFERRED
 from galaxy_batch.inputs.astropy_columns import declared_frames
 from galaxy_batch.inputs.files import path_columns
+from galaxy_batch.inputs.flux_arrays import BAND, FLUX, band_names, flux_leaves, is_flux
 from galaxy_batch.inputs.plain_types import plain, value_type
 from galaxy_batch.inputs.positions import declare
 from galaxy_batch.inputs.votable import declared_by_votable
@@ -50,18 +51,39 @@ class ParquetTable:
 
     def read(self, groups: Sequence[int], columns: Sequence[str]) -> pa.Table:
         """The columns of some row groups."""
-        stored = [name for name in columns if name not in self._path_columns]
-        return self._complete(self.file.read_row_groups(list(groups), stored), columns)
+        return self._complete(self.file.read_row_groups(list(groups), self._leaves(columns)), columns)
 
     def batches(self, group: int, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
         """The columns of one row group, at most `rows` rows at a time."""
-        stored = [name for name in columns if name not in self._path_columns]
-        for batch in self.file.iter_batches(rows, row_groups=[group], columns=stored):
+        yield from self.batches_of([group], columns, rows)
+
+    def batches_of(self, groups: Sequence[int], columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
+        """The columns of some row groups, at most `rows` rows at a time."""
+        for batch in self.file.iter_batches(rows, row_groups=list(groups), columns=self._leaves(columns)):
             yield self._complete(pa.Table.from_batches([batch]), columns)
+
+    def bands(self, column: str) -> list[str]:
+        """Names of the bands of the first image in a column of arrays of fluxes; empty where there is none."""
+        leaves = flux_leaves(self._paths(), column, (BAND,))
+        groups = (self.file.read_row_group(number, leaves) for number in range(self.file.num_row_groups))
+        return next(filter(None, (band_names(plain(group[column])) for group in groups)), [])
 
     def empty(self, columns: Sequence[str]) -> pa.Table:
         """The columns without rows."""
         return pa.table([pa.array([], self.schema.field(c).type) for c in columns], names=list(columns))
+
+    def _leaves(self, columns: Sequence[str]) -> list[str]:
+        """The columns of the file that are read; of images as arrays of fluxes, only the bands and fluxes."""
+        schema, paths = self.file.schema_arrow, self._paths()
+        stored = [name for name in columns if name not in self._path_columns]
+        groups = [
+            flux_leaves(paths, n, (BAND, FLUX)) if is_flux(value_type(schema.field(n).type)) else [n] for n in stored
+        ]
+        return [path for group in groups for path in group]
+
+    def _paths(self) -> list[str]:
+        leaves = self.file.schema
+        return [leaves.column(number).path for number in range(len(leaves))]
 
     def _complete(self, table: pa.Table, columns: Sequence[str]) -> pa.Table:
         schema = self.schema
@@ -72,18 +94,18 @@ class ParquetTable:
             else plain(table[f.name])
             for f in fields
         ]
-        return pa.table(arrays, schema=pa.schema(fields))
+        return pa.table(arrays, schema=pa.schema([f.with_type(a.type) for f, a in zip(fields, arrays, strict=True)]))
 
 
 @contextlib.contextmanager
-def open_parquet_table(uri: str) -> Iterator[ParquetTable]:
-    """Open a Parquet file of a manifest.
+def open_parquet_table(uri: str, in_pieces: bool = False) -> Iterator[ParquetTable]:
+    """Open a Parquet file of a manifest; `in_pieces` as in `open_parquet`.
 
     Raises:
         InputError: it is not a Parquet file, or a damaged one.
     """
     try:
-        with open_parquet(uri) as file:
+        with open_parquet(uri, in_pieces) as file:
             yield ParquetTable(file, uri)
     except pa.ArrowInvalid as error:
         raise InputError("manifest.uri", uri, f"cannot be read as Parquet: {str(error).splitlines()[0]}") from None

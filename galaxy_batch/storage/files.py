@@ -44,6 +44,8 @@ __all__ = [
 
 T = TypeVar("T")
 
+_PIECE_BYTES = 8 << 20
+_LARGE_GROUP_BYTES = 128 << 20
 _TEMPORARY = ".tmp-"  # name prefix of files that were never finished
 
 
@@ -74,14 +76,24 @@ def read_bytes(uri: str) -> bytes:
 
 
 @contextlib.contextmanager
-def open_parquet(uri: str) -> Iterator[pq.ParquetFile]:
+def open_parquet(uri: str, in_pieces: bool = False) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file to read parts of it: only the footer and those parts are fetched, adjacent ones together.
 
     Read-ahead is switched off: with that of s3fs, 50 MB, a column of ids would fetch a whole file of images.
+
+    Args:
+        uri: of the file.
+        in_pieces: whether columns are fetched in pieces of 8 MiB, as their rows are read, where the file has row groups
+            of more than 128 MiB, which may not fit in memory.
     """
     fs, path = filesystem(uri)
     with fs.open(path, "rb", cache_type="none") as file, pq.ParquetFile(file, pre_buffer=True) as parquet:
-        yield parquet
+        footer = parquet.metadata
+        groups = (footer.row_group(number) for number in range(footer.num_row_groups if in_pieces else 0))
+        if any(_stored_bytes(group) > _LARGE_GROUP_BYTES for group in groups):
+            yield pq.ParquetFile(file, metadata=footer, buffer_size=_PIECE_BYTES, pre_buffer=False)
+        else:
+            yield parquet
 
 
 def list_names(uri: str) -> list[str]:
@@ -166,6 +178,10 @@ def parquet_bytes(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
+
+
+def _stored_bytes(group: pq.RowGroupMetaData) -> int:
+    return sum(group.column(number).total_compressed_size for number in range(group.num_columns))
 
 
 def _missing_folders(folder_uri: str) -> list[str]:

@@ -63,6 +63,32 @@ def test_only_the_objects_of_a_hats_collection_are_read(tmp_path: Path) -> None:
         manifest_files(str(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["hats.properties", "properties"])
+@pytest.mark.parametrize("product", ["margin", "index"])
+def test_margins_and_indexes_are_no_manifests(tmp_path: Path, name: str, product: str) -> None:
+    files = write(tmp_path, "dataset/Norder=0/Dir=0/Npix=4.parquet", "dataset/index/part.0.parquet")
+    (tmp_path / name).write_text(f"#HATS catalog\nobs_collection=x\ndataproduct_type={product}\n")
+    with pytest.raises(InputError, match=f"of the type '{product}': give the folder of the catalog itself"):
+        manifest_files(str(tmp_path))
+    (tmp_path / name).write_text("dataproduct_type = object\n")
+    assert manifest_files(str(tmp_path)) == files[:1]
+
+
+def test_a_folder_of_several_hats_catalogs_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, *(f"{name}/dataset/Norder=0/Dir=0/Npix=4.parquet" for name in ("gz10", "gz10_10arcs")))
+    with pytest.raises(InputError, match=r"holds several HATS catalogs: \S+/gz10, \S+/gz10_10arcs; give one"):
+        manifest_files(str(tmp_path))
+    assert len(manifest_files(str(tmp_path / "gz10"))) == 1
+
+
+def test_a_collection_leads_to_a_folder_in_it(tmp_path: Path) -> None:
+    write(tmp_path, "objects/dataset/Norder=0/Dir=0/Npix=4.parquet")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "collection.properties").write_text("hats_primary_table_url=../objects\n")
+    with pytest.raises(InputError, match="names no folder"):
+        manifest_files(str(tmp_path / "c"))
+
+
 def test_paths_have_columns() -> None:
     assert path_columns("/d/Norder=5/Dir=10000/Npix=17.parquet") == {"Norder": 5, "Dir": 10000, "Npix": 17}
     uri = "s3://b/field=007/name=M%2031/x=__HIVE_DEFAULT_PARTITION__/0.parquet"

@@ -1,4 +1,5 @@
 import os
+import tracemalloc
 from pathlib import Path
 
 import pyarrow as pa
@@ -169,3 +170,22 @@ def test_denied_access_is_not_retried(s3: S3) -> None:
     with pytest.raises(PermissionError):
         storage.write_atomically(f"{s3.uri}/x.bin", b"x")
     assert s3.proxy.asked() == ["GET", "PUT"]
+
+
+def test_columns_of_large_row_groups_are_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [os.urandom(2000) for _ in range(5000)]
+    pq.write_table(pa.table({"image": images}), tmp_path / "t.parquet", compression="none")
+    monkeypatch.setattr(storage, "_LARGE_GROUP_BYTES", 1 << 20)
+    monkeypatch.setattr(storage, "_PIECE_BYTES", 1 << 16)
+
+    def bytes_held(in_pieces: bool) -> int:
+        tracemalloc.start()
+        with storage.open_parquet(str(tmp_path / "t.parquet"), in_pieces) as parquet:
+            batches = [next(parquet.iter_batches(100))]
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            batches = list(parquet.iter_batches(100))
+        assert [image for batch in batches for image in batch["image"].to_pylist()] == images
+        return peak
+
+    assert bytes_held(in_pieces=True) < 5_000_000 < 10_000_000 <= bytes_held(in_pieces=False)
