@@ -72,6 +72,7 @@ IMPORTS: dict[str, set[str]] = {
     },
     "packing": {"config", "cutouts", "errors", "failures", "inputs", "rows", "runtime", "settings", "storage"},
     "synthetic": set(),
+    "tiles": {"errors", "rows", "storage"},
     "plan": {"catalog", "config", "errors", "inputs", "model", "reuse", "review", "rows", "runtime", "storage"},
     "dry_run": {"catalog", "cutouts", "errors", "failures", "inputs", "model", "plan", "review", "rows", "runtime"},
     "run_record": {"catalog", "errors", "plan", "runtime", "storage"},

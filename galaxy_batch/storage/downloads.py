@@ -23,7 +23,7 @@ from galaxy_batch.storage.retries import (
     with_retries_async,
 )
 
-__all__ = ["OBJECT_S", "TRY_S", "NotAFileError", "is_empty", "read_heads"]
+__all__ = ["OBJECT_S", "TRY_S", "NotAFileError", "is_empty", "read_heads", "read_range"]
 
 TRY_S = 30.0
 """Time limit of one attempt to read a file, in seconds."""
@@ -32,6 +32,7 @@ OBJECT_S = 60.0
 
 _GONE = (404, 410)
 _PARTIAL = 206
+_RANGE_BYTES = 8 << 20  # of one request: a longer range is read in several at a time
 _FAILURES_PER_SLOT = 4  # where few files are read at a time
 _NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 
@@ -62,6 +63,29 @@ def read_heads(uris: Sequence[str], limit: int, requests_per_host: int = CONCURR
         for position, head in zip(positions, heads, strict=True):
             contents[position] = head
     return contents
+
+
+def read_range(fs: fsspec.AbstractFileSystem, path: str, start: int, end: int) -> bytes:
+    """Read the bytes from `start` to before `end` of one file, fewer at its end; with retries as in `read_heads`.
+
+    A long range is read in pieces of 8 MB, several at a time.
+
+    Args:
+        fs: from `filesystem_without_retries`, as `path`.
+        path: of the file.
+        start: first byte.
+        end: byte after the last.
+
+    Raises:
+        Exception: that of the driver, after all attempts; they have no common class.
+    """
+    step = end - start if isinstance(fs, LocalFileSystem) else _RANGE_BYTES
+    pieces = [_Piece(path, at, min(at + step, end)) for at in range(start, end, step)]
+    contents = _read_pieces(fs, pieces, CONCURRENT_READS)
+    for content in contents:
+        if isinstance(content, Exception):
+            raise content
+    return b"".join(content for content in contents if isinstance(content, bytes))
 
 
 def is_empty(error: Exception) -> bool:

@@ -21,12 +21,14 @@ from galaxy_batch.errors import InputError, without_secrets
 from galaxy_batch.storage.archives import DamagedMemberError
 from galaxy_batch.storage.downloads import NotAFileError, is_empty, read_heads
 from galaxy_batch.storage.drivers import CONCURRENT_READS, filesystem, filesystem_without_retries
+from galaxy_batch.storage.ranges import RangedFile
 from galaxy_batch.storage.retries import with_retries
 
 __all__ = [
     "CONCURRENT_READS",
     "DamagedMemberError",
     "NotAFileError",
+    "RangedFile",
     "check_writable",
     "filesystem",
     "join",

@@ -1,0 +1,1 @@
+"""Cutouts from the images of a survey: tiles, frames or bricks that hold many objects each."""
