@@ -41,7 +41,13 @@ def classify_objects(uri: str | Path, checkpoint_uri: str, **manifest: Any) -> p
     classifier = Classifier(resolve_uri(checkpoint_uri), limits, BATCH_SIZES[engine], engine, "fp32", threads)
     checkpoint = classifier.checkpoint
     flagging = review_limits(review, checkpoint, config)
-    schema = catalog_schema(objects.id_type, checkpoint.spec.classes, objects.kept, checkpoint.spec.questions)
+    schema = catalog_schema(
+        objects.id_type,
+        checkpoint.spec.classes,
+        objects.kept,
+        checkpoint.spec.questions,
+        image_uri=config.keep_image_uri,
+    )
     schema = pa.schema([column for column in schema if column.name not in _OF_A_RELEASE])
     tables = []
     for chunk in objects.chunks:

@@ -82,6 +82,10 @@ class ManifestConfig:
     keep_columns: tuple[str, ...] = ()
     """Columns of the manifest that the catalog keeps, under the same names or, written as `RELEASE as survey_release`,
     other ones. A new name is needed where the name equals one of the catalog, in upper or lower case."""
+    keep_image_uri: bool = False
+    """Adds the location of each cutout to the catalog (`image_uri`), without user, password and the parameters of a URL
+    that are credentials or signatures; null where the manifest holds the image. The record of the run then also keeps
+    the other parameters of `uri_template` and `band_templates`, so that pages can fetch cutouts of a service."""
     integer_ids: bool = False
     """Text ids become int64; all must be whole numbers. For joins with tables that have the same ids as int64."""
     table: str | None = None

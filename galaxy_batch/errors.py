@@ -14,12 +14,30 @@ traceback (exit 1). Messages contain URIs without credentials.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import unquote_plus
 
-__all__ = ["GalaxyBatchError", "GateError", "InputError", "RunInterrupted", "without_secrets"]
+__all__ = ["GalaxyBatchError", "GateError", "InputError", "RunInterrupted", "without_credentials", "without_secrets"]
 
 _CHAIN = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*://)")  # fsspec chains: zip://a.jpg::https://host/x.zip
+# Parameters of a query that are credentials, or the signature of a link: by their whole name, or by a word in it.
+_CREDENTIALS = {
+    "apikey", "api_key", "api-key", "auth", "authorization", "expires", "googleaccessid", "hmac", "jwt", "key",
+    "key-pair-id", "login", "ossaccesskeyid", "pass", "passwd", "policy", "pwd", "sas", "sig", "sign", "user",
+    "username",
+}  # fmt: skip
+_CREDENTIAL_WORDS = re.compile(
+    r"^(x-(amz|goog|oss|ms|obs)-|q-(ak|sign|key|header|url)|hdn(ea|ts|tl)$)"
+    r"|accesskey|access[-_]key|apikey|api[-_]key|credential|passw|secret|session|signature|token"
+)
+# A shared access signature of Azure: its other parameters are short words that cutout services use too.
+_AZURE = {
+    "sv", "ss", "srt", "sr", "sp", "st", "se", "spr", "sip", "si", "sig", "skoid", "sktid", "skt", "ske", "sks",
+    "skv", "saoid", "suoid", "scid", "sdd", "ses",
+}  # fmt: skip
+_MEMBERS = ("zip://", "tar://")
+_CREDENTIAL_VALUE = re.compile(r"://[^/?#]*@|\bAKIA[0-9A-Z]{16}\b|\beyJ[\w-]+\.eyJ")  # a URI, a key of AWS, a JWT
 _URI_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 
 
@@ -60,6 +78,44 @@ class RunInterrupted(KeyboardInterrupt):
 def without_secrets(uri: str) -> str:
     """The URI without user, password, query and fragment, which may hold signatures and tokens."""
     return "::".join(map(_shown, _CHAIN.split(uri)))
+
+
+def without_credentials(uri: str) -> str:
+    """The URI as it may be published: without user, password, fragment, and parameters that grant access.
+
+    Of the query, parameters are left out whose names are those of credentials or of a signed link (S3, Google Cloud,
+    Azure, CloudFront, Akamai, Alibaba, Tencent, Huawei; keys, tokens, passwords, sessions), whose values contain some,
+    and that have no name. A cutout service keeps its position, size, bands and layer. A secret in the path, or under a
+    name that says nothing, is not recognized.
+    """
+    return "::".join(map(_publishable, _CHAIN.split(uri)))
+
+
+def _publishable(uri: str) -> str:
+    shown = _shown(uri)
+    before, mark, query = uri.partition("#")[0].partition("?")
+    if before.startswith(_MEMBERS):  # of an archive: a name, in which ? and @ mean nothing
+        return uri
+    if not mark or "://" not in before:
+        return shown
+    parameters = [(_names(parameter), parameter) for parameter in query.split("&")]
+    every = {name for names, _ in parameters for name in names}
+    signed_by_azure = {"sig", "sv"} <= every
+    kept = [parameter for names, parameter in parameters if not _is_credential(names, parameter, signed_by_azure)]
+    return f"{shown}?{'&'.join(kept)}" if kept else shown
+
+
+def _names(parameter: str) -> list[str]:
+    """Names in `a=1`, and those in `a=1;b=2`, which some servers take as two parameters; none without a name."""
+    pieces = unquote_plus(parameter).split(";")
+    return [name.strip().lower() for name, equals, _ in (piece.partition("=") for piece in pieces) if equals]
+
+
+def _is_credential(names: Iterable[str], parameter: str, signed_by_azure: bool) -> bool:
+    names = list(names)
+    known = _CREDENTIALS | _AZURE if signed_by_azure else _CREDENTIALS
+    named = any(name in known or _CREDENTIAL_WORDS.search(name) for name in names)
+    return not names or named or bool(_CREDENTIAL_VALUE.search(unquote_plus(parameter)))
 
 
 def _shown(uri: str) -> str:

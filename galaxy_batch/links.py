@@ -6,9 +6,9 @@ import string
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote, urlsplit
 
-from galaxy_batch.errors import InputError, without_secrets
+from galaxy_batch.errors import InputError, without_credentials
 
-__all__ = ["SKY_LINKS", "check_links", "cutout_links", "galaxy_links", "link_to"]
+__all__ = ["SKY_LINKS", "check_links", "cutout_links", "galaxy_links", "link_to", "locations"]
 
 SKY_LINKS = {
     "SkyServer": "https://skyserver.sdss.org/dr18/VisualTools/explore/summary?ra={ra}&dec={dec}",
@@ -18,6 +18,7 @@ SKY_LINKS = {
 
 _FIELDS = {"ra", "dec", "object_id"}
 _REMOTE = re.compile(r"(https?|s3|gs)://[^/]", re.IGNORECASE)
+_ABSOLUTE = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*://")
 _OTHER_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _BANDS = ("red", "green", "blue")
 
@@ -58,6 +59,14 @@ def galaxy_links(
     return {name: template.format(**values) for name, template in templates.items() if needed[name] <= values.keys()}
 
 
+def locations(image_uri: str | None) -> tuple[str, ...]:
+    """The URIs in the column `image_uri` of a row: none, one, or three, one per band."""
+    bands = (image_uri or "").split(" ")
+    if len(bands) == len(_BANDS) and all(map(_ABSOLUTE.match, bands)):
+        return tuple(band.replace("%20", " ") for band in bands)
+    return (image_uri,) if image_uri else ()
+
+
 def cutout_links(uris: Sequence[str | None], folder_uri: str) -> dict[str, str]:
     """Addresses of a cutout, or of its three bands, for a page in this folder."""
     names = ("cutout",) if len(uris) == 1 else _BANDS
@@ -68,11 +77,10 @@ def cutout_links(uris: Sequence[str | None], folder_uri: str) -> dict[str, str]:
 def link_to(uri: str, folder_uri: str) -> str | None:
     """Address of a file for a page in this folder; None where there is no safe one.
 
-    Local files are linked relative to a local page; http(s), s3 and gs URIs as they are, unless they have credentials
-    or a query, which may be a signature.
+    Local files are linked relative to a local page; http(s), s3 and gs URIs as they are, unless they have credentials.
     """
     if _REMOTE.match(uri):
-        return uri if without_secrets(uri) == uri else None
+        return uri if without_credentials(uri) == uri else None
     path, folder = uri.removeprefix("file://"), folder_uri.removeprefix("file://")
     if not path.startswith("/") or "::" in path or _OTHER_SCHEME.match(folder):
         return None

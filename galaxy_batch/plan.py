@@ -15,7 +15,7 @@ from galaxy_batch.catalog.layout import Layout, fingerprint
 from galaxy_batch.catalog.manifest import CatalogManifest, read_manifest
 from galaxy_batch.catalog.parts import finished_parts
 from galaxy_batch.config import CatalogConfig, ManifestConfig, ReviewConfig, fingerprint_settings
-from galaxy_batch.errors import InputError
+from galaxy_batch.errors import InputError, without_credentials
 from galaxy_batch.inputs.columns import check_kept_names, kept_columns
 from galaxy_batch.inputs.manifest import Chunk, Manifest, open_manifest
 from galaxy_batch.model.checkpoint import Checkpoint, read_checkpoint
@@ -61,13 +61,23 @@ class ReleasePlan:
         """The catalog's schema."""
         spec, config = self.checkpoint.spec, self.config.classify
         return catalog_schema(
-            self.manifest.id_type, spec.classes, self.manifest.kept, spec.questions, config.concentrations
+            self.manifest.id_type,
+            spec.classes,
+            self.manifest.kept,
+            spec.questions,
+            config.concentrations,
+            self.config.manifest.keep_image_uri,
         )
 
     @property
     def shown_config(self) -> dict[str, Any]:
-        """The config as it is written down: URIs without credentials."""
+        """The config as it is written down: URIs without secrets, or only without credentials where they are kept."""
         shown: dict[str, Any] = _without_secrets(dataclasses.asdict(self.config))
+        manifest = self.config.manifest
+        if manifest.keep_image_uri:
+            template, bands = manifest.uri_template, manifest.band_templates
+            shown["manifest"]["uri_template"] = template and without_credentials(template)
+            shown["manifest"]["band_templates"] = tuple(map(without_credentials, bands))
         return shown
 
     def model_arguments(self, workers: "Workers") -> dict[str, Any]:
@@ -103,7 +113,14 @@ def plan_release(config: CatalogConfig) -> ReleasePlan:
     with _store_errors("manifest.uri", config.manifest.uri, "read"):
         manifest = open_manifest(config.manifest, config.classify.chunk_rows)
     spec = checkpoint.spec
-    own = catalog_schema(manifest.id_type, spec.classes, (), spec.questions, config.classify.concentrations)
+    own = catalog_schema(
+        manifest.id_type,
+        spec.classes,
+        (),
+        spec.questions,
+        config.classify.concentrations,
+        config.manifest.keep_image_uri,
+    )
     check_kept_names(kept_columns(config.manifest), own.names)
     config = _with_precision(config, checkpoint)
     made_from = manifest.content_id, checkpoint.checkpoint_id

@@ -21,6 +21,7 @@ __all__ = [
     "EMBEDDING",
     "IMAGE_BYTES",
     "IMAGE_URI",
+    "IMAGE_URI_COLUMN",
     "MODEL_COLUMNS",
     "NO_URI",
     "ORIGIN",
@@ -133,6 +134,14 @@ CATALOG_COLUMNS: tuple[Column, ...] = (
     Column("_healpix_29", pa.int64(), "HEALPix pixel, nested, order 29, of ra, dec", ucd="pos.healpix"),
 )
 
+IMAGE_URI_COLUMN = Column(
+    "image_uri",
+    pa.string(),
+    "Location of the cutout, without credentials; of three bands, red first, separated by spaces",
+    ucd="meta.ref.url;meta.file",
+)
+"""Column after `image_hash` in catalogs with `manifest.keep_image_uri`."""
+
 MODEL_COLUMNS = tuple(column.name for column in CATALOG_COLUMNS if column.of_model)
 """Columns that are fields of `ModelOutput`, in the catalog's order."""
 
@@ -197,6 +206,7 @@ def catalog_schema(
     kept: Iterable[pa.Field] = (),
     questions: Sequence[Question] = (),
     concentrations: bool = False,
+    image_uri: bool = False,
 ) -> pa.Schema:
     """Schema of a catalog: the columns of this module, one probability per class, the questions, and the kept ones.
 
@@ -206,6 +216,7 @@ def catalog_schema(
         kept: the manifest's fields named in `keep_columns`.
         questions: of the decision tree, that the checkpoint knows.
         concentrations: whether the catalog has the concentrations of their answers.
+        image_uri: whether it has the location of each cutout.
     """
     columns: list[Column] = []
     for column in CATALOG_COLUMNS:
@@ -217,6 +228,8 @@ def catalog_schema(
             ]
         if column.name == MODEL_COLUMNS[-1]:
             columns += question_columns(questions, concentrations)
+        if column.name == "image_hash" and image_uri:
+            columns.append(IMAGE_URI_COLUMN)
     fields = [
         pa.field(c.name, id_type if c.name == "object_id" else c.type, metadata=column_metadata(c)) for c in columns
     ]

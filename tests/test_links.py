@@ -2,7 +2,7 @@ import pytest
 
 from galaxy_batch.config import ReportConfig
 from galaxy_batch.errors import InputError
-from galaxy_batch.links import SKY_LINKS, check_links, cutout_links, galaxy_links, link_to
+from galaxy_batch.links import SKY_LINKS, check_links, cutout_links, galaxy_links, link_to, locations
 from galaxy_batch.settings import parse_config
 
 
@@ -40,7 +40,9 @@ def test_links_of_a_config() -> None:
         ("/data/cutouts/7 a.jpg", "../cutouts/7%20a.jpg"),
         ("file:///data/cutouts/7.jpg", "../cutouts/7.jpg"),
         ("/data/report/javascript:alert(1)", "javascript%3Aalert%281%29"),
+        ("https://a.org/cutout?ra=1.5&dec=-2&size=64", "https://a.org/cutout?ra=1.5&dec=-2&size=64"),
         ("https://a.org/7.jpg?signature=abc", None),
+        ("https://a.org/cutout?ra=1.5&token=abc", None),
         ("https://user:word@a.org/7.jpg", None),
         ("s3://key:secret@bucket/7.jpg", None),
         ("zip://7.jpg::/data/cutouts.zip", None),
@@ -57,3 +59,16 @@ def test_cutouts_of_bands_and_pages_on_a_store() -> None:
     bands = [f"https://a.org/7-{band}.fits" for band in "irg"]
     assert cutout_links(bands, "/data/report") == dict(zip(("red", "green", "blue"), bands, strict=True))
     assert cutout_links([None], "/data") == cutout_links([], "/data") == cutout_links(["/a.jpg"], "s3://b/report") == {}
+
+
+@pytest.mark.parametrize(
+    ("image_uri", "uris"),
+    [
+        (None, ()),
+        ("https://a.org/7.jpg", ("https://a.org/7.jpg",)),
+        ("/data/NGC 1 a.jpg", ("/data/NGC 1 a.jpg",)),
+        ("/data/i%201.fits s3://b/r.fits /g.fits", ("/data/i 1.fits", "s3://b/r.fits", "/g.fits")),
+    ],
+)
+def test_a_column_of_locations_has_one_or_three_uris(image_uri: str | None, uris: tuple[str, ...]) -> None:
+    assert locations(image_uri) == uris

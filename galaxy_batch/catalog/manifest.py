@@ -118,6 +118,11 @@ class CatalogManifest(CatalogProvenance, CatalogCounts):
         return bool((self.config.get("classify") or {}).get("concentrations", False))
 
     @property
+    def keeps_image_uri(self) -> bool:
+        """Whether the catalog has the location of each cutout as a column of its own, not one of the survey's."""
+        return bool((self.config.get("manifest") or {}).get("keep_image_uri", False))
+
+    @property
     def embedding_size(self) -> int:
         """How many numbers the embedding of a cutout has; 0 in a catalog without embeddings."""
         return int((self.config.get("classify") or {}).get("embedding", 0))

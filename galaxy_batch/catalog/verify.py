@@ -91,7 +91,9 @@ class _CatalogChecker:
         schema = self.manifest.schema
         id_type = pa.string() if schema.get("object_id") == "string" else pa.int64()
         contract = self.contract
-        own = catalog_schema(id_type, contract.classes, (), contract.questions, contract.concentrations)
+        own = catalog_schema(
+            id_type, contract.classes, (), contract.questions, contract.concentrations, contract.image_uri
+        )
         expected = {column.name: str(column.type) for column in own}
         if list(schema.items())[: len(expected)] != list(expected.items()):
             yield f"{MANIFEST}: the schema does not begin with the columns that a catalog has"

@@ -41,6 +41,8 @@ class CatalogContract:
     """Questions of the decision tree that the checkpoint answers."""
     concentrations: bool = False
     """Whether the catalog has the concentrations of their answers."""
+    image_uri: bool = False
+    """Whether the catalog has the location of each cutout."""
     sure_odds: float | None = None
     """Logarithm of the least ratio of the two largest probabilities of a row with an image and without an instability:
     one view was sure. None: rows without it are not checked, because there is one view, or it is not known."""
@@ -56,6 +58,7 @@ class CatalogContract:
             manifest.flags,
             manifest.questions,
             manifest.concentrations,
+            manifest.keeps_image_uri,
             _sure_odds(manifest.checkpoint, manifest.config),
         )
 

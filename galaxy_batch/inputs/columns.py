@@ -14,10 +14,10 @@ from galaxy_batch.config import ManifestConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.inputs.agreed_types import INFERRED
 from galaxy_batch.inputs.flux_arrays import fits_files, is_flux
-from galaxy_batch.inputs.image_uris import image_uris, template_columns
+from galaxy_batch.inputs.image_uris import image_uris, published_locations, template_columns
 from galaxy_batch.inputs.plain_types import is_binary, is_text, plain, value_type
 from galaxy_batch.inputs.positions import degrees, usable_positions
-from galaxy_batch.rows import CATALOG_COLUMNS, IMAGE_BYTES, IMAGE_URI, NO_URI
+from galaxy_batch.rows import CATALOG_COLUMNS, IMAGE_BYTES, IMAGE_URI, IMAGE_URI_COLUMN, NO_URI
 from galaxy_batch.sky.healpix import pixels_at
 
 __all__ = [
@@ -56,7 +56,8 @@ def check_kept(config: ManifestConfig) -> None:
         InputError: names the column.
     """
     kept = kept_columns(config)
-    check_kept_names(kept, [*(column.name for column in CATALOG_COLUMNS), *_PATH_KEYS])
+    own = (*CATALOG_COLUMNS, IMAGE_URI_COLUMN) if config.keep_image_uri else CATALOG_COLUMNS
+    check_kept_names(kept, [*(column.name for column in own), *_PATH_KEYS])
     for name in kept:
         if name.startswith(("p_", "_")):
             check_kept_names({name: kept[name]}, [name])
@@ -145,7 +146,7 @@ def contains_images(schema: pa.Schema, config: ManifestConfig) -> bool:
 
 
 def pipeline_columns(table: pa.Table, config: ManifestConfig, folder: str, with_bytes: bool) -> pa.Table:
-    """`object_id`, `ra`, `dec`, `_healpix_29`, `_image_uri` or `_image_bytes`, and the kept columns of each row.
+    """`object_id`, `ra`, `dec`, `_healpix_29`, `_image_uri` or `_image_bytes`, and what is kept of each row.
 
     Without `with_bytes`, an image column that is not text is ignored and may be absent. Relative URIs are below
     `folder`.
@@ -165,6 +166,8 @@ def pipeline_columns(table: pa.Table, config: ManifestConfig, folder: str, with_
         columns[IMAGE_URI] = image_uris(table, config, folder)
     elif with_bytes:
         columns |= _embedded(table[image], config, folder)
+    if config.keep_image_uri:
+        columns[IMAGE_URI_COLUMN.name] = published_locations(columns.get(IMAGE_URI), len(table))
     fields = [pa.field(name, column.type) for name, column in columns.items()]
     for name, source in kept_columns(config).items():
         columns[name] = table[source]

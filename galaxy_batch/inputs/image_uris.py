@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from galaxy_batch.config import ManifestConfig
-from galaxy_batch.errors import InputError
+from galaxy_batch.errors import InputError, without_credentials
 from galaxy_batch.inputs.plain_types import is_binary, plain
 from galaxy_batch.rows import NO_URI
 from galaxy_batch.storage.files import join
 
-__all__ = ["image_uris", "template_columns"]
+__all__ = ["image_uris", "published_locations", "template_columns"]
 
 # A value from the manifest may name a file in the template's folder or below, not above, and no control characters.
 _HOSTILE = r"(^|[/\\])\.\.([/\\]|$)|[\x00-\x1f\x7f]"
@@ -50,6 +50,39 @@ def image_uris(
     order = np.arange(len(bands) * len(table)).reshape(len(bands), len(table)).T.ravel()  # by row, then band
     flat = pa.concat_arrays(bands).take(pa.array(order))
     return pa.ListArray.from_arrays(np.arange(0, len(flat) + 1, len(bands), dtype=np.int32), flat)
+
+
+def published_locations(uris: pa.ChunkedArray | pa.Array | None, rows: int) -> pa.ChunkedArray:
+    """The location of each cutout as a catalog has it: without credentials, null where there is none.
+
+    Three bands are one text, separated by spaces, which are `%20` in each of them: every reader of catalogs knows text,
+    while FITS and VOTable have no lists of texts of different lengths. Null where a band has none.
+
+    Args:
+        uris: as `image_uris`; None where the manifest holds the images.
+        rows: their number.
+    """
+    if uris is None:
+        return pa.chunked_array([pa.nulls(rows, pa.string())])
+    table = pa.table({"uris": uris}).combine_chunks()
+    column = table["uris"].combine_chunks() if len(table) else pa.array([], table["uris"].type)
+    if not pa.types.is_list(column.type):
+        return pa.chunked_array([_without_credentials(column)])
+    bands = pc.replace_substring(_without_credentials(column.values), " ", "%20")
+    return pa.chunked_array([pc.binary_join(pa.ListArray.from_arrays(column.offsets, bands), " ")])
+
+
+def _without_credentials(uris: pa.Array) -> pa.Array:
+    uris = pc.if_else(pc.equal(uris, NO_URI), None, uris)
+    suspect = np.flatnonzero(
+        pc.fill_null(pc.match_substring_regex(uris, "[?#@]"), False).to_numpy(zero_copy_only=False)
+    )
+    if not len(suspect):
+        return uris
+    cleaned = uris.to_pylist()
+    for row in suspect.tolist():
+        cleaned[row] = without_credentials(cleaned[row])
+    return pa.array(cleaned, pa.string())
 
 
 def _columns(field: str, template: str) -> list[str]:

@@ -177,7 +177,7 @@ def find_objects(config: ManifestConfig, ids: pa.Array) -> pa.Table:
 
 def find_object_batches(config: ManifestConfig, ids: pa.Array) -> Iterator[pa.Table]:
     """The rows of `find_objects`, a few at a time where a Parquet manifest holds the images."""
-    config = replace(config, keep_columns=())
+    config = replace(config, keep_columns=(), keep_image_uri=False)
     files, folder = _files(config)
     second = read_second_table(config)
     for uri in files:

@@ -58,7 +58,7 @@ class PackPlan:
     @property
     def schema(self) -> pa.Schema:
         """The shards' schema."""
-        return shard_schema(self.manifest.id_type, self.manifest.kept)
+        return shard_schema(self.manifest.id_type, self.manifest.kept, self.config.manifest.keep_image_uri)
 
 
 def plan_pack(config: PackConfig) -> PackPlan:

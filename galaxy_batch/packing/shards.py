@@ -20,7 +20,7 @@ from galaxy_batch.config import ManifestConfig
 from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.inputs.manifest import Chunk, read_chunk
 from galaxy_batch.packing.config import PackConfig
-from galaxy_batch.rows import CATALOG_COLUMNS, IMAGE_BYTES, Column, Status, column_metadata
+from galaxy_batch.rows import CATALOG_COLUMNS, IMAGE_BYTES, IMAGE_URI_COLUMN, Column, Status, column_metadata
 from galaxy_batch.storage.files import join, list_names, read_bytes, write_atomically
 
 __all__ = [
@@ -71,16 +71,17 @@ def finished_shards(output_uri: str) -> set[int]:
     return {int(name[1]) for name in map(_NAME.fullmatch, list_names(join(output_uri, SHARDS))) if name}
 
 
-def shard_schema(id_type: pa.DataType, kept: Iterable[pa.Field] = ()) -> pa.Schema:
+def shard_schema(id_type: pa.DataType, kept: Iterable[pa.Field] = (), image_uri: bool = False) -> pa.Schema:
     """Schema of a shard: id, position, image, its status when it was packed, and the kept columns.
 
     Args:
         id_type: int64 or string, as the manifest has it.
         kept: the manifest's fields named in `keep_columns`.
+        image_uri: whether the location of each cutout is kept.
     """
     known = {column.name: column for column in CATALOG_COLUMNS}
     known[IMAGE] = Column(IMAGE, pa.large_binary(), "The encoded cutout, exactly as it was stored; null without one")
-    columns = [known[name] for name in _OWN_COLUMNS]
+    columns = [known[name] for name in _OWN_COLUMNS] + [IMAGE_URI_COLUMN] * image_uri
     fields = [
         pa.field(c.name, id_type if c.name == "object_id" else c.type, metadata=column_metadata(c)) for c in columns
     ]

@@ -13,7 +13,7 @@ from PIL import Image
 from galaxy_batch.catalog.manifest import CatalogManifest
 from galaxy_batch.catalog.read_files import read_row_group
 from galaxy_batch.cutouts.resize import Pixels
-from galaxy_batch.links import cutout_links, galaxy_links
+from galaxy_batch.links import cutout_links, galaxy_links, locations
 from galaxy_batch.model.checkpoint import CheckpointFile, read_checkpoint
 from galaxy_batch.model.engines.choose import choose_engine
 from galaxy_batch.model.engines.class_maps import class_maps
@@ -23,7 +23,7 @@ from galaxy_batch.release_page.sampling import RowLocation
 from galaxy_batch.report.cutouts import Cutout
 from galaxy_batch.report.page import Picture, Tile
 from galaxy_batch.report.pictures import grad_cam_picture
-from galaxy_batch.rows import MODEL_COLUMNS, ReviewFlag, UnusableCutout, flag_names
+from galaxy_batch.rows import IMAGE_URI_COLUMN, MODEL_COLUMNS, ReviewFlag, UnusableCutout, flag_names
 
 __all__ = ["Example", "example_tile", "explain_flagged", "read_examples"]
 
@@ -48,6 +48,8 @@ class Example:
     status: str
     error: str | None
     image_hash: int | None
+    image_uri: str | None = None
+    """Where the cutout was; None in a catalog without this column."""
 
     @property
     def flags(self) -> str:
@@ -70,10 +72,12 @@ def read_examples(
         manifest: of the catalog.
         locations: where the rows are.
     """
+    has_uris = manifest.schema.get(IMAGE_URI_COLUMN.name) == "string"
+    columns = [*_COLUMNS, IMAGE_URI_COLUMN.name] if has_uris else _COLUMNS
     examples: dict[RowLocation, Example] = {}
     for (file, group), rows in groupby(sorted(locations), key=itemgetter(0, 1)):
         wanted = list(rows)
-        table = read_row_group(catalog_uri, manifest.files[file], group, _COLUMNS)
+        table = read_row_group(catalog_uri, manifest.files[file], group, columns)
         table = table.take([location.row for location in wanted])
         examples |= {location: Example(**row) for location, row in zip(wanted, table.to_pylist(), strict=True)}
     return examples
@@ -108,7 +112,7 @@ def example_tile(
         tuple(lines),
         str(example.object_id),
         {
-            **cutout_links(cutout.uris, folder_uri),
+            **cutout_links(cutout.uris or locations(example.image_uri), folder_uri),
             **galaxy_links(links, example.object_id, example.ra, example.dec),
         },
     )

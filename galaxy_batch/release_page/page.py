@@ -117,7 +117,9 @@ def _training_report(checkpoint_uri: str, model_id: str, report_uri: str) -> str
 
 def _column_rows(manifest: CatalogManifest) -> list[list[str]]:
     """Name, type, unit and meaning of each column."""
-    own = catalog_schema(pa.string(), manifest.classes, (), manifest.questions, manifest.concentrations)
+    own = catalog_schema(
+        pa.string(), manifest.classes, (), manifest.questions, manifest.concentrations, manifest.keeps_image_uri
+    )
     known = {field.name: field.metadata or {} for field in own}
     kept = {b"description": b"as in the survey's manifest"}
     return [

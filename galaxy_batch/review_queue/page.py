@@ -13,10 +13,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from galaxy_batch.links import cutout_links, locations
 from galaxy_batch.report.page import render
 from galaxy_batch.review_queue.attention import AttentionMaps
 from galaxy_batch.review_queue.queue import ReviewQueue
-from galaxy_batch.rows import ReviewFlag, probability_columns
+from galaxy_batch.rows import IMAGE_URI_COLUMN, ReviewFlag, probability_columns
 from galaxy_batch.storage.files import join, list_names, write_atomically
 
 __all__ = ["PAGE", "has_page", "queue_identity", "write_page"]
@@ -77,6 +78,7 @@ def _content(queue: ReviewQueue, attention: AttentionMaps | None) -> dict[str, A
         "verdicts": list(queue.verdicts),
         "titles": record.get("class_titles", {}),
         "links": list(record.get("links", {}).items()),
+        "cutouts": _cutout_links(queue),
         "flags": {str(int(flag)): flag.name for flag in ReviewFlag},
         "ids": [str(object_id) for object_id in rows["object_id"].to_pylist()],
         "pictures": rows["picture"].to_pylist(),
@@ -91,6 +93,14 @@ def _content(queue: ReviewQueue, attention: AttentionMaps | None) -> dict[str, A
         "dec": _rounded(rows["dec"], 6),
         "attention": None if attention is None else _maps(attention, rows["position"].to_pylist()),
     }
+
+
+def _cutout_links(queue: ReviewQueue) -> list[list[tuple[str, str]]] | None:
+    """Name and address of each row's cutout, or of its bands; None where the queue has no locations."""
+    if IMAGE_URI_COLUMN.name not in queue.rows.column_names:
+        return None
+    uris = map(locations, queue.rows[IMAGE_URI_COLUMN.name].to_pylist())
+    return [list(cutout_links(of_row, queue.uri).items()) for of_row in uris]
 
 
 def _maps(attention: AttentionMaps, positions: Sequence[int]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from galaxy_batch.catalog.manifest import CatalogManifest
 from galaxy_batch.errors import InputError
 from galaxy_batch.review_queue.config import FOLDER_NAME
-from galaxy_batch.rows import CATALOG_COLUMNS, catalog_schema, column_metadata, probability_columns
+from galaxy_batch.rows import CATALOG_COLUMNS, IMAGE_URI_COLUMN, catalog_schema, column_metadata, probability_columns
 from galaxy_batch.storage.files import join, parquet_bytes, read_bytes, without_secrets, write_atomically, write_json
 
 __all__ = [
@@ -97,15 +97,16 @@ def verdict_names(classes: Sequence[str]) -> list[str]:
     return [*classes, *(name for name in (ARTIFACT, UNSURE) if name not in classes)]
 
 
-def queue_schema(id_type: pa.DataType, classes: Sequence[str]) -> pa.Schema:
+def queue_schema(id_type: pa.DataType, classes: Sequence[str], image_uri: bool = False) -> pa.Schema:
     """Columns of `queue.parquet`.
 
     Args:
         id_type: int64 or string, as the catalog has it.
         classes: of the catalog.
+        image_uri: whether the catalog has the location of each cutout.
     """
     known = {column.name: column for column in CATALOG_COLUMNS}
-    of_catalog = catalog_schema(id_type, classes)
+    of_catalog, uri = catalog_schema(id_type, classes), IMAGE_URI_COLUMN
 
     def described(name: str, kind: pa.DataType, description: str) -> pa.Field:
         return pa.field(name, kind, metadata={"description": description})
@@ -120,6 +121,7 @@ def queue_schema(id_type: pa.DataType, classes: Sequence[str]) -> pa.Schema:
             *(of_catalog.field(name) for name in names),
             described("picture", pa.string(), "Path of the picture below the queue's folder; null where there is none"),
             described("picture_error", pa.string(), "Why there is no picture, or what is wrong with it"),
+            *([pa.field(uri.name, uri.type, metadata=column_metadata(uri))] if image_uri else []),
         ]
     )
 

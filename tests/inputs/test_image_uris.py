@@ -5,7 +5,7 @@ import pytest
 
 from galaxy_batch.config import ManifestConfig
 from galaxy_batch.errors import InputError
-from galaxy_batch.inputs.image_uris import image_uris, template_columns
+from galaxy_batch.inputs.image_uris import image_uris, published_locations, template_columns
 
 
 def uris(folder: str, template: str, values: Any, column: str = "id") -> list[str | None]:
@@ -83,3 +83,19 @@ def test_band_templates_give_a_list_of_three_per_row() -> None:
     assert result.type == pa.list_(pa.string())
     assert result.to_pylist() == [["s3://b/t/x/i-1.fits", "/r/1", "s3://b/g/1"], [None] * 3, [None] * 3]
     assert image_uris(table.slice(0, 0), config, "s3://b/t").to_pylist() == []
+
+
+def test_locations_are_published_without_credentials() -> None:
+    uris = pa.chunked_array([["x", "/d/a b.jpg", None, "", "https://h/c?ra=1&token=s", "s3://k:s@b/7.jpg"]]).slice(1)
+    locations = ["/d/a b.jpg", None, None, "https://h/c?ra=1", "s3://b/7.jpg"]
+    assert published_locations(uris, 5).to_pylist() == locations
+    assert published_locations(None, 2).to_pylist() == [None, None]
+    assert published_locations(pa.chunked_array([], pa.string()), 0).to_pylist() == []
+
+
+def test_locations_of_bands_are_one_text() -> None:
+    config = ManifestConfig(uri="/d/t.csv", band_templates=("{n}-z.fits", "https://h/{n}?b=r&sig=s", "g/{n}.fits"))
+    uris = pa.chunked_array([image_uris(pa.table({"n": ["M 1", "..", "3"]}), config, "/d")])
+    expected = ["/d/M%201-z.fits https://h/M%201?b=r /d/g/M%201.fits", None, "/d/3-z.fits https://h/3?b=r /d/g/3.fits"]
+    assert published_locations(uris, 3).to_pylist() == expected
+    assert published_locations(uris.slice(2), 1).to_pylist() == expected[2:]

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -356,6 +357,22 @@ def test_links_need_a_position(browser: Any, queue: ReviewQueue) -> None:
         assert links(reader) == [f"https://x.example/{FIRST_ID}"]
         reader.press("ArrowRight")
         assert links(reader)[0] == "https://skyserver.example/?ra=180.500000&dec=-1.250000"
+
+
+def test_cutouts_with_a_location_are_linked(browser: Any, tmp_path: Path) -> None:
+    queue = review_queue(tmp_path / "first", 4, links={})
+    uris = ["https://a.org/c?ra=1&dec=2", str(tmp_path / "7 a.jpg"), None, "https://a.org/i /r https://a.org/g?sig=s"]
+    rows = queue.rows.append_column("image_uri", pa.array(uris, pa.string()))
+    queue = dataclasses.replace(queue, rows=rows)
+    write_page(queue)
+    shown = []
+    with Reader(browser, queue) as reader:
+        for _ in uris:
+            links = reader.page.locator("#links a").all()
+            shown.append([(link.inner_text(), link.get_attribute("href")) for link in links])
+            reader.press("ArrowRight")
+    assert shown[:3] == [[("cutout", uris[0])], [("cutout", "../7%20a.jpg")], []]
+    assert shown[3] == [("red", "https://a.org/i"), ("green", os.path.relpath("/r", queue.uri))]
 
 
 def test_files_that_are_refused_or_contradict(browser: Any, queue: ReviewQueue) -> None:

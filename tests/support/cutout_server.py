@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -12,7 +12,7 @@ __all__ = ["CutoutServer", "cutout_server"]
 
 
 class CutoutServer(ThreadingHTTPServer):
-    """Responds to each GET with its path and query, after `slow_s`."""
+    """Responds to each GET with its path and query, or what `answer` makes of these, after `slow_s`."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -20,6 +20,7 @@ class CutoutServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.slow_s = 0.02
+        self.answer: Callable[[str], bytes] = str.encode
         self.throttle: list[tuple[int, str]] = []
         """Status and `Retry-After` of the next responses."""
         self.asked: list[tuple[float, str]] = []
@@ -48,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(server.slow_s)
         with server.lock:
             server.at_once -= 1
-        content = self.path.encode()
+        content = server.answer(self.path)
         self.send_response_only(status)
         if retry_after is not None:
             self.send_header("Retry-After", retry_after)

@@ -392,8 +392,12 @@
     const links = queue.links
       .map(([name, template]) => [name, fillLink(template, index)])
       .filter(([, address]) => address !== null);
+    // a file on disk opens only from a page on disk
+    const cutouts = ((queue.cutouts && queue.cutouts[index]) || []).filter(([, address]) =>
+      /^[a-z0-9+.-]+:/iu.test(address) ? /^https?:/iu.test(address) : location.protocol === "file:",
+    );
     byId("links").replaceChildren(
-      ...links.map(([name, href]) => element("a", { href, target: "_blank", rel: "noopener noreferrer" }, name)),
+      ...[...cutouts, ...links].map(([name, href]) => element("a", { href, target: "_blank", rel: "noopener noreferrer" }, name)),
     );
     renderVerdictText();
     renderPrediction();
