@@ -50,7 +50,7 @@ from galaxy_batch.compare.result import plain
 from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.review_queue.queue import ARTIFACT, ReviewQueue
 from galaxy_batch.rows import ReviewFlag
-from galaxy_batch.stats import share, wilson_interval
+from galaxy_batch.stats import share
 from galaxy_batch.storage.files import check_writable, join, without_secrets, write_atomically
 
 __all__ = ["audit_catalog"]
@@ -193,7 +193,7 @@ def _audited(config: AuditConfig, manifest: CatalogManifest, verdicts: AuditVerd
         if reason
         else estimate_share(reviewed.sample, ~reviewed.artifact, reviewed.correct).value,
         calibration_error=NO_ESTIMATE if reason else _calibration_error(bins),
-        promised=_promised(manifest),
+        promised=PromisedAccuracy.of(manifest.checkpoint),
         artifact_share=NO_ESTIMATE
         if reason
         else reviewed.share(everything, reviewed.decided, reviewed.artifact, classified),
@@ -292,14 +292,3 @@ def _calibration_error(bins: tuple[GroupAccuracy, ...]) -> Estimate:
         np.array([group.accuracy.value - group.confidence for group in known]),
         np.array([(group.accuracy.high - group.accuracy.low) / (2 * 1.96) for group in known]),
     )
-
-
-def _promised(manifest: CatalogManifest) -> PromisedAccuracy | None:
-    """Accuracy of the checkpoint on its test galaxies."""
-    accuracy = manifest.checkpoint.get("accuracy")
-    if not isinstance(accuracy, int | float):
-        return None
-    splits = (manifest.checkpoint.get("training") or {}).get("galaxies_per_split") or {}
-    galaxies = splits.get("test")
-    interval = wilson_interval(round(accuracy * galaxies), galaxies) if galaxies else None
-    return PromisedAccuracy(float(accuracy), galaxies, interval)

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 from galaxy_batch.audit.estimate import Estimate
-from galaxy_batch.stats import Interval
+from galaxy_batch.stats import Interval, wilson_interval
 
 __all__ = ["AuditResult", "ClassAccuracy", "GroupAccuracy", "PromisedAccuracy"]
 
@@ -47,6 +48,16 @@ class PromisedAccuracy:
     """Test galaxies; None where the checkpoint does not say."""
     interval: Interval | None
     """95%, Wilson; None without their number."""
+
+    @classmethod
+    def of(cls, checkpoint: Mapping[str, Any]) -> Self | None:
+        """From the metadata of a checkpoint; None where it does not say."""
+        accuracy = checkpoint.get("accuracy")
+        if not isinstance(accuracy, int | float):
+            return None
+        galaxies = ((checkpoint.get("training") or {}).get("galaxies_per_split") or {}).get("test")
+        interval = wilson_interval(round(accuracy * galaxies), galaxies) if galaxies else None
+        return cls(float(accuracy), galaxies, interval)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from importlib.resources import files
 from galaxy_batch.errors import InputError
 from galaxy_batch.storage.files import read_bytes
 
-__all__ = ["read_model_file"]
+__all__ = ["model_card_of", "read_model_file"]
 
 _BUILTIN = "builtin:"
 _SUFFIX = ".safetensors"
@@ -29,3 +29,9 @@ def read_model_file(uri: str, setting: str) -> bytes:
         known = ", ".join(_BUILTIN + known for known in sorted(names))
         raise InputError(setting, uri, f"no such checkpoint ships with the package; known: {known}")
     return names[name].read_bytes()
+
+
+def model_card_of(checkpoint_id: str) -> str | None:
+    """The model card of a checkpoint that ships with the package; None for any other."""
+    card = files(__name__).joinpath("README.md").read_text(encoding="utf-8")
+    return card if f"`{checkpoint_id}`" in card else None

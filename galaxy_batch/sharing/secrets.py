@@ -1,0 +1,54 @@
+"""Search for credentials in what is about to be shared."""
+
+import re
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from galaxy_batch.catalog.manifest import CatalogManifest
+from galaxy_batch.errors import without_secrets
+from galaxy_batch.rows import catalog_schema
+from galaxy_batch.storage.files import join, open_parquet
+
+__all__ = ["secrets_in_rows", "secrets_in_text"]
+
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>\\]+")
+_SIGNED = re.compile(
+    r"[?&](X-(Amz|Goog)-(Signature|Credential|Security-Token)|Signature|AWSAccessKeyId|sig|(access_)?token|api_?key)=",
+    re.IGNORECASE,
+)
+_IN_ROWS = r"://[^/\s?#]*:[^/\s?#@]*@|(?i:" + _SIGNED.pattern + ")"
+
+
+def secrets_in_text(text: str) -> list[str]:
+    """URIs of a text that have a user, a password, a signature or a token in them; shown without these."""
+    found = []
+    for uri in _URI.findall(text):
+        user = re.match(r"[^:]+://[^/?#]*@", uri) and not uri.startswith(("abfs", "wasb"))
+        if user or _SIGNED.search(uri):
+            found.append(without_secrets(uri))
+    return found
+
+
+def secrets_in_rows(catalog_uri: str, manifest: CatalogManifest) -> list[str]:
+    """Names of the survey's own columns whose texts have credentials in them.
+
+    Reads the text columns beyond those of `rows`, a row group at a time.
+    """
+    own = {field.name for field in catalog_schema(pa.string(), manifest.classes, (), manifest.questions, True)}
+    left = {name for name, kind in manifest.schema.items() if name not in own and "string" in kind}
+    guilty: set[str] = set()
+    for file in manifest.files if left else ():
+        with open_parquet(join(catalog_uri, file.path)) as parquet:
+            for batch in parquet.iter_batches(columns=sorted(left - guilty)):
+                guilty |= {name for name in batch.schema.names if _has_secret(batch[name])}
+        if guilty == left:
+            break
+    return sorted(guilty)
+
+
+def _has_secret(texts: Any) -> bool:
+    if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
+        return False
+    return bool(pc.any(pc.match_substring_regex(texts, _IN_ROWS)).as_py())

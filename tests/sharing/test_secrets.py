@@ -1,0 +1,51 @@
+"""Credentials are found in the manifest and in the survey's own columns."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from galaxy_batch.catalog.manifest import require_manifest
+from galaxy_batch.sharing.secrets import secrets_in_rows, secrets_in_text
+from tests.support.skies import publish_rows, sky_rows
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://me:secret@host/objects.csv",
+        "ftp://me@host/objects.csv",
+        "https://bucket.s3.amazonaws.com/x?X-Amz-Credential=secret&X-Amz-Signature=secret",
+        "https://account.blob.core.windows.net/x?sv=2024&sig=secret",
+        "https://host/x?access_token=secret",
+    ],
+)
+def test_credentials_in_addresses_are_found_and_not_shown(uri: str) -> None:
+    (found,) = secrets_in_text(f'{{"survey": "{uri}", "run_id": "1"}}')
+    assert "secret" not in found
+    assert "me@" not in found
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["s3://bucket/a@b.csv", "https://host:8080/x?ra=1&dec=2", "abfs://container@account/x", "/data/a:b@c/objects.csv",
+     "https://host/x?token_count=3"],
+)  # fmt: skip
+def test_other_addresses_have_none(uri: str) -> None:
+    assert secrets_in_text(f'"{uri}"') == []
+
+
+@pytest.mark.parametrize(
+    ("address", "is_secret"),
+    [
+        ("https://host/{}.jpg?sig=secret", True),
+        ("https://me:pw@host/{}.jpg", True),
+        ("https://host/{}.jpg?px=64", False),
+    ],
+)
+def test_columns_of_the_survey_are_searched(tmp_path: Path, address: str, is_secret: bool) -> None:
+    rows = sky_rows(120, seed=2)
+    addresses = [None] * 119 + [address.format(1)]
+    rows = rows.append_column("address", pa.array(addresses)).append_column("note", pa.array(["a@b"] * 120))
+    catalog = str(publish_rows(tmp_path, rows, max_rows=30))
+    assert secrets_in_rows(catalog, require_manifest(catalog)) == (["address"] if is_secret else [])
