@@ -11,7 +11,7 @@ import textwrap
 from pathlib import Path
 
 PYPROJECT, LOCK = Path("pyproject.toml"), Path("requirements.lock")
-EXTRAS = ("cluster", "openvino", "query", "s3")
+EXTRAS = ("cluster", "hf", "openvino", "query", "s3")
 CONSTRAINTS = re.compile(r"^constraint-dependencies = \[.*?^\]", re.DOTALL | re.MULTILINE)
 
 

@@ -70,6 +70,10 @@ IMPORTS: dict[str, set[str]] = {
         "catalog", "compare", "errors", "report", "review_queue", "reviewed_objects", "rows", "runtime", "settings",
         "stats", "storage",
     },
+    "sharing": {
+        "audit", "catalog", "checkpoints", "errors", "model", "report", "rows", "runtime", "settings", "stats",
+        "storage",
+    },
     "packing": {"config", "cutouts", "errors", "failures", "inputs", "rows", "runtime", "settings", "storage"},
     "synthetic": set(),
     "tiles": {"errors", "rows", "storage"},

@@ -15,6 +15,7 @@ from galaxy_batch.export.config import ExportConfig
 from galaxy_batch.packing.config import PackConfig
 from galaxy_batch.review_queue.config import ReviewQueueConfig
 from galaxy_batch.settings import load_config
+from galaxy_batch.sharing.config import ShareConfig
 from galaxy_batch.similar.config import SimilarConfig
 from galaxy_batch.verdicts.config import ImportConfig
 from jobs.benchmark.__main__ import BenchmarkConfig
@@ -35,6 +36,7 @@ CONFIG_OF_JOB: dict[str, Any] = {
     "pack_cutouts": PackConfig,
     "release_report": ReleaseReportConfig,
     "review_queue": ReviewQueueConfig,
+    "share_catalog": ShareConfig,
     "simulate_reviews": SimulationConfig,
     "submit": CatalogConfig,
     "sweep_threshold": SweepConfig,
