@@ -54,7 +54,9 @@ def _section(kind: type, prefix: str, width: int) -> Iterator[str]:
             yield ""
             meaning = meanings.get(field.name) or inspect.cleandoc(section.__doc__ or "").partition("\n\n")[0]
             optional = " Optional." if field.default is None else ""
-            yield from _wrapped(f"[{prefix}{field.name}] {meaning}{optional}", 0, width)
+            name = f"[{prefix}{field.name}]"
+            name = f"[{name}]" if get_origin(hints[field.name]) is tuple else name  # TOML's array of tables
+            yield from _wrapped(f"{name} {meaning}{optional}", 0, width)
             yield from _section(section, f"{prefix}{field.name}.", width)
 
 
@@ -70,8 +72,8 @@ def _is_required(field: "dataclasses.Field[Any]") -> bool:
 
 
 def _dataclass_in(hint: Any) -> type | None:
-    """The dataclass of a section; None for any other setting."""
-    members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    """The dataclass of a section, or of one that may be repeated; None for any other setting."""
+    members = get_args(hint) if get_origin(hint) in (Union, types.UnionType, tuple) else (hint,)
     return next((member for member in members if dataclasses.is_dataclass(member) and isinstance(member, type)), None)
 
 

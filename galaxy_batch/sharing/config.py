@@ -33,6 +33,7 @@ class Author:
     orcid: str | None = None
     """ORCID iD of a person, as in 0000-0002-1825-0097."""
     affiliation: str = ""
+    """Institution of a person."""
 
     def __post_init__(self) -> None:
         person = bool(self.family_names or self.given_names)
@@ -65,8 +66,8 @@ class ShareMetadata:
     description: str = ""
     """A paragraph about the catalog, in plain text."""
     authors: tuple[Author, ...] = ()
-    """In the order of the citation, each a section `[[share.authors]]`. Without them, neither CITATION.cff nor
-    .zenodo.json is written: both need authors."""
+    """In the order of the citation, a section for each. Without them, neither CITATION.cff nor .zenodo.json is written:
+    both need authors."""
     license: str | None = None
     """Licence of the catalog: an SPDX identifier, such as CC-BY-4.0 or CC0-1.0."""
     checkpoint_license: str | None = None
@@ -81,6 +82,7 @@ class ShareMetadata:
     repository_url: str | None = None
     """Repository of the code or of the configuration that made it."""
     keywords: tuple[str, ...] = ("astronomy", "galaxies", "galaxy morphology")
+    """Words by which it is found; add those of the survey."""
     references: tuple[str, ...] = ()
     """What to cite too, a line each: the survey's paper, that of the votes the checkpoint was trained on."""
     acknowledgement: str = ""

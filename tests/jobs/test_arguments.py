@@ -12,6 +12,7 @@ import pytest
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.settings import Range, Uri, load_config
+from galaxy_batch.sharing.config import ShareConfig
 from jobs.arguments import CommandLine, Shortcut
 from jobs.help import settings_text
 
@@ -110,6 +111,12 @@ def test_the_help_lists_each_setting_with_type_default_and_meaning() -> None:
         "  cut.high  (number from 0 to 20_000; default 5)\n",
     ):
         assert line in text
+
+
+def test_a_section_that_may_be_repeated_is_in_double_brackets() -> None:
+    text = settings_text(ShareConfig, 80)
+    assert "\n[[share.authors]] In the order of the citation" in text
+    assert "\n  share.authors.orcid  (text; optional)" in text
 
 
 @pytest.mark.parametrize("width", [40, 110])
