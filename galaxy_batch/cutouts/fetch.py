@@ -9,7 +9,7 @@ import pyarrow as pa
 from galaxy_batch.cutouts.bands import BANDS, pack_bands
 from galaxy_batch.errors import InputError
 from galaxy_batch.rows import IMAGE_BYTES, IMAGE_URI, NO_URI, Status
-from galaxy_batch.storage.files import CONCURRENT_READS, DamagedMemberError, NotAFileError, read_heads
+from galaxy_batch.storage.files import CONCURRENT_READS, DamagedMemberError, NotAFileError, StoreDownError, read_heads
 
 __all__ = ["NO_IMAGE", "fetch_cutouts", "hash_image"]
 
@@ -99,14 +99,21 @@ def _packed(bands: list[_Download], max_bytes: int) -> _Download:
 
 
 def _with_status(content: bytes | Exception, max_bytes: int) -> _Download:
-    if isinstance(content, (FileNotFoundError, IsADirectoryError, NotADirectoryError)):
-        return _Download(None, Status.MISSING, "no such file")
-    if isinstance(content, NotAFileError):
-        return _Download(None, Status.REFUSED, "not a file but a device, a pipe or a socket")
-    if isinstance(content, DamagedMemberError):
-        return _Download(None, Status.UNREADABLE, str(content))
-    if isinstance(content, InputError):
-        return _Download(None, Status.UNREACHABLE, content.remedy)
-    if isinstance(content, Exception):
-        return _Download(None, Status.UNREACHABLE, type(content).__name__)  # the message may hold a signed URL
-    return _sized(content, max_bytes)
+    return _Download(None, *_failure(content)) if isinstance(content, Exception) else _sized(content, max_bytes)
+
+
+def _failure(error: Exception) -> tuple[Status, str]:
+    """Status and error text of a cutout that could not be read."""
+    match error:
+        case FileNotFoundError() | IsADirectoryError() | NotADirectoryError():
+            return Status.MISSING, "no such file"
+        case NotAFileError():
+            return Status.REFUSED, "not a file but a device, a pipe or a socket"
+        case DamagedMemberError():
+            return Status.UNREADABLE, str(error)
+        case StoreDownError():
+            return Status.UNREACHABLE, str(error)
+        case InputError():
+            return Status.UNREACHABLE, error.remedy
+        case _:
+            return Status.UNREACHABLE, type(error).__name__  # the message may hold a signed URL

@@ -16,6 +16,7 @@ from galaxy_batch.storage.archives import Archive, ArchiveMember, DamagedMemberE
 from galaxy_batch.storage.drivers import CONCURRENT_READS, filesystem_without_retries
 from galaxy_batch.storage.retries import (
     LONGEST_RETRY_AFTER_S,
+    has_response,
     http_status,
     is_transient,
     retry_after_s,
@@ -23,7 +24,7 @@ from galaxy_batch.storage.retries import (
     with_retries_async,
 )
 
-__all__ = ["OBJECT_S", "TRY_S", "NotAFileError", "is_empty", "read_heads", "read_range"]
+__all__ = ["OBJECT_S", "TRY_S", "NotAFileError", "StoreDownError", "is_empty", "read_heads", "read_range"]
 
 TRY_S = 30.0
 """Time limit of one attempt to read a file, in seconds."""
@@ -35,6 +36,10 @@ _PARTIAL = 206
 _RANGE_BYTES = 8 << 20  # of one request: a longer range is read in several at a time
 _FAILURES_PER_SLOT = 4  # where few files are read at a time
 _NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
+
+
+class StoreDownError(ConnectionError):
+    """A file that is not requested, because its store counts as down; the message holds no URI."""
 
 
 class NotAFileError(OSError):
@@ -191,10 +196,10 @@ async def _remote_pieces(
         nonlocal failures, is_down
         async with slots:  # also held between attempts, so that a throttling store gets fewer requests
             if is_down:
-                return ConnectionError("the store does not respond")
+                return StoreDownError("the store does not respond")
             content = await _read_with_retries(fs, piece)
             error = content if isinstance(content, Exception) else None
-            no_response = error is not None and is_transient(error) and http_status(error) is None
+            no_response = error is not None and is_transient(error) and not has_response(error)
             failures = failures + 1 if no_response else 0
             asked_s = (error and retry_after_s(error)) or 0.0
             is_down = is_down or failures >= most_failures or asked_s > LONGEST_RETRY_AFTER_S

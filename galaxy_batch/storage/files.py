@@ -19,7 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from galaxy_batch.errors import InputError, without_secrets
 from galaxy_batch.storage.archives import DamagedMemberError
-from galaxy_batch.storage.downloads import NotAFileError, is_empty, read_heads
+from galaxy_batch.storage.downloads import NotAFileError, StoreDownError, is_empty, read_heads
 from galaxy_batch.storage.drivers import CONCURRENT_READS, filesystem, filesystem_without_retries
 from galaxy_batch.storage.ranges import RangedFile
 from galaxy_batch.storage.retries import with_retries
@@ -29,6 +29,7 @@ __all__ = [
     "DamagedMemberError",
     "NotAFileError",
     "RangedFile",
+    "StoreDownError",
     "check_writable",
     "filesystem",
     "join",

@@ -18,6 +18,7 @@ __all__ = [
     "LONGEST_RETRY_AFTER_S",
     "PATIENCE_S",
     "TRIES",
+    "has_response",
     "http_status",
     "is_transient",
     "retry_after_s",
@@ -50,6 +51,10 @@ _CONNECTION_ERRORS = {
     "ServiceRequestError", "ServiceResponseError",  # azure: adlfs
 }  # fmt: skip
 
+_BROKEN_BODIES = {
+    "ClientPayloadError", "IncompleteRead", "IncompleteReadError", "ResponseParserError", "ResponseStreamingError",
+}  # fmt: skip
+
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed a moment later."""
@@ -59,6 +64,11 @@ def is_transient(error: BaseException) -> bool:
     if status is not None:
         return status in _TRANSIENT
     return isinstance(error, OSError) and not isinstance(error, _PERMANENT)
+
+
+def has_response(error: BaseException) -> bool:
+    """Whether the store responded, be it with an error or with a part of a file."""
+    return http_status(error) is not None or any(kind.__name__ in _BROKEN_BODIES for kind in type(error).__mro__)
 
 
 def http_status(error: BaseException) -> int | None:

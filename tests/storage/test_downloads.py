@@ -130,6 +130,24 @@ def test_a_store_that_is_down_is_not_asked_for_every_file(s3: S3, monkeypatch: p
     assert len({r.path for r in s3.proxy.requests}) <= 3 * CONCURRENT_READS
 
 
+def test_a_store_that_breaks_off_is_not_down(s3: S3, impatient: None) -> None:
+    """One request at a time: four files without any response would count as a store that is down."""
+    uris = [s3.put(f"{number}.jpg", b"a whole cutout") for number in range(8)]
+    for number in range(7):
+        s3.proxy.fail(f"{number}.jpg", "truncated", times=float("inf"))
+    uris = [uri.replace(s3.uri, s3.http_url) for uri in uris]
+    rows = fetch_cutouts(pa.table({"_image_uri": uris}), 1000, requests_per_host=1)
+    assert rows["status"].to_pylist() == ["unreachable"] * 7 + ["ok"]
+
+
+def test_what_is_not_requested_says_why(s3: S3, impatient: None) -> None:
+    s3.proxy.fail("", "reset", times=float("inf"))
+    uris = [f"{s3.http_url}/{number}.jpg" for number in range(8)]
+    rows = fetch_cutouts(pa.table({"_image_uri": uris}), 1000, requests_per_host=1)
+    assert set(rows["status"].to_pylist()) == {"unreachable"}
+    assert rows["error"].to_pylist()[4:] == ["the store does not respond"] * 4
+
+
 def test_a_throttling_store_is_asked_for_every_file(s3: S3, impatient: None) -> None:
     uris = [s3.put(f"{number}.jpg", b"x") for number in range(2 * CONCURRENT_READS)]
     s3.proxy.fail("", "503", times=TRIES * CONCURRENT_READS)
