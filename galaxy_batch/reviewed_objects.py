@@ -5,7 +5,6 @@ Exports join them, training learns from them, audits compare the catalog with th
 
 import hashlib
 import json
-import posixpath
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from galaxy_batch.errors import InputError
-from galaxy_batch.storage.files import join, read_bytes
+from galaxy_batch.storage.files import beside, join, read_bytes
 
 __all__ = [
     "IMPORT",
@@ -71,7 +70,7 @@ def reviewed_schema(id_type: pa.DataType) -> pa.Schema:
 
 def verdicts_folder(catalog_uri: str, name: str = "verdicts") -> str:
     """The folder of verdict tables, beside their catalog."""
-    return join(posixpath.dirname(catalog_uri.rstrip("/")), "review", "verdicts", name)
+    return beside(catalog_uri, "review", "verdicts", name)
 
 
 def read_import(folder: str, field: str = "verdicts_uri") -> dict[str, Any] | None:

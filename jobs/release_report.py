@@ -5,7 +5,6 @@ Example:
 """
 
 import argparse
-import posixpath
 import sys
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -33,9 +32,9 @@ def release_report(arguments: argparse.Namespace) -> dict[str, Any]:
     """Write the page."""
     config = load_config(ReleaseReportConfig, arguments.config, arguments.set)
     from galaxy_batch.release_page.page import write_release_page
-    from galaxy_batch.storage.files import join, without_secrets
+    from galaxy_batch.storage.files import beside, without_secrets
 
-    folder = config.report_uri or join(posixpath.dirname(config.catalog_uri.rstrip("/")), "report")
+    folder = config.report_uri or beside(config.catalog_uri, "report")
     uri = write_release_page(config.catalog_uri, folder, config.report, config.manifest)
     return {"catalog_uri": without_secrets(config.catalog_uri), "report_uri": without_secrets(uri)}
 

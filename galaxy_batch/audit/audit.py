@@ -51,7 +51,7 @@ from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.review_queue.queue import ARTIFACT, ReviewQueue
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.stats import share
-from galaxy_batch.storage.files import check_writable, join, without_secrets, write_atomically
+from galaxy_batch.storage.files import beside, check_outside, check_writable, join, without_secrets, write_atomically
 
 __all__ = ["audit_catalog"]
 
@@ -77,11 +77,9 @@ def audit_catalog(config: AuditConfig) -> dict[str, Any]:
     """
     started = time.monotonic()
     manifest = require_manifest(config.catalog_uri)
-    beside = posixpath.dirname(config.catalog_uri.rstrip("/"))
     name = posixpath.basename(verdicts_uri(config).rstrip("/"))
-    folder = config.report_uri or join(beside, "audit", name)
-    if f"{folder}/".startswith(join(config.catalog_uri, "")):
-        raise InputError("report_uri", folder, "is inside the catalog's folder; choose another folder")
+    folder = config.report_uri or beside(config.catalog_uri, "audit", name)
+    check_outside("report_uri", folder, config.catalog_uri)
     check_writable(folder)
     result = _audited(config, manifest, read_verdicts(config, manifest))
     json_uri, page_uri = join(folder, "audit.json"), join(folder, "index.html")

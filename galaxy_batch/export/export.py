@@ -31,7 +31,14 @@ from galaxy_batch.export.selection import Selection
 from galaxy_batch.reviewed_objects import REVIEWED_COLUMNS
 from galaxy_batch.sky.cone import Cone
 from galaxy_batch.sky.healpix import Tile
-from galaxy_batch.storage.files import check_writable, join, read_bytes, without_secrets, write_atomically
+from galaxy_batch.storage.files import (
+    check_outside,
+    check_writable,
+    join,
+    read_bytes,
+    without_secrets,
+    write_atomically,
+)
 
 __all__ = ["FileRange", "export_catalog", "file_ranges"]
 
@@ -164,8 +171,7 @@ def _select_columns(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
 
 
 def _check_output(config: ExportConfig) -> None:
-    if f"{config.output_uri}/".startswith(join(config.catalog_uri, "")):
-        raise InputError("output_uri", config.output_uri, "is inside the catalog's folder; choose another folder")
+    check_outside("output_uri", config.output_uri, config.catalog_uri)
     check_writable(config.output_uri.rpartition("/")[0] or "/", config.output_uri)
 
 

@@ -10,7 +10,6 @@ is read for their Grad-CAM maps.
 
 import json
 import logging
-import posixpath
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +27,7 @@ from galaxy_batch.release_page.tables import accuracy_tables, class_tables, flag
 from galaxy_batch.report.page import percent, render
 from galaxy_batch.rows import ReviewFlag, catalog_schema
 from galaxy_batch.stats import share
-from galaxy_batch.storage.files import join, read_bytes, write_atomically
+from galaxy_batch.storage.files import beside, join, read_bytes, write_atomically
 
 __all__ = ["PAGE", "write_release_page"]
 
@@ -107,7 +106,7 @@ def _accuracy_caveat(counts: ReleaseCounts, manifest: CatalogManifest) -> str:
 
 def _training_report(checkpoint_uri: str, model_id: str, report_uri: str) -> str | None:
     """Address of the report in the checkpoint's folder; None where it is not there or about another checkpoint."""
-    folder = join(posixpath.dirname(checkpoint_uri), "report")
+    folder = beside(checkpoint_uri, "report")
     try:
         metrics = json.loads(read_bytes(join(folder, "metrics.json"))) if "/" in checkpoint_uri else {}
     except (OSError, ValueError):
@@ -143,7 +142,7 @@ def _provenance(manifest: CatalogManifest, run: Mapping[str, Any]) -> dict[str, 
 def _run_record(catalog_uri: str, manifest: CatalogManifest) -> dict[str, Any]:
     """The summary in the record of the run that made the catalog; empty where there is no record."""
     try:
-        folder = join(posixpath.dirname(catalog_uri.rstrip("/")), "runs")
+        folder = beside(catalog_uri, "runs")
         record = json.loads(read_bytes(join(folder, f"{manifest.run_id}.json")))
     except (OSError, ValueError):
         return {}

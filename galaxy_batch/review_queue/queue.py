@@ -10,7 +10,6 @@
 """
 
 import json
-import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +22,15 @@ from galaxy_batch.catalog.manifest import CatalogManifest
 from galaxy_batch.errors import InputError
 from galaxy_batch.review_queue.config import FOLDER_NAME
 from galaxy_batch.rows import CATALOG_COLUMNS, IMAGE_URI_COLUMN, catalog_schema, column_metadata, probability_columns
-from galaxy_batch.storage.files import join, parquet_bytes, read_bytes, without_secrets, write_atomically, write_json
+from galaxy_batch.storage.files import (
+    beside,
+    join,
+    parquet_bytes,
+    read_bytes,
+    without_secrets,
+    write_atomically,
+    write_json,
+)
 
 __all__ = [
     "ARTIFACT",
@@ -83,7 +90,7 @@ class ReviewQueue:
 
 def queue_uri(catalog_uri: str, name: str) -> str:
     """The folder of a queue, beside its catalog."""
-    return join(posixpath.dirname(catalog_uri.rstrip("/")), "review", name)
+    return beside(catalog_uri, "review", name)
 
 
 def verdict_names(classes: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ from galaxy_batch.report.page import count, interval, percent
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.sharing.config import HUB, ShareMetadata
 from galaxy_batch.stats import share
-from galaxy_batch.storage.files import filesystem, join, open_parquet, read_bytes
+from galaxy_batch.storage.files import beside, filesystem, join, open_parquet, read_bytes
 
 __all__ = [
     "CHECKPOINT",
@@ -163,7 +163,7 @@ def _column(field: pa.Field) -> ColumnDescription:
 
 def read_audits(catalog_uri: str, manifest: CatalogManifest) -> dict[str, Mapping[str, Any]]:
     """The audits beside a catalog that are about it, by name."""
-    folder = join(posixpath.dirname(catalog_uri.rstrip("/")), "audit")
+    folder = beside(catalog_uri, "audit")
     fs, root = filesystem(folder)
     audits = {}
     for path in sorted(fs.find(root)):

@@ -7,7 +7,6 @@
 """
 
 import logging
-import posixpath
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +24,7 @@ from galaxy_batch.similar.config import SimilarConfig
 from galaxy_batch.similar.page import SimilarGalaxies, SimilarGalaxy, write_page
 from galaxy_batch.similar.queries import Query, queries_of
 from galaxy_batch.similar.search import Nearest, nearest_rows
-from galaxy_batch.storage.files import check_writable, join, without_secrets, write_atomically
+from galaxy_batch.storage.files import beside, check_outside, check_writable, without_secrets, write_atomically
 
 __all__ = ["find_similar"]
 
@@ -49,7 +48,7 @@ def find_similar(config: SimilarConfig) -> dict[str, Any]:
     if not manifest.embedding_size:
         remedy = "the catalog has no embeddings; make it with classify.embedding"
         raise InputError("catalog_uri", config.catalog_uri, remedy)
-    folder = config.report_uri or join(posixpath.dirname(config.catalog_uri.rstrip("/")), "similar")
+    folder = config.report_uri or beside(config.catalog_uri, "similar")
     _check_outputs(config, folder)
     queries = queries_of(config, manifest)
     galaxies = _similar_to(queries, config, manifest)
@@ -75,8 +74,8 @@ def find_similar(config: SimilarConfig) -> dict[str, Any]:
 
 def _check_outputs(config: SimilarConfig, folder: str) -> None:
     for field, uri in (("output_uri", config.output_uri), ("report_uri", folder)):
-        if uri is not None and f"{uri}/".startswith(join(config.catalog_uri, "")):
-            raise InputError(field, uri, "is inside the catalog's folder; choose another folder")
+        if uri is not None:
+            check_outside(field, uri, config.catalog_uri)
     check_writable(folder)
     if config.output_uri is not None:
         check_writable(config.output_uri.rpartition("/")[0] or "/", config.output_uri)

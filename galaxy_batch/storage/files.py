@@ -30,6 +30,8 @@ __all__ = [
     "NotAFileError",
     "RangedFile",
     "StoreDownError",
+    "beside",
+    "check_outside",
     "check_writable",
     "filesystem",
     "join",
@@ -55,6 +57,17 @@ _TEMPORARY = ".tmp-"  # name prefix of files that were never finished
 def join(uri: str, *names: str) -> str:
     """A URI below another: `join("s3://b/x", "y", "z")` is `s3://b/x/y/z`."""
     return posixpath.join(uri.rstrip("/"), *names)
+
+
+def beside(uri: str, *names: str) -> str:
+    """A URI in the folder of another: `beside("s3://b/x/catalog", "audit", "first")` is `s3://b/x/audit/first`."""
+    return join(posixpath.dirname(uri.rstrip("/")), *names)
+
+
+def check_outside(field: str, uri: str, catalog_uri: str) -> None:
+    """Raise InputError if `uri` is in the folder of the catalog, or is that folder."""
+    if f"{uri}/".startswith(join(catalog_uri, "")):
+        raise InputError(field, uri, "is inside the catalog's folder; choose another folder")
 
 
 def read_bytes(uri: str) -> bytes:

@@ -9,7 +9,6 @@
         import.json            written last: without it the import did not finish
 """
 
-import posixpath
 from typing import Any
 
 import pyarrow as pa
@@ -25,7 +24,7 @@ _TIME = pa.timestamp("us", tz="UTC")
 
 def key_uri(catalog_uri: str) -> str:
     """The key of the pseudonyms: above the tables, so that a table can be published without it."""
-    return join(posixpath.dirname(verdicts_folder(catalog_uri, "")), "pseudonyms.key")
+    return join(verdicts_folder(catalog_uri, ""), "pseudonyms.key")
 
 
 def verdicts_schema(id_type: pa.DataType) -> pa.Schema:

@@ -189,3 +189,12 @@ def test_columns_of_large_row_groups_are_read_in_pieces(tmp_path: Path, monkeypa
         return peak
 
     assert bytes_held(in_pieces=True) < 5_000_000 < 10_000_000 <= bytes_held(in_pieces=False)
+
+
+@pytest.mark.parametrize("catalog", ["s3://b/x/catalog", "s3://b/x/catalog/"])
+def test_beside_and_outside_a_catalog(catalog: str) -> None:
+    assert storage.beside(catalog, "audit", "first") == "s3://b/x/audit/first"
+    storage.check_outside("report_uri", "s3://b/x/catalogs", catalog)
+    for inside in ("s3://b/x/catalog", "s3://b/x/catalog/report"):
+        with pytest.raises(InputError, match="inside the catalog's folder"):
+            storage.check_outside("report_uri", inside, catalog)

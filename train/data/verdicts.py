@@ -22,7 +22,7 @@ from galaxy_batch.errors import InputError
 from galaxy_batch.review_queue.queue import ARTIFACT, read_queue
 from galaxy_batch.reviewed_objects import ReviewedObjects, read_reviewed
 from galaxy_batch.rows import IMAGE_BYTES, IMAGE_URI
-from galaxy_batch.storage.files import join, read_bytes
+from galaxy_batch.storage.files import beside, join, read_bytes
 from train.config import SplitConfig, VerdictsConfig
 from train.data.labels import AMBIGUOUS, Labels
 from train.data.splits import split_galaxies
@@ -189,8 +189,7 @@ def _own_queues(config: VerdictsConfig) -> list[str]:
     for uri in config.uris:
         reviewed = read_reviewed(uri, "verdicts.uris")
         names = [name for name in reviewed.record.get("queues", ()) if re.fullmatch(r"\w[\w.-]*", str(name))]
-        review = uri.rstrip("/").rpartition("/")[0].rpartition("/")[0]
-        uris += [join(review, name) for name in names]
+        uris += [beside(beside(uri), name) for name in names]
     return list(dict.fromkeys(uris))
 
 
