@@ -32,6 +32,7 @@ _SIZES = (
     "10B<n<100B",
 )
 """Categories of the hub, by powers of ten from 1,000."""
+_UNKNOWN = "not known"
 _NO_DOUBT = (ReviewFlag.NO_POSITION, ReviewFlag.AUDIT)
 """Flags that say nothing about the class."""
 
@@ -65,6 +66,7 @@ def _values(catalog: SharedCatalog) -> dict[str, Any]:
         "promised": catalog.promised,
         "threshold": (checkpoint.get("label_rule") or {}).get("threshold"),
         "audits": {name: _audit_values(audit) for name, audit in catalog.audits.items()},
+        "refuted": any(audit.get("holds") is False for audit in catalog.audits.values()),
         "audit_rows": manifest.flag_counts.get("AUDIT", 0),
         "unfamiliar": None if math.isnan(unfamiliar) else unfamiliar,
         "class_rows": [
@@ -93,13 +95,15 @@ def _audit_values(audit: Mapping[str, Any]) -> dict[str, Any]:
     classes = [
         {**row, **{name: _estimate(row[name]) for name in ("purity", "completeness")}} for row in audit["classes"]
     ]
-    return {**audit, "classes": classes}
+    artifacts = _estimate(audit.get("artifact_share") or {})
+    text = f"Artifacts, which are no galaxies, are {artifacts} of the rows with a class."
+    return {**audit, "classes": classes, "artifacts_text": "" if artifacts == _UNKNOWN else text}
 
 
 def _estimate(estimate: Mapping[str, Any]) -> str:
     value, low, high = (estimate.get(name) for name in ("value", "low", "high"))
     if value is None or low is None or high is None:
-        return "not known"
+        return _UNKNOWN
     return f"{percent(value)} ({100 * low:.1f}–{100 * high:.1f}%)"
 
 

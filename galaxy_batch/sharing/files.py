@@ -18,8 +18,6 @@ CATALOG = "catalog"
 COLLECTION = "collection.properties"
 """What makes the folder above a catalog a HATS collection: it names the catalog, its margin caches and its indexes."""
 
-_MEMBERS = ("all_margins", "all_indexes")
-
 
 @dataclass(frozen=True)
 class SharedFile:
@@ -102,7 +100,8 @@ def collection_files(catalog_uri: str) -> list[SharedFile]:
     properties = read_properties(content)
     if properties.get("hats_primary_table_url", "").strip("/") != CATALOG:
         raise InputError("catalog_uri", catalog_uri, f"{COLLECTION} beside it names another catalog")
-    names = [name for key in _MEMBERS for name in properties.get(key, "").split()]
+    indexes = properties.get("all_indexes", "").split()  # column and folder in turn
+    names = [*properties.get("all_margins", "").split(), *indexes[1::2]]
     if any(name in (".", "..", CATALOG) or "/" in name for name in names):
         raise InputError("catalog_uri", catalog_uri, f"{COLLECTION} names a folder that is not beside the catalog")
     files = [file for name in names for file in _folder_files(folder, name)]

@@ -1,4 +1,4 @@
-"""Search for credentials in what is about to be shared."""
+"""Search for what should not be shared: credentials, and locations on this machine."""
 
 import re
 from typing import Any
@@ -8,10 +8,10 @@ import pyarrow.compute as pc
 
 from galaxy_batch.catalog.manifest import CatalogManifest
 from galaxy_batch.errors import without_secrets
-from galaxy_batch.rows import catalog_schema
+from galaxy_batch.rows import IMAGE_URI_COLUMN, catalog_schema
 from galaxy_batch.storage.files import join, open_parquet
 
-__all__ = ["secrets_in_rows", "secrets_in_text"]
+__all__ = ["first_image_uri", "secrets_in_rows", "secrets_in_text"]
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>\\]+")
 _SIGNED = re.compile(
@@ -46,6 +46,19 @@ def secrets_in_rows(catalog_uri: str, manifest: CatalogManifest) -> list[str]:
         if guilty == left:
             break
     return sorted(guilty)
+
+
+def first_image_uri(catalog_uri: str, manifest: CatalogManifest) -> str | None:
+    """The location of a cutout, as the catalog has it; None in a catalog without."""
+    if IMAGE_URI_COLUMN.name not in manifest.schema:
+        return None
+    for file in manifest.files:
+        with open_parquet(join(catalog_uri, file.path)) as parquet:
+            for batch in parquet.iter_batches(columns=[IMAGE_URI_COLUMN.name]):
+                known = batch.column(0).drop_null()
+                if len(known):
+                    return str(known[0])
+    return None
 
 
 def _has_secret(texts: Any) -> bool:

@@ -32,7 +32,7 @@ from galaxy_batch.sharing.description import CHECKPOINT, SharedCatalog, read_aud
 from galaxy_batch.sharing.files import SharedFile, catalog_files, collection_files, manifest_file, written_file
 from galaxy_batch.sharing.hub import HubTarget
 from galaxy_batch.sharing.model_card import MODEL_CARD, model_card
-from galaxy_batch.sharing.secrets import secrets_in_rows, secrets_in_text
+from galaxy_batch.sharing.secrets import first_image_uri, secrets_in_rows, secrets_in_text
 from galaxy_batch.sharing.target import FolderTarget, Target
 
 __all__ = ["share_catalog"]
@@ -64,6 +64,7 @@ def share_catalog(config: ShareConfig) -> dict[str, Any]:
     _require_verified(config.catalog_uri)
     _require_no_secrets(config.catalog_uri, manifest, content)
     files, catalog = _described(config, manifest, content)
+    _warn_of_local_images(config.catalog_uri, manifest)
     logger.info("sharing %d files, %.1f MB, to %s", len(files), catalog.size / 1e6, without_secrets(config.to_uri))
     target.prepare()
     copied = _copy(target, [record])
@@ -141,6 +142,13 @@ def _require_no_secrets(catalog_uri: str, manifest: CatalogManifest, content: by
     if columns:
         remedy = f"credentials are in addresses of its column {', '.join(columns)}: make it without (keep_columns)"
         raise InputError("catalog_uri", catalog_uri, remedy)
+
+
+def _warn_of_local_images(catalog_uri: str, manifest: CatalogManifest) -> None:
+    """`image_uri` of a survey on a local disk says nothing to others, and shows where files are on this machine."""
+    place = first_image_uri(catalog_uri, manifest)
+    if place is not None and ("://" not in place or place.startswith("file://")):
+        logger.warning("its column image_uri has places on this machine, such as %s", place)
 
 
 def _described(

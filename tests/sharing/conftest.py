@@ -1,5 +1,6 @@
 """Catalogs to share: simulated rows, and one with its checkpoint."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,10 @@ def sky_catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def classified(survey: SurveyFiles, saved_model: SavedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The catalog of a small survey, whose checkpoint is there."""
-    one_chunk = {"classify": {"chunk_rows": 100}, "runtime": {"num_cpus": 1}}
-    plan = plan_release(catalog_config(survey, saved_model, tmp_path_factory.mktemp("to-share"), **one_chunk))
+    """The catalog of a small survey on this machine, whose checkpoint is there."""
+    one_chunk = {"classify": {"chunk_rows": 100}, "runtime": {"num_cpus": 1, "engine": "torch"}}
+    config = catalog_config(survey, saved_model, tmp_path_factory.mktemp("to-share"), **one_chunk)
+    config = dataclasses.replace(config, manifest=dataclasses.replace(config.manifest, keep_image_uri=True))
+    plan = plan_release(config)
     classify_release(plan, on_ray=False)
     return Path(plan.layout.catalog)

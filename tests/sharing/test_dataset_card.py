@@ -83,6 +83,12 @@ def test_an_audit_beside_the_catalog_is_in_the_card(sky_catalog: Path, tmp_path:
     assert "The stated confidence holds." in text
     assert "| smooth | 100 | 91.0% (87.4–93.7%) | not known |" in text
     assert "has not been measured" not in text
+    assert "are probabilities of such labels" in text
+    share = {"value": 0.027, "low": 0.01, "high": 0.05}
+    write_audit(catalog, holds=False, artifact_share=share)
+    _, text = card_of(catalog)
+    assert "are not probabilities on this release" in text
+    assert "Artifacts, which are no galaxies, are 2.7% (1.0–5.0%) of the rows with a class." in text
     write_audit(catalog, not_covered="the verdicts are only on doubtful galaxies", statement="It cannot be estimated.")
     assert "| class | rows | purity" not in card_of(catalog)[1]
 

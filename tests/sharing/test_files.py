@@ -51,7 +51,7 @@ def test_a_collection_is_what_its_properties_name(sky_catalog: Path, tmp_path: P
         {"hats_primary_table_url": "other"},
         {"all_margins": "../elsewhere"},
         {"all_margins": "catalog"},
-        {"all_indexes": "index_that_is_not_there"},
+        {"all_indexes": "object_id index_that_is_not_there"},
     ],
 )
 def test_a_collection_of_something_else_is_refused(sky_catalog: Path, tmp_path: Path, changes: dict[str, str]) -> None:

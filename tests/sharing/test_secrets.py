@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from galaxy_batch.catalog.manifest import require_manifest
-from galaxy_batch.sharing.secrets import secrets_in_rows, secrets_in_text
+from galaxy_batch.sharing.secrets import first_image_uri, secrets_in_rows, secrets_in_text
 from tests.support.skies import publish_rows, sky_rows
 
 
@@ -49,3 +49,10 @@ def test_columns_of_the_survey_are_searched(tmp_path: Path, address: str, is_sec
     rows = rows.append_column("address", pa.array(addresses)).append_column("note", pa.array(["a@b"] * 120))
     catalog = str(publish_rows(tmp_path, rows, max_rows=30))
     assert secrets_in_rows(catalog, require_manifest(catalog)) == (["address"] if is_secret else [])
+
+
+def test_the_location_of_a_cutout(sky_catalog: Path, classified: Path) -> None:
+    assert first_image_uri(str(sky_catalog), require_manifest(str(sky_catalog))) is None
+    place = first_image_uri(str(classified), require_manifest(str(classified)))
+    assert place is not None
+    assert place.endswith(".jpg")

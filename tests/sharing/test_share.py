@@ -108,11 +108,14 @@ def test_credentials_in_the_manifest_are_refused(sky_catalog: Path, tmp_path: Pa
     assert "secret" not in str(raised.value)
 
 
-def test_no_document_names_a_place_on_this_machine(classified: Path, tmp_path: Path) -> None:
+def test_no_document_names_a_place_on_this_machine(
+    classified: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     to = tmp_path / "shared"
     share_catalog(config_of(classified, to, with_checkpoint=True))
     for name in (*DOCUMENTS, "model/README.md"):
         assert str(classified.parents[3]) not in (to / name).read_text()
+    assert "its column image_uri has places on this machine" in caplog.text
 
 
 @pytest.mark.parametrize("what", ["another catalog", "files of somebody", "an unreadable record"])
@@ -254,6 +257,32 @@ def test_a_killed_job_continues_in_a_folder(sky_catalog: Path, tmp_path: Path) -
     assert finished == (summary["copied"] == 0)
     assert verify_catalog(str(to / "catalog")) == []
     assert not [path for path in to.rglob("*") if path.name.startswith(".tmp-")]
+
+
+def test_a_killed_job_continues_on_the_hub(sky_catalog: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+    to, jobs, commits = "hf://datasets/me/galaxies", [], 0
+
+    def kill_at_the_second_commit(method: str, path: str) -> int | None:
+        nonlocal commits
+        commits += "/commit/" in path
+        if "/commit/" in path and commits == 2:
+            jobs[0].kill()
+            jobs[0].wait(60)
+            return 500
+        return None
+
+    hub.before = kill_at_the_second_commit
+    jobs.append(start_job(sky_catalog, to))
+    jobs[0].communicate(timeout=120)
+    assert jobs[0].returncode == -signal.SIGKILL
+    assert hub.repositories["me/galaxies"].commits == [["share.json"]]
+    sent = hub.asked("PUT", "/lfs/")
+    summary = finish_job(sky_catalog, to)
+    assert summary["unchanged"] == 1
+    assert sent > 5
+    assert hub.asked("PUT", "/lfs/") == sent, "large files that were sent are not sent again"
+    assert "catalog/manifest.json" in hub.repositories["me/galaxies"].files
 
 
 def test_the_job(sky_catalog: Path, tmp_path: Path, call_job: CallJob) -> None:

@@ -97,7 +97,7 @@ def write_collection(catalog: Path, **changes: str) -> dict[str, bytes]:
     entries = {
         "hats_primary_table_url": "catalog",
         "all_margins": "margin_10arcs",
-        "all_indexes": "index_object_id",
+        "all_indexes": "object_id index_object_id",
         **changes,
     }
     files["collection.properties"] = "".join(f"{key}={value}\n" for key, value in entries.items()).encode()
