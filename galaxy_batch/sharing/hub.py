@@ -45,7 +45,9 @@ class HubTarget:
 
     def __init__(self, uri: str, private: bool) -> None:
         try:
-            import huggingface_hub  # noqa: PLC0415 - optional dependency
+            import huggingface_hub.errors  # noqa: PLC0415 - optional dependency, which loads its modules on demand
+            import huggingface_hub.hf_api  # noqa: PLC0415
+            import huggingface_hub.utils  # noqa: PLC0415
         except ImportError:
             raise InputError("to_uri", uri, "needs huggingface_hub: `uv sync --extra hf`") from None
         self._hub = huggingface_hub
