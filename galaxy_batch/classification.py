@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 
 from galaxy_batch.config import ClassifyConfig, ManifestConfig, ReviewConfig, RuntimeConfig
-from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.inputs.manifest import open_manifest, read_chunk
 from galaxy_batch.model.classifier import Classifier
 from galaxy_batch.model.engines.choose import choose_engine
@@ -18,6 +17,8 @@ from galaxy_batch.plan import review_limits
 from galaxy_batch.review.flags import flag_for_review, flag_repeated_images, repeated_hashes
 from galaxy_batch.rows import catalog_schema
 from galaxy_batch.settings import parse_config, resolve_uri
+from galaxy_batch.tiles.cutouts import read_cutouts
+from galaxy_batch.tiles.grouping import group_by_tile
 
 __all__ = ["classify_objects"]
 
@@ -35,7 +36,7 @@ def classify_objects(uri: str | Path, checkpoint_uri: str, **manifest: Any) -> p
     """
     config = parse_config(ManifestConfig, {"uri": str(uri), **manifest})
     limits, review = ClassifyConfig(), ReviewConfig()
-    objects = open_manifest(config, _CHUNK_ROWS)
+    objects = group_by_tile(open_manifest(config, _CHUNK_ROWS), config, _CHUNK_ROWS, memory_uri=None)
     engine: EngineName = "cuda" if _has_gpu() else choose_engine()
     threads = os.cpu_count() or 1
     classifier = Classifier(resolve_uri(checkpoint_uri), limits, BATCH_SIZES[engine], engine, "fp32", threads)
@@ -52,7 +53,7 @@ def classify_objects(uri: str | Path, checkpoint_uri: str, **manifest: Any) -> p
     tables = []
     for chunk in objects.chunks:
         rows = read_chunk(chunk.as_table(), config)
-        rows = fetch_cutouts(rows, limits.max_image_bytes, RuntimeConfig().requests_per_host)
+        rows = read_cutouts(rows, config, limits.max_image_bytes, RuntimeConfig().requests_per_host)
         rows = flag_for_review(classifier(rows), flagging)
         tables.append(pa.table([rows[column.name].cast(column.type) for column in schema], schema=schema))
     return _with_repeated_images(pa.concat_tables(tables), review)

@@ -23,6 +23,8 @@ __all__ = [
     "ReviewConfig",
     "RgbConfig",
     "RuntimeConfig",
+    "TilesConfig",
+    "check_cutout_size",
     "fingerprint_settings",
 ]
 
@@ -50,6 +52,77 @@ class JoinConfig:
     def __post_init__(self) -> None:
         if not self.columns:
             raise InputError("join.columns", self.columns, "name the columns to use of the second table")
+
+
+@dataclass(frozen=True)
+class TilesConfig:
+    """Tiles of a survey (frames, bricks), from which the cutouts of a table of positions are cut."""
+
+    band_templates: tuple[str, ...]
+    """URIs of the tiles' FITS files in the order red, green, blue. With wildcards, all tiles of a survey, e.g.
+    `["*/image-z.fits", "*/image-r.fits", "*/image-g.fits"]`: files are bands of one tile where the wildcards stand for
+    the same text; their headers are read once and remembered. Or with names of columns in braces: of `table`, or,
+    without it, of the manifest, whose rows then name their tiles. `{field:04d}` pads with zeros. Relative to the folder
+    of that table; with wildcards, of the manifest."""
+    table: Annotated[str, Uri] | None = None
+    """Table of the tiles, one per row, in any format of a manifest."""
+    ra_column: str | None = None
+    """Column of `table` with the right ascension of each tile's centre. Give this and the next three for a survey of
+    many tiles, whose headers then need not be read first; or none of them."""
+    dec_column: str | None = None
+    """Column of `table` with the declination of each tile's centre."""
+    width_deg: Annotated[float, Range(1e-6, 30)] | None = None
+    """Width of each tile, along right ascension."""
+    height_deg: Annotated[float, Range(1e-6, 30)] | None = None
+    """Height of each tile, along declination."""
+    side_arcsec: Annotated[float, Range(1e-3, 36_000)] | None = None
+    """Side of each cutout. Give this or `size_column`."""
+    size_column: str | None = None
+    """Column of the manifest to which the side of each cutout is proportional, such as a radius."""
+    size_factor: Annotated[float, Range(1e-9, 1e9)] = 1.0
+    """Side of a cutout in arcseconds, for 1 in `size_column`. Galaxy Zoo 2 has 8.48 for `petroR90_r`."""
+    size_px: Annotated[int, Range(16, 4096)] = 256
+    """Side of each cutout in pixels."""
+    north_up: bool = False
+    """Rotates the cutouts so that north is up and east is left; otherwise they are oriented like their tile."""
+    max_empty_fraction: Annotated[float, Range(0, 1)] = 0.1
+    """INCOMPLETE if a larger fraction of a cutout has no data, in one of its bands."""
+    max_tile_bytes: Annotated[int, Range(1 << 20, 1 << 40)] = 1 << 30
+    """Largest decompressed size of a tile that is compressed as a whole, by gzip or bzip2."""
+
+    @property
+    def are_listed(self) -> bool:
+        """Whether there is a list of all tiles, in which each object's tile is looked up by its position."""
+        return self.table is not None or not self.name_columns
+
+    @property
+    def name_columns(self) -> bool:
+        """Whether the templates name columns, rather than having wildcards."""
+        return "{" in "".join(self.band_templates)
+
+    @property
+    def cutout_bytes(self) -> int:
+        """Encoded size of a cutout: three bands of 32-bit floats and a header."""
+        return -(-3 * 4 * self.size_px**2 // 2880) * 2880 + 2880
+
+    def __post_init__(self) -> None:
+        name, templates = "manifest.tiles.band_templates", self.band_templates
+        if not len(templates) == len(set(templates)) == 3:
+            raise InputError(name, templates, "give three, all different: of the red, the green and the blue band")
+        if len({"{" in template for template in templates}) > 1 or not (self.name_columns or "*" in templates[0]):
+            raise InputError(name, templates, "give each with columns in braces, or each with wildcards (*)")
+        if self.table is not None and not self.name_columns:
+            raise InputError("manifest.tiles.table", self.table, "band_templates name no column of it in braces")
+        footprint = {key: getattr(self, key) for key in ("ra_column", "dec_column", "width_deg", "height_deg")}
+        given = [key for key, value in footprint.items() if value is not None]
+        if given and (len(given) < len(footprint) or self.table is None):
+            remedy = f"give all of {', '.join(footprint)}, with a table of the tiles, or none of them"
+            raise InputError(f"manifest.tiles.{given[0]}", footprint[given[0]], remedy)
+        if (self.side_arcsec is None) == (self.size_column is None):
+            remedy = "give either side_arcsec or size_column: how large a cutout is on the sky"
+            raise InputError("manifest.tiles.side_arcsec", self.side_arcsec, remedy)
+        if self.size_column is None and self.size_factor != 1:
+            raise InputError("manifest.tiles.size_factor", self.size_factor, "is only used with size_column")
 
 
 @dataclass(frozen=True)
@@ -94,21 +167,31 @@ class ManifestConfig:
     """Whether cutouts in folders below `uri` belong to a folder of cutouts."""
     join: JoinConfig | None = None
     """A second table with further columns."""
+    tiles: TilesConfig | None = None
+    """Tiles of the survey, from which the cutouts are cut at the positions in the manifest."""
 
     @property
     def lists_images(self) -> bool:
         """Whether `uri` is a folder of cutouts, not a table."""
-        return self.image_column is None and self.uri_template is None and not self.band_templates
+        return not self._locations
 
     @property
     def names_http(self) -> bool:
         """Whether the manifest or the templates name an http(s) host. URIs in the table itself may do so as well."""
-        return any(map(_HTTP.search, (self.uri, self.uri_template or "", *self.band_templates)))
+        of_tiles = () if self.tiles is None else (self.tiles.table or "", *self.tiles.band_templates)
+        return any(map(_HTTP.search, (self.uri, self.uri_template or "", *self.band_templates, *of_tiles)))
+
+    @property
+    def _locations(self) -> list[str]:
+        """The settings that say where the cutouts are."""
+        return [name for name in ("image_column", "uri_template", "band_templates", "tiles") if getattr(self, name)]
 
     def __post_init__(self) -> None:
-        given = [self.image_column is None, self.uri_template is None, not self.band_templates].count(False)
-        if given > 1 or (self.lists_images and _TABLE.search(self.uri)):
-            raise InputError("manifest", self.uri, "give exactly one of image_column, uri_template and band_templates")
+        if len(self._locations) > 1 or (self.lists_images and _TABLE.search(self.uri)):
+            remedy = "give exactly one of image_column, uri_template and band_templates, or of tiles to cut from"
+            raise InputError("manifest", self.uri, remedy)
+        if self.tiles is not None and self.ra_column is None:
+            raise InputError("manifest.ra_column", None, "cutting from tiles needs positions: give their columns")
         if self.image_bands and not len(self.image_bands) == len(set(self.image_bands)) == 3:
             raise InputError("manifest.image_bands", self.image_bands, "give three, all different, the reddest first")
         if self.image_bands and self.image_column is None:
@@ -305,3 +388,16 @@ class CatalogConfig:
         if self.manifest.image_bands and self.classify.rgb.planes:
             remedy = "manifest.image_bands names the bands already: leave it out"
             raise InputError("classify.rgb.planes", list(self.classify.rgb.planes), remedy)
+        tiles, classify = self.manifest.tiles, self.classify
+        if tiles is not None:
+            check_cutout_size(tiles, classify.max_image_bytes, "classify.max_image_bytes")
+            if classify.rgb.planes:
+                remedy = "leave it out: manifest.tiles.band_templates are already red, green, blue"
+                raise InputError("classify.rgb.planes", classify.rgb.planes, remedy)
+
+
+def check_cutout_size(tiles: TilesConfig, max_image_bytes: int, setting: str) -> None:
+    """Refuse cutouts from tiles that exceed the limit of a cutout's size, which `setting` names."""
+    if tiles.cutout_bytes > max_image_bytes:
+        remedy = f"a cutout has {tiles.cutout_bytes} bytes, more than {setting} = {max_image_bytes}"
+        raise InputError("manifest.tiles.size_px", tiles.size_px, remedy)

@@ -21,7 +21,6 @@ import torch
 
 from galaxy_batch.catalog.counts import CatalogCounts, count_rows
 from galaxy_batch.catalog.parts import read_part
-from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.errors import InputError, without_secrets
 from galaxy_batch.failures import failure_example, failure_problem, main_failure
 from galaxy_batch.inputs.manifest import Manifest, read_chunk
@@ -30,6 +29,7 @@ from galaxy_batch.plan import ReleasePlan
 from galaxy_batch.review.flags import flag_for_review
 from galaxy_batch.rows import Status
 from galaxy_batch.runtime.workers import Workers, workers_on
+from galaxy_batch.tiles.cutouts import read_cutouts
 
 __all__ = ["dry_run_release", "sample_positions"]
 
@@ -135,7 +135,7 @@ def _classify(plan: ReleasePlan, rows: pa.Table, workers: Workers) -> tuple[pa.T
     """Classify and flag the rows; measures the rate of the model in a second pass, when it has warmed up."""
     started = time.monotonic()
     config = plan.config
-    fetched = fetch_cutouts(rows, config.classify.max_image_bytes, config.runtime.requests_per_host)
+    fetched = read_cutouts(rows, config.manifest, config.classify.max_image_bytes, config.runtime.requests_per_host)
     read_s = time.monotonic() - started
     logger.info("%d cutouts fetched in %.1f s", len(rows), read_s)
     started = time.monotonic()
@@ -198,11 +198,11 @@ def _check_sample(plan: ReleasePlan, rows: pa.Table, sample: pa.Table) -> None:
         logger.warning("a cutout of the sample without a class: %s", without_secrets(str(example)))
         return
     config = plan.config.manifest
-    settings = ("uri_template", "image_column", "band_templates", "uri")
+    settings = ("uri_template", "image_column", "band_templates", "tiles", "uri")
     field = next(name for name in settings if getattr(config, name))
     raise InputError(
         f"manifest.{field}",
-        getattr(config, field),
+        getattr(config, field) if config.tiles is None else config.tiles.table or config.tiles.band_templates,
         f"{problem}; for example {example}. Check that the cutouts exist and can be read from here; raise "
         "dry_run.sample for a larger sample, or allow more failures",
     )

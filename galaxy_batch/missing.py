@@ -15,8 +15,9 @@ from galaxy_batch.cutouts.fetch import NO_IMAGE, fetch_cutouts
 from galaxy_batch.failures import failure_example
 from galaxy_batch.inputs.manifest import read_chunk
 from galaxy_batch.plan import ReleasePlan
-from galaxy_batch.rows import Status
+from galaxy_batch.rows import IMAGE_URI, Status
 from galaxy_batch.runtime.tasks import TaskRunner
+from galaxy_batch.tiles.cutouts import NO_TILE_FILE
 
 __all__ = ["failed_cutout", "look_for_missing"]
 
@@ -59,8 +60,13 @@ def _count_existing(chunk: pa.Table, config: ManifestConfig, folder_uri: str) ->
     """One row: the `chunk`, and how many `cutouts` exist of those that its part says are missing."""
     part = read_part(chunk, folder_uri, ["status", "error"])
     missing = pc.and_(pc.equal(part["status"], Status.MISSING), pc.not_equal(part["error"], NO_IMAGE))
+    if config.tiles is not None:  # other objects are outside their tile, whether its files exist or not
+        missing = pc.and_(missing, pc.ends_with(part["error"], NO_TILE_FILE))
     existing = 0
     if pc.any(missing).as_py():  # else the cutouts, if they are in the manifest, need not be read
-        cutouts = fetch_cutouts(read_chunk(chunk, config).filter(missing), max_bytes=1, requests_per_host=1)
+        objects = read_chunk(chunk, config).filter(missing)
+        if config.tiles is not None:  # one of each tile
+            objects = objects.take(pa.array(list({str(uris): n for n, uris in enumerate(objects[IMAGE_URI])}.values())))
+        cutouts = fetch_cutouts(objects, max_bytes=1, requests_per_host=1)
         existing = sum(status in (Status.OK, Status.TOO_LARGE) for status in cutouts["status"].to_pylist())
     return pa.table({"chunk": chunk["index"], "cutouts": [existing]})

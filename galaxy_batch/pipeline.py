@@ -22,7 +22,6 @@ from galaxy_batch.catalog.parts import write_part
 from galaxy_batch.catalog.publish import publish
 from galaxy_batch.catalog.sort_parts import PartTotals, sort_parts
 from galaxy_batch.catalog.verify import verify_catalog
-from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.errors import GateError
 from galaxy_batch.failures import failure_problem, main_failure
 from galaxy_batch.inputs.manifest import read_chunk
@@ -35,6 +34,7 @@ from galaxy_batch.run_record import RunRecord, catalog_provenance, run_summary
 from galaxy_batch.runtime.stages import Stage, Stages
 from galaxy_batch.runtime.tasks import TaskRunner, run_in_order, run_tasks
 from galaxy_batch.storage.files import join, list_names, remove_temporary_folder, remove_tree, without_secrets
+from galaxy_batch.tiles.cutouts import read_cutouts
 
 __all__ = ["classify_release", "remove_sorted_runs"]
 
@@ -121,7 +121,12 @@ def _stages(plan: ReleasePlan, previous: PreviousPredictions | None, requests_pe
     return Stages(
         before=(
             Stage(read_chunk, config=config.manifest),
-            Stage(fetch_cutouts, max_bytes=config.classify.max_image_bytes, requests_per_host=requests_per_host),
+            Stage(
+                read_cutouts,
+                config=config.manifest,
+                max_bytes=config.classify.max_image_bytes,
+                requests_per_host=requests_per_host,
+            ),
             Stage(reuse_predictions, previous=previous),
         ),
         after=(

@@ -25,6 +25,7 @@ from galaxy_batch.reuse.previous import PreviousCatalog, open_previous, verify_p
 from galaxy_batch.review.flags import ReviewLimits
 from galaxy_batch.rows import Status, catalog_schema
 from galaxy_batch.storage.files import check_writable, without_secrets
+from galaxy_batch.tiles.grouping import group_by_tile
 
 if TYPE_CHECKING:
     from galaxy_batch.runtime.workers import Workers
@@ -97,7 +98,8 @@ def review_limits(config: ReviewConfig, checkpoint: Checkpoint, manifest: Manife
     review = dataclasses.asdict(config)
     for name in ("min_confidence", "max_unfamiliarity", "max_instability"):
         review[name] = getattr(checkpoint, name) if review[name] is None else review[name]
-    return ReviewLimits(**review, has_positions=manifest.ra_column is not None)
+    empty = None if manifest.tiles is None else manifest.tiles.max_empty_fraction
+    return ReviewLimits(**review, has_positions=manifest.ra_column is not None, max_empty_fraction=empty)
 
 
 def plan_release(config: CatalogConfig) -> ReleasePlan:
@@ -112,6 +114,9 @@ def plan_release(config: CatalogConfig) -> ReleasePlan:
     _check_embedding(config, checkpoint)
     with _store_errors("manifest.uri", config.manifest.uri, "read"):
         manifest = open_manifest(config.manifest, config.classify.chunk_rows)
+    memory_uri = Layout(config.output_uri, config.release, checkpoint.checkpoint_id, "").tiles
+    with _store_errors("manifest.tiles", config.output_uri, "read, or their headers remembered"):
+        manifest = group_by_tile(manifest, config.manifest, config.classify.chunk_rows, memory_uri)
     spec = checkpoint.spec
     own = catalog_schema(
         manifest.id_type,

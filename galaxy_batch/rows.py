@@ -19,12 +19,14 @@ __all__ = [
     "CATALOG_COLUMNS",
     "CHUNK",
     "EMBEDDING",
+    "EMPTY_FRACTION",
     "IMAGE_BYTES",
     "IMAGE_URI",
     "IMAGE_URI_COLUMN",
     "MODEL_COLUMNS",
     "NO_URI",
     "ORIGIN",
+    "SIDE_ARCSEC",
     "Column",
     "Origin",
     "ReviewFlag",
@@ -42,7 +44,10 @@ __all__ = [
 CHUNK = "_chunk"
 """int32: number of the row's chunk; the same in every row of a block."""
 IMAGE_URI = "_image_uri"
-"""string: URI of the cutout, or a list of three, one per band, red first; absent when the manifest has the bytes."""
+"""string: URI of the cutout, or a list of three, one per band, red first; absent when the manifest has the bytes. With
+`manifest.tiles`, the three files of the object's tile; null outside every tile."""
+SIDE_ARCSEC = "_side_arcsec"
+"""float64: side of the cutout on the sky, with `manifest.tiles`; nan where it is not known."""
 NO_URI = ""
 """URI of the cutout of an object without one: no row in the second table of a join, or neither bytes nor a path. Its
 status is `missing`."""
@@ -141,6 +146,14 @@ IMAGE_URI_COLUMN = Column(
     ucd="meta.ref.url;meta.file",
 )
 """Column after `image_hash` in catalogs with `manifest.keep_image_uri`."""
+
+EMPTY_FRACTION = Column(
+    "empty_fraction",
+    pa.float32(),
+    "Share of the cutout without data, in the band with most of it: beyond the edge of its tile, or masked there",
+    ucd="arith.ratio",
+)
+"""A further column of catalogs whose cutouts are cut from tiles; null where the tile could not be read."""
 
 MODEL_COLUMNS = tuple(column.name for column in CATALOG_COLUMNS if column.of_model)
 """Columns that are fields of `ModelOutput`, in the catalog's order."""

@@ -12,6 +12,7 @@
             embedding/Norder=<k>/Dir=<d>/Npix=<p>.pq        their embeddings, where wanted, see `embedding_files`
             hats.properties, partition_info.csv, skymap.fits, dataset/_metadata, dataset/_common_metadata
             manifest.json                                   written last: without it there is no catalog
+        tiles/headers-<what they were read from>.parquet    footprints of the survey's tiles, where cutouts are cut
         runs/<run id>.json                          one per run: config, times, outcome
         report/index.html                           the page of the release; can be made again from the catalog
 """
@@ -69,6 +70,11 @@ class Layout:
     def previous_predictions(self) -> str:
         """The folder of the predictions of `reuse_from`, in the order of the survey's manifest."""
         return join(self.root, "earlier", self.fingerprint)
+
+    @property
+    def tiles(self) -> str:
+        """The folder where the headers of the survey's tiles are remembered."""
+        return join(self.root, "tiles")
 
     @property
     def report(self) -> str:

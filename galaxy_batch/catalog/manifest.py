@@ -137,7 +137,9 @@ class CatalogManifest(CatalogProvenance, CatalogCounts):
     def review_limits(self) -> ReviewLimits:
         """The settings by which these flags were set; those of flags measured on pixels are not needed."""
         names = {name for flag in self.flags if not flag.condition.on_pixels for name in flag.condition.settings}
-        values = {**self.config["review"], **vars(self)}
+        tiles = (self.config.get("manifest") or {}).get("tiles") or {}
+        limit = {"max_empty_fraction": tiles.get("max_empty_fraction")}
+        values = {**limit, **self.config["review"], **vars(self)}
         # Older versions set NO_POSITION on every row of a survey without columns of positions.
         ra_column = (self.config.get("manifest") or {}).get("ra_column", "")
         has_positions = ra_column is not None or self.flag_counts.get("NO_POSITION", 0) > 0

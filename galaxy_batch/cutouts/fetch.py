@@ -58,7 +58,7 @@ def fetch_cutouts(rows: pa.Table, max_bytes: int, requests_per_host: int = CONCU
     )
 
 
-def hash_image(content: bytes) -> int:
+def hash_image(content: bytes | memoryview) -> int:
     """64-bit BLAKE2b hash of encoded bytes, as a signed integer (RFC 7693)."""
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big", signed=True)
 

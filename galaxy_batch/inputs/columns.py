@@ -10,14 +10,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from galaxy_batch.config import ManifestConfig
+from galaxy_batch.config import ManifestConfig, TilesConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.inputs.agreed_types import INFERRED
 from galaxy_batch.inputs.flux_arrays import fits_files, is_flux
 from galaxy_batch.inputs.image_uris import image_uris, published_locations, template_columns
 from galaxy_batch.inputs.plain_types import is_binary, is_text, plain, value_type
 from galaxy_batch.inputs.positions import degrees, usable_positions
-from galaxy_batch.rows import CATALOG_COLUMNS, IMAGE_BYTES, IMAGE_URI, IMAGE_URI_COLUMN, NO_URI
+from galaxy_batch.rows import CATALOG_COLUMNS, IMAGE_BYTES, IMAGE_URI, IMAGE_URI_COLUMN, NO_URI, SIDE_ARCSEC
 from galaxy_batch.sky.healpix import pixels_at
 
 __all__ = [
@@ -106,7 +106,8 @@ def _columns_by_setting(config: ManifestConfig) -> dict[str, list[str]]:
         "ra_column": [config.ra_column],
         "dec_column": [config.dec_column],
         "image_column": [config.image_column],
-        "band_templates" if config.band_templates else "uri_template": [*template_columns(config)],
+        _template_setting(config): [*template_columns(config)],
+        "tiles.size_column": [None if config.tiles is None else config.tiles.size_column],
         "keep_columns": [*kept_columns(config).values()],
     }
     own = {key: [name for name in names if name is not None] for key, names in columns.items()}
@@ -114,6 +115,12 @@ def _columns_by_setting(config: ManifestConfig) -> dict[str, list[str]]:
         return own
     first = {key: [name for name in names if name not in config.join.columns] for key, names in own.items()}
     return {**first, "join.key_column": [config.join.key_column or config.id_column]}
+
+
+def _template_setting(config: ManifestConfig) -> str:
+    if config.tiles is not None:
+        return "tiles.band_templates"
+    return "band_templates" if config.band_templates else "uri_template"
 
 
 def wanted_columns(config: ManifestConfig, with_image: bool = True) -> list[str]:
@@ -148,8 +155,8 @@ def contains_images(schema: pa.Schema, config: ManifestConfig) -> bool:
 def pipeline_columns(table: pa.Table, config: ManifestConfig, folder: str, with_bytes: bool) -> pa.Table:
     """`object_id`, `ra`, `dec`, `_healpix_29`, `_image_uri` or `_image_bytes`, and what is kept of each row.
 
-    Without `with_bytes`, an image column that is not text is ignored and may be absent. Relative URIs are below
-    `folder`.
+    With tiles, `_side_arcsec`, and `_image_uri` only where the rows name their tiles. Without `with_bytes`, an image
+    column that is not text is ignored and may be absent. Relative URIs are below `folder`.
 
     Raises:
         InputError: a column has an unsupported type or unit, or an id is null.
@@ -160,7 +167,11 @@ def pipeline_columns(table: pa.Table, config: ManifestConfig, folder: str, with_
     columns["dec"] = pa.array(dec, from_pandas=True)
     columns["_healpix_29"] = _healpix(ra, dec)
     image = config.image_column
-    if config.lists_images:
+    if config.tiles is not None:
+        columns[SIDE_ARCSEC] = _sides_arcsec(table, config.tiles)
+        if not config.tiles.are_listed:
+            columns[IMAGE_URI] = image_uris(table, config, folder)
+    elif config.lists_images:
         columns[IMAGE_URI] = table[IMAGE_URI]
     elif image is None or (image in table.column_names and is_text(table[image].type)):
         columns[IMAGE_URI] = image_uris(table, config, folder)
@@ -174,6 +185,20 @@ def pipeline_columns(table: pa.Table, config: ManifestConfig, folder: str, with_
         metadata = table.schema.field(source).metadata or {}
         fields.append(pa.field(name, table[source].type, metadata={k: v for k, v in metadata.items() if k == INFERRED}))
     return pa.table(list(columns.values()), schema=pa.schema(fields))
+
+
+def _sides_arcsec(table: pa.Table, tiles: TilesConfig) -> pa.Array:
+    """The side of each row's cutout on the sky; nan where `size_column` has no number above 0."""
+    if tiles.size_column is None:
+        return pa.array(np.full(len(table), tiles.side_arcsec))
+    column = plain(table[tiles.size_column])
+    try:
+        sizes = np.asarray(column.cast(pa.float64()).to_numpy(), np.float64)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        remedy = f"of type {column.type}: numbers are needed"
+        raise InputError("manifest.tiles.size_column", tiles.size_column, remedy) from None
+    with np.errstate(invalid="ignore"):
+        return pa.array(np.where((sizes > 0) & np.isfinite(sizes), sizes * tiles.size_factor, np.nan))
 
 
 def exact_ids(column: pa.ChunkedArray, config: ManifestConfig) -> pa.ChunkedArray:

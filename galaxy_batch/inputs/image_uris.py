@@ -1,6 +1,7 @@
 """URIs of the cutouts, one per row or per band, from a template or a column of the manifest."""
 
 import posixpath
+import re
 import string
 from collections.abc import Collection
 
@@ -19,16 +20,23 @@ __all__ = ["image_uris", "published_locations", "template_columns"]
 # A value from the manifest may name a file in the template's folder or below, not above, and no control characters.
 _HOSTILE = r"(^|[/\\])\.\.([/\\]|$)|[\x00-\x1f\x7f]"
 
+_PADDED = re.compile(r"0(\d{1,2})d?")  # the format of a number with leading zeros
+
 
 def template_columns(config: ManifestConfig) -> list[str]:
     """Names of the columns in the templates, e.g. `dr7objid` in `../images/{dr7objid}.jpeg`; empty without a template.
+
+    Those of tiles are among them where the rows of the manifest name their tiles.
 
     Raises:
         InputError: unmatched braces, or a field with no name, or with a conversion or format.
     """
     if config.uri_template is not None:
         return _columns("manifest.uri_template", config.uri_template)
-    return [name for template in config.band_templates for name in _columns("manifest.band_templates", template)]
+    templates, setting = config.band_templates, "manifest.band_templates"
+    if config.tiles is not None and not config.tiles.are_listed:
+        templates, setting = config.tiles.band_templates, "manifest.tiles.band_templates"
+    return [name for template in templates for name in _columns(setting, template)]
 
 
 def image_uris(
@@ -36,17 +44,18 @@ def image_uris(
 ) -> pa.ChunkedArray | pa.Array:
     """Absolute URI of each row's cutout; null where the row has none or an unsafe one.
 
-    With `band_templates`, a list of three per row, any of which may be null. Relative URIs are below `folder`, the
-    manifest's, and so is the archive of `zip://{name}.jpg::images.zip`. NO_URI where the second table of a join has no
-    row.
+    With templates of three bands, a list of three per row, any of which may be null. Relative URIs are below `folder`,
+    the manifest's, and so is the archive of `zip://{name}.jpg::images.zip`. NO_URI where the second table of a join has
+    no row.
 
     Raises:
         InputError: a column of a template cannot be written as text.
     """
     joined = config.join.columns if config.join is not None else ()
-    if not config.band_templates:
+    templates = config.band_templates if config.tiles is None else config.tiles.band_templates
+    if not templates:
         return _uris(table, folder, config.uri_template or "{" + (column or config.image_column or "") + "}", joined)
-    bands = [_uris(table, folder, template, joined).combine_chunks() for template in config.band_templates]
+    bands = [_uris(table, folder, template, joined).combine_chunks() for template in templates]
     order = np.arange(len(bands) * len(table)).reshape(len(bands), len(table)).T.ravel()  # by row, then band
     flat = pa.concat_arrays(bands).take(pa.array(order))
     return pa.ListArray.from_arrays(np.arange(0, len(flat) + 1, len(bands), dtype=np.int32), flat)
@@ -90,8 +99,8 @@ def _columns(field: str, template: str) -> list[str]:
     try:
         for _, name, spec, conversion in string.Formatter().parse(template):
             if name is not None:
-                if not name or spec or conversion or set(name) & set(".[]"):
-                    raise ValueError("write each column as {name}, without format or attribute")
+                if not name or conversion or set(name) & set(".[]") or (spec and not _PADDED.fullmatch(spec)):
+                    raise ValueError("write each column as {name}, or {name:04d} for leading zeros")
                 names.append(name)
     except ValueError as error:
         raise InputError(field, template, str(error)) from None
@@ -105,10 +114,12 @@ def _uris(table: pa.Table, manifest_folder: str, template: str, joined: Collecti
     hostile = _HOSTILE if template.startswith("{") else f"{_HOSTILE}|{'::' if '::' in template else '::.*://'}"
     pieces: list[pa.ChunkedArray | str] = []
     absent = pa.chunked_array([np.zeros(len(table), bool)])
-    for text, name, _, _ in string.Formatter().parse(rest):
+    for text, name, spec, _ in string.Formatter().parse(rest):
         pieces.append(text)
         if name is not None:
             values = _texts(table[name], name)
+            if spec and (padded := _PADDED.fullmatch(spec)):
+                values = pc.utf8_lpad(values, int(padded[1]), "0")
             pieces.append(pc.if_else(pc.match_substring_regex(values, hostile), None, values))
             absent = pc.or_(absent, values.is_null()) if name in joined else absent
     named = pc.binary_join_element_wise(*[p for p in pieces if not isinstance(p, str) or p], "")

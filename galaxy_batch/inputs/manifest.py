@@ -37,12 +37,14 @@ from galaxy_batch.storage.disk_counter import DiskCounter
 __all__ = [
     "Chunk",
     "Manifest",
+    "divide_rows",
     "find_object_batches",
     "find_objects",
     "open_manifest",
     "read_chunk",
     "read_ids",
     "read_objects",
+    "rows_stream",
 ]
 
 _BATCH_ROWS = 128  # rows with images in memory at a time
@@ -133,7 +135,8 @@ def read_chunk(chunk: pa.Table, config: ManifestConfig) -> pa.Table:
     """The rows of one chunk, in the manifest's order.
 
     Reads one row that describes the chunk (`Chunk.as_item`).
-    Adds `object_id`, `ra`, `dec`, `_healpix_29`, `_image_uri` or `_image_bytes`, `_chunk`, the kept columns.
+    Adds `object_id`, `ra`, `dec`, `_healpix_29`, `_image_uri` or `_image_bytes`, `_chunk`, the kept columns; with tiles
+    `_side_arcsec`.
     """
     (item,) = chunk.to_pylist()
     if item["inline"]:
@@ -245,11 +248,11 @@ def _scan_parquet(
             _check_bands(parquet, config)
             scan.digest.update("".join(config.image_bands).encode())
             scan.digest.update(str(sorted((parquet.file.metadata.metadata or {}).items())).encode())
-        ranges = _divide(parquet.group_rows, chunk_rows)
+        ranges = divide_rows(parquet.group_rows, chunk_rows)
         chunks = [Chunk(first + n, count, uri, start, folder=folder) for n, (start, count) in enumerate(ranges)]
         if joined:
             added = pa.concat_tables(joined)
-            chunks = [replace(chunk, joined=_stream(added.slice(chunk.start, chunk.rows))) for chunk in chunks]
+            chunks = [replace(chunk, joined=rows_stream(added.slice(chunk.start, chunk.rows))) for chunk in chunks]
         return chunks, rows.select(scan.kept).schema if chunks else pa.schema([])
 
 
@@ -268,14 +271,15 @@ def _scan_table(
         for name in VERSION_COLUMNS:
             scan.digest.update(column_hashes(table[name]).tobytes())
     chunks: list[Chunk] = []
-    for start, count in _divide([len(rows)], chunk_rows):
-        chunks.append(Chunk(first + len(chunks), count, uri, inline=_stream(rows.slice(start, count))))
+    for start, count in divide_rows([len(rows)], chunk_rows):
+        chunks.append(Chunk(first + len(chunks), count, uri, inline=rows_stream(rows.slice(start, count))))
     return chunks, rows.select(scan.kept).schema
 
 
-def _stream(rows: pa.Table) -> bytes:
+def rows_stream(rows: pa.Table, compression: str | None = None) -> bytes:
+    """Rows as an Arrow IPC stream, as chunks hold them."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as writer:
+    with pa.ipc.new_stream(sink, rows.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
         writer.write_table(rows)
     content: bytes = sink.getvalue().to_pybytes()
     return content
@@ -296,8 +300,8 @@ def _cast(rows: pa.Table, types: pa.Schema) -> pa.Table:
     return rows
 
 
-def _divide(group_sizes: list[int], chunk_rows: int) -> Iterator[tuple[int, int]]:
-    """(start, rows) of each chunk; whole row groups where they fit, so that no group is read twice."""
+def divide_rows(group_sizes: Sequence[int], chunk_rows: int) -> Iterator[tuple[int, int]]:
+    """(start, rows) of each chunk; whole groups of rows where they fit, so that no group is read twice."""
     start, held = 0, 0
     for size in group_sizes:
         if held and held + size > chunk_rows:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from galaxy_batch.config import ManifestConfig, RuntimeConfig
+from galaxy_batch.config import ManifestConfig, RuntimeConfig, check_cutout_size
 from galaxy_batch.settings import Range, Uri
 
 __all__ = ["PackConfig"]
@@ -29,3 +29,7 @@ class PackConfig:
     """Pack rows whose store did not respond, without an image. Otherwise another run packs their shards."""
     overwrite: bool = False
     """Replace shards in `output_uri` that were made from another manifest or with other settings."""
+
+    def __post_init__(self) -> None:
+        if self.manifest.tiles is not None:
+            check_cutout_size(self.manifest.tiles, self.max_image_bytes, "max_image_bytes")

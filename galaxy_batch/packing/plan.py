@@ -15,7 +15,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.inputs.columns import check_kept_names, kept_columns
 from galaxy_batch.inputs.files import manifest_files
@@ -24,6 +23,8 @@ from galaxy_batch.packing.config import PackConfig
 from galaxy_batch.packing.shards import IMAGE, SHARDS, Shard, finished_shards, shard_schema
 from galaxy_batch.rows import IMAGE_BYTES, Status
 from galaxy_batch.storage.files import check_writable, filesystem, join, list_names, read_bytes, without_secrets
+from galaxy_batch.tiles.cutouts import read_cutouts
+from galaxy_batch.tiles.grouping import group_by_tile
 
 __all__ = ["FORMAT", "MANIFEST", "PLAN", "PackPlan", "failed_summary", "packing_summary", "plan_pack", "shard_settings"]
 
@@ -33,6 +34,8 @@ MANIFEST = "manifest.json"
 """Record of the finished output, in its folder; written last."""
 PLAN = "plan.json"
 """File name of the recorded plan."""
+TILES = "tiles"
+"""Folder where the headers of the survey's tiles are remembered, where cutouts are cut from tiles."""
 FORMAT = 1
 """Format of shards, `plan.json` and `manifest.json`; part of the fingerprint."""
 _SAMPLED_CHUNKS, _SAMPLED_ROWS = 4, 128  # rows per chunk; enough for a mean size
@@ -73,6 +76,7 @@ def plan_pack(config: PackConfig) -> PackPlan:
     previous = _read_json(config, PLAN)
     _check_own_output(config, previous)
     manifest = open_manifest(config.manifest, config.row_group_rows)
+    manifest = group_by_tile(manifest, config.manifest, config.row_group_rows, join(config.output_uri, TILES))
     mark = _fingerprint(config, manifest)
     stale = previous is not None and previous["fingerprint"] != mark
     if stale and not config.overwrite:
@@ -144,7 +148,7 @@ def _mean_bytes(config: PackConfig, manifest: Manifest) -> float:
     tables = []
     for chunk in manifest.chunks[::step][:_SAMPLED_CHUNKS]:
         rows = read_chunk(chunk.as_table(), config.manifest).slice(0, _SAMPLED_ROWS)
-        rows = fetch_cutouts(rows, config.max_image_bytes, config.runtime.requests_per_host)
+        rows = read_cutouts(rows, config.manifest, config.max_image_bytes, config.runtime.requests_per_host)
         tables.append(rows.select(["status", "error", IMAGE_BYTES]))
     sample = pa.concat_tables(tables)
     reached = sample.filter(pc.not_equal(sample["status"], Status.UNREACHABLE))

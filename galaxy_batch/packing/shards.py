@@ -9,7 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from galaxy_batch.config import ManifestConfig
-from galaxy_batch.cutouts.fetch import fetch_cutouts
-from galaxy_batch.inputs.manifest import Chunk, read_chunk
+from galaxy_batch.inputs.manifest import Chunk, read_chunk, read_ids
 from galaxy_batch.packing.config import PackConfig
 from galaxy_batch.rows import CATALOG_COLUMNS, IMAGE_BYTES, IMAGE_URI_COLUMN, Column, Status, column_metadata
 from galaxy_batch.storage.files import join, list_names, read_bytes, write_atomically
+from galaxy_batch.tiles.cutouts import read_cutouts
 
 __all__ = [
     "IMAGE",
@@ -108,7 +108,7 @@ def pack_shard(shard: pa.Table, config: PackConfig, schema: pa.Schema, requests_
     with _writer(sink, schema) as writer:
         for chunk in item["chunks"]:
             objects = read_chunk(pa.Table.from_pylist([chunk]), config.manifest)
-            rows = fetch_cutouts(objects, config.max_image_bytes, requests_per_host)
+            rows = read_cutouts(objects, config.manifest, config.max_image_bytes, requests_per_host)
             statuses.update(rows["status"].to_pylist())
             if statuses[Status.UNREACHABLE] and not config.keep_unreachable:
                 return _result(item["index"], 0, 0, statuses, _first_unreachable(rows))
@@ -183,11 +183,9 @@ def _problems(
     if groups != expected:
         yield f"has {sum(groups)} rows in {len(groups)} row groups, not {sum(expected)} in {len(expected)}"
         return
-    ids_only = replace(manifest, ra_column=None, dec_column=None, keep_columns=())
     for group, chunk in enumerate(chunks):
         rows = parquet.read_row_group(group, [*_OWN_COLUMNS])
-        wanted = read_chunk(pa.Table.from_pylist([chunk]), ids_only)
-        if not rows["object_id"].equals(wanted["object_id"]):
+        if not rows["object_id"].equals(read_ids(pa.Table.from_pylist([chunk]), manifest)):
             yield f"row group {group}: the ids are not the manifest's"
         status = rows["status"].cast(pa.string())
         statuses.update(status.to_pylist())

@@ -6,7 +6,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import NamedTuple, Self
+from typing import Annotated, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from galaxy_batch.config import ReviewConfig
+from galaxy_batch.settings import Range
 
 __all__ = [
     "PIXEL_FLAGS",
@@ -43,6 +44,8 @@ class ReviewLimits(ReviewConfig):
 
     has_positions: bool = True
     """Whether the survey's manifest has columns of positions."""
+    max_empty_fraction: Annotated[float, Range(0, 1)] | None = None
+    """INCOMPLETE above this `empty_fraction`: `manifest.tiles.max_empty_fraction`. None without tiles."""
 
 
 @dataclass(frozen=True)
@@ -140,10 +143,17 @@ class ReviewFlag(IntFlag):
         Condition("object_id", ("audit_fraction", "audit_seed"), audit_sample),
         about_cutout=False,
     )
+    INCOMPLETE = _Row(
+        256,
+        "part of the cutout has no data: beyond the edge of its tile, or masked there",
+        _above("empty_fraction", "max_empty_fraction"),
+    )
 
     def holds(self, rows: pa.Table, limits: ReviewLimits) -> Mask:
-        """Which rows have the flag, ``(N,)``. Only for a flag whose condition has a test. Reads its column."""
+        """Which rows have the flag, ``(N,)``; none without its column. Only for a flag whose condition has a test."""
         assert self.condition.test is not None
+        if self.condition.column not in rows.column_names:
+            return np.zeros(len(rows), np.bool_)
         mask = self.condition.test(rows[self.condition.column], limits)
         return mask if isinstance(mask, np.ndarray) else np.asarray(pc.fill_null(mask, False).to_numpy(), np.bool_)
 
@@ -166,7 +176,7 @@ def flag_for_review(rows: pa.Table, limits: ReviewLimits) -> pa.Table:
         limits: what the columns are compared with.
 
     Reads the columns of the conditions: `confidence`, `unfamiliarity`, `instability`, `status`, `ra`, `object_id`,
-    `_blank_fraction`; and `_pixel_flags` of reused rows.
+    `_blank_fraction`, and where it exists `empty_fraction`; and `_pixel_flags` of reused rows.
     Adds `review_flags`, `needs_review`. Drops `_blank_fraction`, `_pixel_flags`.
     """
     flags = np.zeros(len(rows), np.int32)

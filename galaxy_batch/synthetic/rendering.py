@@ -21,7 +21,9 @@ from scipy.special import gammaincinv
 
 from galaxy_batch.synthetic.galaxies import PIXEL_SCALE_ARCSEC, Galaxy, draw_galaxy
 
-__all__ = ["CUTOUT_SIDE_PX", "jpeg", "render"]
+__all__ = [
+    "CUTOUT_SIDE_PX", "LUPTON_Q", "LUPTON_STRETCH", "SKY_NOISE_NANOMAGGIES", "WHITE_BALANCE", "jpeg", "observe", "render",
+]  # fmt: skip
 
 Array = npt.NDArray[Any]
 
@@ -197,13 +199,21 @@ def _observe(scene: Array, seeing_arcsec: float, rng: np.random.Generator) -> Ar
     return np.asarray(blurred + noise + sky_error, np.float32)
 
 
-def render(index: int, seed: int) -> bytes:
-    """Render the JPEG of galaxy ``index`` of survey ``seed``: 424 x 424 px, RGB from i, r, g."""
-    galaxy = draw_galaxy(index, seed)
+def observe(galaxy: Galaxy, index: int, seed: int, border_px: int = 0) -> Array:
+    """The image of galaxy ``index`` of survey ``seed`` in g, r, i: ``(3, side, side)`` in nanomaggies, sky subtracted.
+
+    ``side`` is the galaxy's ``side_px``, and ``border_px`` more on each side, less than ``MARGIN_PX``.
+    """
     rng = np.random.default_rng((seed, index, _PIXELS))
     scene = _flux(galaxy, galaxy.side_px + 2 * MARGIN_PX, rng)
     _add_surroundings(scene, rng)
-    observed = _observe(scene, galaxy.seeing_arcsec, rng)[:, MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
+    inner = slice(MARGIN_PX - border_px, border_px - MARGIN_PX)
+    return _observe(scene, galaxy.seeing_arcsec, rng)[:, inner, inner]
+
+
+def render(index: int, seed: int) -> bytes:
+    """Render the JPEG of galaxy ``index`` of survey ``seed``: 424 x 424 px, RGB from i, r, g."""
+    observed = observe(draw_galaxy(index, seed), index, seed)
     blue, green, red = observed * WHITE_BALANCE[:, None, None]
     rgb = make_lupton_rgb(red, green, blue, minimum=[-0.004, -0.009, -0.003], stretch=LUPTON_STRETCH, Q=LUPTON_Q)
     # SDSS's server resamples JPEGs: small galaxies show enlarged compression artefacts.

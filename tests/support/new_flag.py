@@ -23,7 +23,7 @@ from galaxy_batch.rows import CATALOG_COLUMNS, flag_names, prediction_columns
 from tests.support import skies
 
 COLUMN = "_saturated_fraction"
-ROW = '    SATURATED = _Row(256, "many pixels are saturated", _above("_saturated_fraction", "max_saturated", True))\n'
+ROW = '    SATURATED = _Row(512, "many pixels are saturated", _above("_saturated_fraction", "max_saturated", True))\n'
 SETTING = (
     '    max_saturated: Annotated[float, Range(0, 1)] = 0.5\n    """SATURATED above this share of the pixels."""\n'
 )
@@ -48,7 +48,7 @@ def check_everywhere(folder: Path) -> None:
     assert COLUMN not in rows.column_names
     assert ["SATURATED" in flag_names(bits) for bits in rows["review_flags"].to_pylist()] == saturated.tolist()
     description = next(column.description for column in CATALOG_COLUMNS if column.name == "review_flags")
-    assert "256 SATURATED, many pixels are saturated" in description
+    assert "512 SATURATED, many pixels are saturated" in description
     catalog = skies.publish_rows(folder, rows)
     assert (problems := verify_catalog(str(catalog))) == [], problems
     manifest = require_manifest(str(catalog))
@@ -77,9 +77,9 @@ def check_reuse(folder: Path, rows: pa.Table, previous: PreviousCatalog) -> None
     for name in (COLUMN, "_blank_fraction"):
         reused = reused.append_column(name, pa.nulls(COUNT, pa.float32()))
     flags = flag_for_review(reused, skies.REVIEW)["review_flags"].to_numpy()
-    expected = rows["review_flags"].to_numpy() & np.where(reused["_origin"].to_numpy() == "reused", 256, 0)
+    expected = rows["review_flags"].to_numpy() & np.where(reused["_origin"].to_numpy() == "reused", 512, 0)
     assert expected.sum() > 0
-    assert np.array_equal(flags & 256, expected)
+    assert np.array_equal(flags & 512, expected)
 
 
 if __name__ == "__main__":
