@@ -34,6 +34,7 @@ from galaxy_batch.run_record import RunRecord, catalog_provenance, run_summary
 from galaxy_batch.runtime.stages import Stage, Stages
 from galaxy_batch.runtime.tasks import TaskRunner, run_in_order, run_tasks
 from galaxy_batch.storage.files import join, list_names, remove_temporary_folder, remove_tree, without_secrets
+from galaxy_batch.tiles.bad_tiles import bad_tiles
 from galaxy_batch.tiles.cutouts import read_cutouts
 
 __all__ = ["classify_release", "remove_sorted_runs"]
@@ -67,6 +68,7 @@ def classify_release(plan: ReleasePlan, on_ray: bool = True) -> dict[str, Any]:
             run.steady_rate = _write_parts(plan, previous, on_ray)
         with run.step("publish"):
             totals = sort_parts(plan.layout, [chunk.rows for chunk in plan.manifest.chunks], tasks)
+            run.bad_tiles = bad_tiles(totals.failures)
             _check_failures(plan, totals, run)
             catalog = _publish(plan, totals, run, tasks)
         with run.step("verify"):

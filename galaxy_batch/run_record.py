@@ -28,6 +28,8 @@ class RunRecord:
         self.stopwatch = Stopwatch()
         self.steady_rate: float | None = None
         """Galaxies per second, once it is known."""
+        self.bad_tiles: list[dict[str, Any]] = []
+        """The tiles of which objects could not be cut, once they are known."""
         self.summary: dict[str, Any] = {}
         """Of a run that has succeeded."""
 
@@ -38,7 +40,8 @@ class RunRecord:
     def summarize(self, counts: CatalogCounts, reuse: dict[str, Any] | None) -> dict[str, Any]:
         """The summary of the run so far."""
         summary = run_summary(self.plan, counts, reuse, self.started)
-        return {**summary, "steady_rate_per_s": self.steady_rate, "step_seconds": self.stopwatch.seconds}
+        tiles = {} if self.plan.config.manifest.tiles is None else {"bad_tiles": self.bad_tiles}
+        return {**summary, "steady_rate_per_s": self.steady_rate, "step_seconds": self.stopwatch.seconds, **tiles}
 
     def __enter__(self) -> Self:
         self._write(state="running")

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 import safetensors.torch
 import torch
 
@@ -123,6 +124,14 @@ def test_embeddings_are_published_beside_the_rows_also_by_a_resumed_run(
     assert len(resumed.todo) == 2
     classify_release(resumed)
     assert {file.relative_to(catalog): file.read_bytes() for file in catalog.glob("embedding/**/*.pq")} == before
+
+
+def test_a_chunk_is_one_block_however_large_its_cutouts_are(
+    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray.data.DataContext.get_current(), "target_max_block_size", 20_000)  # a few cutouts
+    config = catalog_config(survey, saved_model, tmp_path, classify={"chunk_rows": 40})
+    assert classify_release(plan_release(config))["rows"] == 40
 
 
 def test_a_finished_run_is_not_repeated(first_release: FinishedRelease, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from galaxy_batch.catalog.counts import CatalogCounts, count_rows, total_counts
 from galaxy_batch.catalog.layout import Layout
 from galaxy_batch.catalog.parts import origins_of, read_part
 from galaxy_batch.errors import without_secrets
-from galaxy_batch.rows import CHUNK
+from galaxy_batch.rows import CHUNK, EMPTY_FRACTION
 from galaxy_batch.runtime.progress import with_progress
 from galaxy_batch.runtime.tasks import TaskRunner
 from galaxy_batch.sky.healpix import cells_of, empty_histogram, row_keys
@@ -48,6 +48,8 @@ class PartTotals:
     """Image hashes, each once per run."""
     origins: Counter[str] = dataclasses.field(default_factory=Counter)
     """Rows by `Origin`; none where no previous catalog is used."""
+    failures: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
+    """Rows without a class by `status` and `error`; only of cutouts from tiles, where few errors have many rows."""
     histogram: npt.NDArray[np.int64] = dataclasses.field(default_factory=empty_histogram)
     """Rows in each cell of the sky, and last those without a position."""
 
@@ -79,6 +81,7 @@ def sort_parts(
         counts.append(CatalogCounts(**json.loads(done["counts"])))
         totals.hashes += done["hashes"]
         totals.origins.update(json.loads(done["origins"]))
+        totals.failures.update({(status, error): rows for status, error, rows in json.loads(done["failures"])})
         totals.histogram[np.frombuffer(done["cells"], np.int32)] += np.frombuffer(done["cell_rows"], np.int32)
     totals.counts = total_counts(counts)
     return totals
@@ -111,7 +114,17 @@ def _sort_run(group: pa.Table, layout: Layout) -> pa.Table:
             "counts": [json.dumps(dataclasses.asdict(count_rows(rows)))],
             "hashes": [len(hashes)],
             "origins": [json.dumps(origins)],
+            "failures": [json.dumps(_failures(rows))],
             "cells": pa.array([cells.tobytes()], pa.large_binary()),
             "cell_rows": pa.array([cell_rows.tobytes()], pa.large_binary()),
         }
     )
+
+
+def _failures(rows: pa.Table) -> list[tuple[str, str, int]]:
+    """Status, error and number of rows without a class, of cutouts from tiles."""
+    if EMPTY_FRACTION.name not in rows.column_names:
+        return []
+    failed = rows.select(["status", "error"]).filter(rows["error"].is_valid())
+    counts = Counter(zip(*(failed[name].to_pylist() for name in ("status", "error")), strict=True))
+    return [(status, error, number) for (status, error), number in counts.items()]

@@ -94,7 +94,9 @@ class _Chunk:
 
     def cut_tile(self, uris: tuple[str | None, ...], rows: Rows) -> None:
         """Cut all rows of one tile; the first band that fails gives the status."""
-        names = [f"{band} band" + (f" of {_shown(uri)}" if uri else "") for band, uri in zip(BANDS, uris, strict=True)]
+        tile = _shown(next(filter(None, uris)))
+        files = [_shown(uri) if uri else f"the tile of {tile}" for uri in uris]
+        names = [f"{band} band of {file}" for band, file in zip(BANDS, files, strict=True)]
         with contextlib.ExitStack() as stack:
             bands = []
             for name, uri in zip(names, uris, strict=True):

@@ -1,0 +1,212 @@
+"""A release whose cutouts are cut from tiles: published, flagged, resumed, packed; without Ray unless that is tested."""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+
+from galaxy_batch.catalog.verify import verify_catalog
+from galaxy_batch.config import CatalogConfig
+from galaxy_batch.dry_run import dry_run_release
+from galaxy_batch.errors import InputError
+from galaxy_batch.packing.config import PackConfig
+from galaxy_batch.packing.pack import pack_cutouts
+from galaxy_batch.packing.plan import plan_pack
+from galaxy_batch.pipeline import classify_release
+from galaxy_batch.plan import plan_release
+from galaxy_batch.rows import ReviewFlag
+from galaxy_batch.settings import parse_config
+from galaxy_batch.synthetic.tiles import TileSurveyFiles
+from tests.support.configs import POSITIONS
+from tests.support.models import SavedModel
+from tests.support.skies import read_catalog
+from tests.support.tile_surveys import GALAXIES, tile_catalog_config, tile_values
+
+
+@pytest.fixture
+def edge_survey(tile_survey: TileSurveyFiles, tmp_path: Path) -> TileSurveyFiles:
+    """A copy of the survey with two more objects: one on the edge of the field and one far away."""
+    folder = tmp_path / "survey"
+    shutil.copytree(tile_survey.manifest.parent, folder)
+    side = 0.5 * (700 * 2 - 300) * 0.396 / 3600
+    with (folder / "objects.csv").open("a") as file:
+        file.write(f"1,{360 - side / np.cos(np.radians(30)) * 0.99},{30.0 + 0.8 * side},8\n2,90,-10,8\n")
+    return TileSurveyFiles(
+        folder / "objects.csv", folder / "tiles", folder / "tiles.csv", tile_survey.templates, tile_survey.tile_deg
+    )
+
+
+def published(summary: dict[str, Any]) -> pa.Table:
+    assert verify_catalog(summary["catalog_uri"]) == []
+    return read_catalog(summary["catalog_uri"]).sort_by("object_id")
+
+
+def test_a_row_in_is_a_row_out_with_its_empty_fraction(
+    edge_survey: TileSurveyFiles, saved_model: SavedModel, tmp_path: Path
+) -> None:
+    config = tile_catalog_config(edge_survey, saved_model, tmp_path / "out")
+    rows = published(classify_release(plan_release(config), on_ray=False))
+    assert rows["object_id"].to_pylist() == sorted(pacsv.read_csv(edge_survey.manifest)["object_id"].to_pylist())
+    by_id = {row["object_id"]: row for row in rows.to_pylist()}
+    assert (by_id[2]["status"], by_id[2]["error"]) == ("missing", "outside every tile")
+    assert by_id[2]["empty_fraction"] is None
+    assert by_id[2]["review_flags"] & ReviewFlag.UNREADABLE
+    assert by_id[1]["status"] == "ok"
+    assert 0.1 < by_id[1]["empty_fraction"] < 0.5
+    assert by_id[1]["review_flags"] & ReviewFlag.INCOMPLETE
+    for object_id in by_id.keys() - {1, 2}:
+        assert (by_id[object_id]["status"], by_id[object_id]["empty_fraction"]) == ("ok", 0.0)
+        assert not by_id[object_id]["review_flags"] & ReviewFlag.INCOMPLETE
+    assert len(set(rows["image_hash"].to_pylist())) == GALAXIES + 2
+    field = rows.schema.field("empty_fraction")
+    assert field.type == pa.float32()
+
+
+def test_a_resumed_run_reads_no_header_again_and_gives_the_same_catalog(
+    edge_survey: TileSurveyFiles, saved_model: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = published(
+        classify_release(plan_release(tile_catalog_config(edge_survey, saved_model, tmp_path / "a")), on_ray=False)
+    )
+    config = tile_catalog_config(edge_survey, saved_model, tmp_path / "b")
+    plan = plan_release(config)
+    monkeypatch.setattr("galaxy_batch.pipeline.sort_parts", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(BaseException, match="") as stopped:
+        classify_release(plan, on_ray=False)
+    assert not isinstance(stopped.value, InputError)
+    monkeypatch.undo()
+    parts = sorted(Path(plan.layout.parts).iterdir())
+    assert len(parts) == len(plan.manifest.chunks) > 3
+    for part in parts[1:3]:
+        part.unlink()
+    monkeypatch.setattr("galaxy_batch.tiles.tile_table.read_header", lambda uri: pytest.fail("read again"))
+    resumed = plan_release(config)
+    assert resumed.layout.fingerprint == plan.layout.fingerprint
+    assert len(resumed.todo) == 2
+    assert published(classify_release(resumed, on_ray=False)).equals(whole)
+
+
+def test_missing_tiles_are_looked_for_again_and_objects_outside_are_not(
+    edge_survey: TileSurveyFiles, saved_model: SavedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = {
+        "table": str(edge_survey.table), "band_templates": [f"tiles/{{tile}}-{band}.fits" for band in "irg"],
+        "ra_column": "ra", "dec_column": "dec", "width_deg": edge_survey.tile_deg, "height_deg": edge_survey.tile_deg,
+    }  # fmt: skip
+    config = tile_catalog_config(edge_survey, saved_model, tmp_path / "out", **values)
+    object.__setattr__(config, "max_failed_fraction", 0.05)
+    hidden = edge_survey.tiles / "field000-r.fits"
+    hidden.rename(tmp_path / "hidden.fits")
+    with pytest.raises(Exception, match="missing"):
+        classify_release(plan_release(config), on_ray=False)
+    plan = plan_release(config)
+    assert plan.todo == ()
+    assert plan.retry
+    (tmp_path / "hidden.fits").rename(hidden)
+    caplog.set_level(logging.INFO)
+    summary = classify_release(plan, on_ray=False)
+    assert summary["status_counts"]["missing"] == 1
+    assert "that were missing exist now" in caplog.text
+    caplog.clear()
+    assert classify_release(plan_release(config), on_ray=False)["already_published"]
+
+
+def test_a_bad_tile_is_named_once_with_its_objects(
+    edge_survey: TileSurveyFiles, saved_model: SavedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = (edge_survey.tiles / "field000-g.fits").read_bytes()
+    (edge_survey.tiles / "field000-g.fits").write_bytes(content[:2880])
+    config = tile_catalog_config(edge_survey, saved_model, tmp_path / "out")
+    summary = classify_release(plan_release(config), on_ray=False)
+    (bad,) = [tile for tile in summary["bad_tiles"] if "field000-g.fits" in tile["error"]]
+    assert bad["status"] == "unreadable"
+    assert bad["objects"] == summary["status_counts"]["unreadable"] > 1
+    lines = [record.message for record in caplog.records if "field000-g.fits" in record.message]
+    assert len(lines) == 1
+    assert f"{bad['objects']} objects" in lines[0]
+    assert len(published(summary)) == GALAXIES + 2
+
+
+def test_a_dry_run_cuts_a_sample(edge_survey: TileSurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
+    config = tile_catalog_config(edge_survey, saved_model, tmp_path / "out")
+    summary = dry_run_release(plan_release(config))
+    assert summary["sample"]["rows"] == GALAXIES + 2
+    assert summary["sample"]["status_counts"]["ok"] == GALAXIES + 1
+
+
+def test_shards_cut_from_tiles_give_the_same_catalog(
+    edge_survey: TileSurveyFiles, saved_model: SavedModel, tmp_path: Path, ray_started: None
+) -> None:
+    pack = {"output_uri": str(tmp_path / "packed"), "manifest": tile_values(edge_survey), "row_group_rows": 7}
+    packing = parse_config(PackConfig, {**pack, "runtime": {"num_cpus": 1}})
+    packed = pack_cutouts(plan_pack(packing))
+    assert packed["rows"] == GALAXIES + 2
+    assert packed["failed"] == 1
+    assert pack_cutouts(plan_pack(packing))["already_packed"]
+    config = tile_catalog_config(edge_survey, saved_model, tmp_path / "out")
+    direct = published(classify_release(plan_release(config)))
+    manifest = {"uri": packed["shards_uri"], **POSITIONS, "image_column": "image", "keep_columns": ["empty_fraction"]}
+    from_shards = parse_config(
+        CatalogConfig,
+        {
+            "release": "packed", "output_uri": str(tmp_path / "out"), "checkpoint_uri": saved_model.uri,
+            "max_failed_fraction": 0.9, "manifest": manifest, "report": {"enabled": False},
+            "classify": {"rgb": {key: list(value) if isinstance(value, tuple) else value for key, value in
+                                 vars(config.classify.rgb).items()}},
+        },
+    )  # fmt: skip
+    again = published(classify_release(plan_release(from_shards), on_ray=False))
+    for name in ("object_id", "image_hash", "empty_fraction", "predicted_class", "ra"):
+        assert again[name].equals(direct[name]), name
+    np.testing.assert_allclose(again["confidence"].to_numpy(), direct["confidence"].to_numpy(), atol=1e-5)
+
+
+_RUN = """
+import sys, tomllib
+from galaxy_batch.config import CatalogConfig
+from galaxy_batch.pipeline import classify_release
+from galaxy_batch.plan import plan_release
+from galaxy_batch.settings import load_config
+classify_release(plan_release(load_config(CatalogConfig, sys.argv[1])), on_ray=False)
+"""
+
+
+def as_toml(config: CatalogConfig, tiles: dict[str, Any]) -> str:
+    lines = [f'release = "{config.release}"', f'output_uri = "{config.output_uri}"', "max_failed_fraction = 0.9"]
+    lines += [f'checkpoint_uri = "{config.checkpoint_uri}"', "[classify]", "chunk_rows = 3", "[report]"]
+    lines += ["enabled = false", "[runtime]", 'engine = "torch"', "num_cpus = 1", "[manifest]"]
+    lines += [f'uri = "{config.manifest.uri}"', 'ra_column = "ra"', 'dec_column = "dec"', "[manifest.tiles]"]
+    return "\n".join([*lines, *(f"{key} = {json.dumps(value)}" for key, value in tiles.items())])
+
+
+def test_a_run_that_is_killed_loses_and_doubles_nothing(
+    edge_survey: TileSurveyFiles, saved_model: SavedModel, tmp_path: Path
+) -> None:
+    config = tile_catalog_config(edge_survey, saved_model, tmp_path / "out")
+    file = tmp_path / "config.toml"
+    file.write_text(as_toml(config, tile_values(edge_survey)["tiles"]))
+    command = [sys.executable, "-c", _RUN, str(file)]
+    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            if list((tmp_path / "out").rglob("part-*.parquet")):
+                os.killpg(process.pid, signal.SIGKILL)
+                break
+    parts = list((tmp_path / "out").rglob("part-*.parquet"))
+    subprocess.run(command, check=True, timeout=120)
+    (manifest,) = (tmp_path / "out").rglob("catalog/manifest.json")
+    rows = published({"catalog_uri": str(manifest.parent)})
+    assert rows["object_id"].to_pylist() == sorted(pacsv.read_csv(edge_survey.manifest)["object_id"].to_pylist())
+    assert len(parts) < -(-(GALAXIES + 2) // 3)
+    for part in parts:
+        assert pq.read_table(part).num_rows <= 3
