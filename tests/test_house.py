@@ -77,7 +77,9 @@ IMPORTS: dict[str, set[str]] = {
     },
     "packing": {"config", "errors", "failures", "inputs", "rows", "runtime", "settings", "storage", "tiles"},
     "synthetic": set(),
-    "plan": {"catalog", "config", "errors", "inputs", "model", "reuse", "review", "rows", "runtime", "storage", "tiles"},
+    "plan": {
+        "catalog", "config", "errors", "inputs", "model", "reuse", "review", "rows", "runtime", "storage", "tiles",
+    },
     "dry_run": {"catalog", "errors", "failures", "inputs", "model", "plan", "review", "rows", "runtime", "tiles"},
     "run_record": {"catalog", "errors", "plan", "runtime", "storage"},
     "console": set(),

@@ -22,7 +22,8 @@ from scipy.special import gammaincinv
 from galaxy_batch.synthetic.galaxies import PIXEL_SCALE_ARCSEC, Galaxy, draw_galaxy
 
 __all__ = [
-    "CUTOUT_SIDE_PX", "LUPTON_Q", "LUPTON_STRETCH", "SKY_NOISE_NANOMAGGIES", "WHITE_BALANCE", "jpeg", "observe", "render",
+    "CUTOUT_SIDE_PX", "LUPTON_Q", "LUPTON_STRETCH", "SKY_NOISE_NANOMAGGIES", "WHITE_BALANCE", "jpeg", "observe",
+    "render",
 ]  # fmt: skip
 
 Array = npt.NDArray[Any]

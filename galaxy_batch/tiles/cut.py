@@ -22,6 +22,7 @@ from astropy.wcs.utils import wcs_to_celestial_frame
 from PIL import Image
 from scipy.sparse import csr_array
 
+from galaxy_batch.rows import Status, UnusableCutout
 from galaxy_batch.tiles.tile_image import TileImage
 
 __all__ = ["Cut", "cut_band", "cut_bands"]
@@ -163,7 +164,12 @@ class _Plan:
         first, last = int(boxes[:, 0].min()), int(boxes[:, 1].max())
         block = self.tile.block_shape[0]
         first -= first % block
-        self.tile.hold(first, min(height, max(last, first + _HELD_BYTES // (4 * width))))
+        try:
+            self.tile.hold(first, min(height, max(last, first + _HELD_BYTES // (4 * width))))
+        except UnusableCutout as bad:
+            if bad.status == Status.UNREACHABLE:
+                raise
+            self.dense = False  # the part that a cutout needs may be good
 
     def _resample_aligned(self, indices: npt.NDArray[np.intp], axes: tuple[int, int]) -> Cutouts:
         """Surface brightness of objects whose columns and rows run along the tile's `axes` (0 is x, 1 is y)."""

@@ -67,7 +67,7 @@ def test_dots_in_names_and_subfolders_are_allowed() -> None:
     assert uris("/d", "{id}", ["a..b/c.jpg", None, "s3://b/x.jpg"]) == ["/d/a..b/c.jpg", None, "s3://b/x.jpg"]
 
 
-@pytest.mark.parametrize("template", ["images/x.jpg", "{}.jpg", "{id!r}", "{id:05d}", "{id", "{a.b}"])
+@pytest.mark.parametrize("template", ["images/x.jpg", "{}.jpg", "{id!r}", "{id:>5}", "{id", "{a.b}"])
 def test_invalid_templates_are_refused(template: str) -> None:
     with pytest.raises(InputError, match=r"manifest\.uri_template"):
         template_columns(ManifestConfig(uri="/d/o.csv", uri_template=template))
@@ -99,3 +99,11 @@ def test_locations_of_bands_are_one_text() -> None:
     expected = ["/d/M%201-z.fits https://h/M%201?b=r /d/g/M%201.fits", None, "/d/3-z.fits https://h/3?b=r /d/g/3.fits"]
     assert published_locations(uris, 3).to_pylist() == expected
     assert published_locations(uris.slice(2), 1).to_pylist() == expected[2:]
+
+
+def test_numbers_are_padded_with_zeros() -> None:
+    table = pa.table({"run": [94, 1737, 12345678, None], "field": ["7", "12", "x", "3"]})
+    config = ManifestConfig("t.csv", uri_template="{run}/frame-{run:06d}-{field:04}.fits")
+    assert image_uris(table, config, "/f").to_pylist() == [
+        "/f/94/frame-000094-0007.fits", "/f/1737/frame-001737-0012.fits", "/f/12345678/frame-12345678-000x.fits", None,
+    ]  # fmt: skip

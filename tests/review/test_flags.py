@@ -1,5 +1,6 @@
 """The flags of rows agree with an independent statement of the rules, and with the table in the documentation."""
 
+import dataclasses
 import os
 import re
 import shutil
@@ -97,6 +98,15 @@ def test_a_reused_row_keeps_the_flags_measured_on_its_pixels() -> None:
     assert flags(table) == [ReviewFlag.BLANK, ReviewFlag.BLANK, 0]
 
 
+def test_cutouts_from_tiles_are_incomplete_above_a_limit() -> None:
+    table = rows(empty_fraction=pa.array([0.126, 0.125, None], pa.float32()))
+    limits = dataclasses.replace(LIMITS, max_empty_fraction=0.125)
+    assert flags(table, limits) == [ReviewFlag.INCOMPLETE, 0, 0]
+    assert flags(table) == [0, 0, 0]
+    assert flags(rows(), limits) == [0, 0, 0]
+    assert "empty_fraction" in flag_for_review(table, limits).column_names
+
+
 def expected_flags(row: dict[str, object], limits: ReviewLimits, repeats: Counter[object]) -> int:
     """The rules, written without the table of flags; 128 is left out."""
     bits = 0
@@ -151,7 +161,7 @@ def test_flags_agree_with_the_rules_written_apart(has_positions: bool, max_unfam
 
 
 def test_every_flag_has_a_bit_a_meaning_and_settings_that_exist() -> None:
-    known = {field.name for field in fields(ReviewConfig)}
+    known = {field.name for field in fields(ReviewLimits)}
     for flag in ReviewFlag:
         assert int(flag).bit_count() == 1
         assert flag.meaning[0].islower()

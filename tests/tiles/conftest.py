@@ -1,7 +1,5 @@
 """A small survey of tiles, shared by the tests of cutting from tiles."""
 
-from pathlib import Path
-
 import pytest
 
 from galaxy_batch.synthetic.tiles import TileSurveyFiles, write_tile_survey

@@ -185,7 +185,7 @@ def test_a_band_without_a_file(tmp_path: Path) -> None:
     rows = cut_all(values)
     assert rows[1]["status"] == "ok"
     assert (rows[2]["status"], rows[2]["error"]) == (
-        "missing", "green band: there is no file of this band among those that are listed",
+        "missing", "green band of the tile of other-i.fits: there is no file of this band among those that are listed",
     )  # fmt: skip
 
 

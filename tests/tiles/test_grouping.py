@@ -1,6 +1,7 @@
 """Rows grouped by tile: every row once, deterministic, tiles whole where they fit."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def test_every_row_is_in_one_chunk_and_each_tile_in_few(tile_survey: TileSurveyF
     np.testing.assert_allclose(rows["_side_arcsec"].to_numpy(), 8.48 * rows["petroR90_r"].to_numpy())
     uris = [tuple(value) for value in rows["_image_uri"].to_pylist()]
     assert len(set(uris)) > 1
-    assert sum(a != b for a, b in zip(uris, uris[1:], strict=False)) == len(set(uris)) - 1  # consecutive
+    assert sum(a != b for a, b in itertools.pairwise(uris)) == len(set(uris)) - 1  # consecutive
     again = grouped(config, memory=tmp_path)
     assert again == manifest
     assert [field.name for field in manifest.kept] == ["petroR90_r", "empty_fraction"]
@@ -105,7 +106,7 @@ def test_objects_that_are_looked_up_get_their_tiles(tile_survey: TileSurveyFiles
     wanted = rows["object_id"].take(pa.array([3, 17]))
     found = with_tiles(find_objects(config, wanted.combine_chunks()), config, None)
     uris = dict(zip(rows["object_id"].to_pylist(), rows["_image_uri"].to_pylist(), strict=True))
-    assert {i: u for i, u in zip(found["object_id"].to_pylist(), found["_image_uri"].to_pylist(), strict=True)} == {
+    assert dict(zip(found["object_id"].to_pylist(), found["_image_uri"].to_pylist(), strict=True)) == {
         i: uris[i] for i in wanted.to_pylist()
     }
     assert len(rows) == GALAXIES
