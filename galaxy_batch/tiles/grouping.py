@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 from galaxy_batch.config import ManifestConfig, TilesConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.inputs.columns import check_kept_names, kept_columns
+from galaxy_batch.inputs.image_uris import published_locations
 from galaxy_batch.inputs.manifest import Chunk, Manifest, divide_rows, read_chunk, rows_stream
-from galaxy_batch.rows import CHUNK, EMPTY_FRACTION, IMAGE_URI, column_metadata
+from galaxy_batch.rows import CHUNK, EMPTY_FRACTION, IMAGE_URI, IMAGE_URI_COLUMN, column_metadata
 from galaxy_batch.tiles.tile_table import TileTable, open_tile_table
 
 __all__ = ["group_by_tile", "with_tiles"]
@@ -59,7 +60,7 @@ def group_by_tile(manifest: Manifest, config: ManifestConfig, chunk_rows: int, m
     for start, count in divide_rows(np.unique(last, return_counts=True)[1].tolist(), limit):
         chosen = pa.array(order[start : start + count])
         owner = owners[order[start : start + count]]
-        some = rows.take(chosen).append_column(IMAGE_URI, uris.take(pa.array(owner, mask=owner < 0)))
+        some = _with_uris(rows.take(chosen), uris.take(pa.array(owner, mask=owner < 0)), config)
         chunks.append(Chunk(len(chunks), count, config.uri, inline=rows_stream(some, "zstd")))
     field = pa.field(EMPTY_FRACTION.name, EMPTY_FRACTION.type, metadata=column_metadata(EMPTY_FRACTION))
     content_id = _content_id(manifest, tiles, table)
@@ -77,7 +78,7 @@ def with_tiles(rows: pa.Table, config: ManifestConfig, memory_uri: str | None) -
     if config.tiles is None or not config.tiles.are_listed:
         return rows
     rows, uris, owners = _placed(rows, open_tile_table(config, memory_uri))
-    return rows.append_column(IMAGE_URI, uris.take(pa.array(owners, mask=owners < 0)))
+    return _with_uris(rows, uris.take(pa.array(owners, mask=owners < 0)), config)
 
 
 def _placed(rows: pa.Table, table: TileTable | None) -> tuple[pa.Table, pa.Array, npt.NDArray[np.int64]]:
@@ -97,6 +98,15 @@ def _placed(rows: pa.Table, table: TileTable | None) -> tuple[pa.Table, pa.Array
     blocks = [table.owners(ra[s : s + _BLOCK_ROWS], dec[s : s + _BLOCK_ROWS]) for s in range(0, len(ra), _BLOCK_ROWS)]
     uris = pa.array([list(tile.uris) for tile in table.files], _URIS)
     return rows, uris, np.concatenate(blocks) if blocks else np.empty(0, np.int64)
+
+
+def _with_uris(rows: pa.Table, uris: pa.Array, config: ManifestConfig) -> pa.Table:
+    """The rows with the files of their tiles."""
+    if config.keep_image_uri:
+        locations = pc.if_else(uris.is_null(), None, published_locations(uris, len(rows)))
+        place = rows.column_names.index(IMAGE_URI_COLUMN.name)
+        rows = rows.set_column(place, IMAGE_URI_COLUMN.name, locations)
+    return rows.append_column(IMAGE_URI, uris)
 
 
 def _log(owners: npt.NDArray[np.int64], table: TileTable | None, tiles: TilesConfig) -> None:

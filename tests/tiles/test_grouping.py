@@ -112,6 +112,12 @@ def test_objects_that_are_looked_up_get_their_tiles(tile_survey: TileSurveyFiles
     assert len(rows) == GALAXIES
 
 
+def test_the_files_of_a_tile_can_be_kept(tile_survey: TileSurveyFiles) -> None:
+    config = parse_config(ManifestConfig, {**tile_values(tile_survey), "keep_image_uri": True})
+    rows = pa.concat_tables(all_rows(grouped(config), config))
+    assert rows["image_uri"].to_pylist() == [" ".join(uris) for uris in rows["_image_uri"].to_pylist()]
+
+
 def test_manifests_without_tiles_stay_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "objects.csv").write_text("object_id\n1\n2\n")
     config = ManifestConfig(str(tmp_path / "objects.csv"), uri_template="{object_id}.jpg")
