@@ -3,7 +3,7 @@
 import json
 import re
 
-from galaxy_batch.sharing.config import HUB, Author
+from galaxy_batch.sharing.config import Author
 from galaxy_batch.sharing.description import SharedCatalog
 from galaxy_batch.sharing.front_matter import as_yaml
 
@@ -51,7 +51,7 @@ def zenodo_json(catalog: SharedCatalog) -> bytes | None:
     about = catalog.about
     if not about.authors:
         return None
-    related = [about.repository_url, catalog.url if catalog.target_uri.startswith(HUB) else None]
+    related = [about.repository_url, catalog.hub_url if catalog.is_on_hub else None]
     entries = {
         "upload_type": "dataset",
         "title": catalog.title,

@@ -57,7 +57,7 @@ def croissant(catalog: SharedCatalog, sha256: dict[str, str]) -> bytes:
         "creator": [_creator(author) for author in about.authors],
         "citeAs": citation_line(catalog),
         "keywords": list(about.keywords),
-        "distribution": [*_file_objects(sha256), _file_set()],
+        "distribution": [*_repository(catalog), *_file_objects(catalog, sha256), _file_set(catalog)],
         "recordSet": [_record_set(catalog)],
     }
     known = {key: value for key, value in entries.items() if value}
@@ -76,16 +76,40 @@ def _creator(author: Author) -> dict[str, Any]:
     return {key: value for key, value in entries.items() if value}
 
 
-def _file_objects(sha256: dict[str, str]) -> list[dict[str, Any]]:
+def _repository(catalog: SharedCatalog) -> list[dict[str, Any]]:
+    """A repository of the hub, as the hub's own Croissant metadata have it; nothing for a folder or a store."""
+    if not catalog.is_on_hub:
+        return []
+    return [
+        {
+            "@type": "cr:FileObject",
+            "@id": "repo",
+            "name": "repo",
+            "contentUrl": f"{catalog.hub_url}/tree/main",
+            "encodingFormat": "git+https",
+            "sha256": "https://github.com/mlcommons/croissant/issues/80",  # what the hub writes for a repository
+        }
+    ]
+
+
+def _file_objects(catalog: SharedCatalog, sha256: dict[str, str]) -> list[dict[str, Any]]:
+    base = f"{catalog.hub_url}/resolve/main/" if catalog.is_on_hub else ""
     kinds = {join(CATALOG, MANIFEST): "application/json", CHECKPOINT: "application/octet-stream"}
     return [
-        {"@type": "cr:FileObject", "@id": name, "name": name, "contentUrl": name, "encodingFormat": kinds[name],
-         "sha256": sha256[name]}
-        for name in kinds if name in sha256
-    ]  # fmt: skip
+        {
+            "@type": "cr:FileObject",
+            "@id": name,
+            "name": name,
+            "contentUrl": f"{base}{name}",
+            "encodingFormat": kinds[name],
+            "sha256": sha256[name],
+        }
+        for name in kinds
+        if name in sha256
+    ]
 
 
-def _file_set() -> dict[str, Any]:
+def _file_set(catalog: SharedCatalog) -> dict[str, Any]:
     return {
         "@type": "cr:FileSet",
         "@id": "rows",
@@ -93,6 +117,7 @@ def _file_set() -> dict[str, Any]:
         "description": f"All objects. The checksum of each file is in {CATALOG}/{MANIFEST}.",
         "encodingFormat": _PARQUET,
         "includes": list(ROWS),
+        **({"containedIn": {"@id": "repo"}} if catalog.is_on_hub else {}),
     }
 
 

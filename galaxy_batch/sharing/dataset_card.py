@@ -9,7 +9,6 @@ import pyarrow as pa
 from galaxy_batch.report.page import count, percent
 from galaxy_batch.rows import ReviewFlag, Status
 from galaxy_batch.sharing.citation import bibtex, citation_line
-from galaxy_batch.sharing.config import HUB
 from galaxy_batch.sharing.croissant import ROWS
 from galaxy_batch.sharing.description import SharedCatalog, markdown, shown_uri
 from galaxy_batch.sharing.files import CATALOG, COLLECTION
@@ -84,7 +83,7 @@ def _values(catalog: SharedCatalog) -> dict[str, Any]:
         "size": _size(catalog.size),
         "has_collection": COLLECTION in catalog.files,
         "members": sorted(folders - {CATALOG, "model"}),
-        "place": catalog.target_uri.rstrip("/") if catalog.target_uri.startswith(HUB) else ".",
+        "place": catalog.target_uri.rstrip("/") if catalog.is_on_hub else ".",
         "citation": citation_line(catalog),
         "bibtex": bibtex(catalog) if catalog.about.authors else "",
     }

@@ -108,9 +108,19 @@ class SharedCatalog:
         """Web page of the catalog: the one that people gave, the hub's, or that of the DOI."""
         if self.about.url:
             return self.about.url
-        if self.target_uri.startswith(HUB):
-            return f"https://huggingface.co/{self.target_uri.removeprefix(HUB).rstrip('/')}"
+        if self.is_on_hub:
+            return self.hub_url
         return f"https://doi.org/{self.about.doi}" if self.about.doi else None
+
+    @property
+    def is_on_hub(self) -> bool:
+        """Whether it is shared to the Hugging Face hub."""
+        return self.target_uri.startswith(HUB)
+
+    @property
+    def hub_url(self) -> str:
+        """Its page on the hub."""
+        return f"https://huggingface.co/{self.target_uri.removeprefix(HUB).rstrip('/')}"
 
     @property
     def classified(self) -> int:

@@ -4,6 +4,7 @@ That of a checkpoint that ships with the package is the one beside it there; of 
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from galaxy_batch.report.page import count
@@ -42,6 +43,8 @@ def _values(catalog: SharedCatalog) -> dict[str, Any]:
         "spec": checkpoint["spec"],
         "questions": [question.title for question in catalog.manifest.questions],
         "weights": known.get(weights, weights),
+        "votes": _votes(checkpoint.get("label_rule") or {}),
+        "versions": ", ".join(f"{name} {version}" for name, version in (training.get("versions") or {}).items()),
         "license": catalog.checkpoint_license,
         "galaxies": [f"{count(rows)} {name}" for name, rows in (training.get("galaxies") or {}).items()],
         "splits": training.get("galaxies_per_split") or {},
@@ -49,3 +52,11 @@ def _values(catalog: SharedCatalog) -> dict[str, Any]:
         "threshold": (checkpoint.get("label_rule") or {}).get("threshold"),
         "promised": catalog.promised,
     }
+
+
+def _votes(label_rule: Mapping[str, Any]) -> str:
+    """Where the labels come from, as far as the checkpoint says."""
+    if label_rule.get("columns"):
+        return "columns " + ", ".join(f"`{column}` ({name})" for name, column in label_rule["columns"].items())
+    names = ("table", "question", "votes") if label_rule.get("table") == "gz2" else ("table", "question")
+    return ", ".join(f"{name} `{label_rule[name]}`" for name in names if label_rule.get(name))

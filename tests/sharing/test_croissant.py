@@ -39,6 +39,17 @@ def test_fields_have_units_and_ucds(sky_catalog: Path) -> None:
     assert [file.get("sha256") for file in content["distribution"]] == ["0" * 64, "1" * 64, None]
 
 
+def test_a_repository_of_the_hub_is_valid(sky_catalog: Path, tmp_path: Path) -> None:
+    mlcroissant = pytest.importorskip("mlcroissant")
+    content = croissant(described(sky_catalog, to="hf://datasets/me/galaxies"), CHECKSUMS)
+    (tmp_path / CROISSANT).write_bytes(content)
+    assert not mlcroissant.Dataset(str(tmp_path / CROISSANT)).metadata.issues.errors
+    repository, manifest, _, rows = json.loads(content)["distribution"]
+    assert repository["contentUrl"] == "https://huggingface.co/datasets/me/galaxies/tree/main"
+    assert manifest["contentUrl"] == "https://huggingface.co/datasets/me/galaxies/resolve/main/catalog/manifest.json"
+    assert rows["containedIn"] == {"@id": "repo"}
+
+
 def test_nothing_is_invented(sky_catalog: Path) -> None:
     content = json.loads(croissant(described(sky_catalog, ShareMetadata()), {}))
     assert not {"license", "creator", "url", "identifier", "citeAs", "datePublished"} & content.keys()

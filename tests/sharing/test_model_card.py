@@ -21,6 +21,8 @@ def test_a_card_says_what_the_metadata_say(sky_catalog: Path) -> None:
     assert "the central 60% of an RGB cutout, scaled to 224 × 224 pixels" in text
     assert "1,347 smooth, 1,833 featured, 833 ambiguous" in text
     assert "On the 144 test galaxies the accuracy is 90.0% (95% interval" in text
+    assert "\n\n|" in text, "the table is apart from the text above"
+    assert "\n\n\n" not in text
     assert "0.031, much of which is chance with this few galaxies" in text
     assert "ImageNet, from timm's hub" in text
     assert "None" not in text
@@ -53,3 +55,5 @@ def test_a_card_of_this_checkpoint_can_be_made(sky_catalog: Path) -> None:
     assert "tf_efficientnet_lite0" in text
     assert "fewer where the first one is sure" in text
     assert "64 numbers" in text
+    assert "| votes | table `kaggle`, question `smooth-or-featured-gz2` |" in text
+    assert "timm 1.0.31" in text
