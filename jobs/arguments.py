@@ -39,6 +39,8 @@ class CommandLine:
     """Whether settings are read from a TOML file."""
     places: Mapping[str, str] = field(default_factory=dict)
     """Arguments that stand in place of the TOML file: setting -> name in `--help`."""
+    other_places: Mapping[str, str] = field(default_factory=dict)
+    """As `places`, another number of arguments."""
     shortcuts: Mapping[str, Shortcut] = field(default_factory=dict)
     """Options that give settings a value: `where` becomes `--where`."""
     positionals: Mapping[str, str] = field(default_factory=dict)
@@ -57,7 +59,7 @@ class CommandLine:
         for name, meaning in self.positionals.items():
             parser.add_argument(name, metavar=name.upper(), help=meaning)
         if self.settings is not None and self.takes_config:
-            words = " ".join(self.places.values())
+            words = " or ".join(self._placed)
             meaning = "settings of the job; `galaxy-batch configs` has examples"
             parser.add_argument(
                 "inputs", nargs="+" if self.places else 1, metavar="CONFIG.toml",
@@ -92,9 +94,13 @@ class CommandLine:
         """The ways to call the job, one on each line."""
         given = " ".join(name.upper() for name in self.positionals)
         ways = [given] if given else (["CONFIG.toml"] if self.takes_config else [])
-        if self.places:
-            ways.append(" ".join(self.places.values()))
+        ways += self._placed
         return "\n       ".join(" ".join(filter(None, (_program(), way, "[options]"))) for way in ways or [""])
+
+    @property
+    def _placed(self) -> list[str]:
+        """The ways to name what would be in the TOML file, as `--help` shows them."""
+        return [" ".join(way.values()) for way in (self.places, self.other_places) if way]
 
     def _inputs(self, parser: argparse.ArgumentParser, inputs: Sequence[str]) -> tuple[str | None, list[str]]:
         """The TOML file, or the overrides that the arguments in its place stand for."""
@@ -102,9 +108,10 @@ class CommandLine:
             return None, []
         if len(inputs) == 1 and (not self.places or inputs[0].lower().endswith(".toml") or Path(inputs[0]).is_file()):
             return inputs[0], []
-        if len(inputs) != len(self.places):
-            parser.error(f"give {' '.join(self.places.values())} or CONFIG.toml, not {len(inputs)} arguments")
-        return None, [f"{key}={_quoted(text)}" for key, text in zip(self.places, inputs, strict=True)]
+        places = next((way for way in (self.places, self.other_places) if len(way) == len(inputs)), None)
+        if places is None:
+            parser.error(f"give {' or '.join([*self._placed, 'CONFIG.toml'])}, not {len(inputs)} arguments")
+        return None, [f"{key}={_quoted(text)}" for key, text in zip(places, inputs, strict=True)]
 
     def _shortened(self, parsed: argparse.Namespace, settings: type) -> Iterator[str]:
         """The overrides that the given shortcuts stand for."""

@@ -1,7 +1,10 @@
 """Compare two published catalogs of the same sky, write a page and comparison.json, and check the gates.
 
+Or all catalogs of a folder of releases, as a series: a page and series.json.
+
 Example:
     python -m jobs.compare_catalogs release=dr7/model=M/catalog release=dr8/model=M/catalog --to changes
+    python -m jobs.compare_catalogs catalogs --to changes
 """
 
 import argparse
@@ -25,6 +28,10 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
         GateError: a gate was crossed.
     """
     config = load_config(CompareConfig, arguments.config, arguments.set)
+    return _two_catalogs(config) if config.series_uri is None else _series(config)
+
+
+def _two_catalogs(config: CompareConfig) -> dict[str, Any]:
     from galaxy_batch.compare.compare import compare_catalogs
     from galaxy_batch.compare.page import write_comparison
     from galaxy_batch.compare.result import plain
@@ -57,7 +64,39 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     return summary
 
 
+def _series(config: CompareConfig) -> dict[str, Any]:
+    from galaxy_batch.compare.series import measure_series
+    from galaxy_batch.compare.series_page import write_series
+    from galaxy_batch.storage.files import check_writable
+
+    check_writable(config.output_uri)
+    series = measure_series(config)
+    json_uri, page_uri = write_series(series, config.output_uri)
+    last = series.last_step
+    crossed = list(last.gates_crossed) if last else []
+    summary: dict[str, Any] = {
+        "series_uri": series.series_uri,
+        "releases": len(series.releases),
+        "models": len(series.models),
+        "catalogs": len(series.catalogs),
+        "skipped": len(series.skipped),
+        "newest_uri": series.catalogs[series.newest].catalog_uri,
+        "gates_crossed": crossed,
+        "report_uri": page_uri,
+        "comparison_uri": json_uri,
+    }
+    logger.info("report: %s", page_uri)
+    if crossed:
+        raise GateError(f"gates crossed by the newest catalog: {', '.join(crossed)}", summary)
+    return summary
+
+
 if __name__ == "__main__":
-    shortcuts = {"to": Shortcut(("FOLDER",), ("output_uri",), "folder that gets index.html and comparison.json")}
+    shortcuts = {
+        "to": Shortcut(("FOLDER",), ("output_uri",), "folder that gets index.html and comparison.json, or series.json")
+    }
     places = {"old_uri": "OLD", "new_uri": "NEW"}
-    sys.exit(run_job(CommandLine(__doc__, CompareConfig, places=places, shortcuts=shortcuts), compare))
+    line = CommandLine(
+        __doc__, CompareConfig, places=places, other_places={"series_uri": "FOLDER"}, shortcuts=shortcuts
+    )
+    sys.exit(run_job(line, compare))

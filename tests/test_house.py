@@ -109,6 +109,7 @@ TESTED_IN = {
     "galaxy_batch/model/engines/conversion.py": "tests/model/engines/test_openvino.py",
     "galaxy_batch/model/spec.py": "tests/model/test_checkpoint.py",
     "galaxy_batch/compare/figures.py": "tests/compare/test_page.py",
+    "galaxy_batch/compare/series_figures.py": "tests/compare/test_series_page.py",
     "galaxy_batch/export/config.py": "tests/export/test_export.py",
     "galaxy_batch/export/selection.py": "tests/export/test_export.py",
     "galaxy_batch/packing/config.py": "tests/packing/test_shards.py",

@@ -121,7 +121,7 @@ def test_catalogs_with_and_without_the_column_are_reused_and_compared(
     )
     assert (again["reuse"]["reused"], again["reuse"]["recomputed"]) == (40 - failed, failed)
     assert "image_uri" not in read_catalog(again["catalog_uri"]).column_names
-    result = compare_catalogs(CompareConfig(without, located, str(tmp_path / "compared")))
+    result = compare_catalogs(CompareConfig(old_uri=without, new_uri=located, output_uri=str(tmp_path / "compared")))
     assert (result.flipped, result.compared > 0) == (0, True)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from galaxy_batch.compare.gates import Gates
+from galaxy_batch.errors import InputError
 from galaxy_batch.links import SKY_LINKS, check_links
 from galaxy_batch.settings import Range, Uri
 
@@ -14,12 +15,17 @@ __all__ = ["CompareConfig"]
 class CompareConfig:
     """Which catalogs are compared, how objects are matched, and how much may change."""
 
-    old_uri: Annotated[str, Uri]
-    """Folder of the catalog to compare with."""
-    new_uri: Annotated[str, Uri]
-    """Folder of the catalog to check."""
     output_uri: Annotated[str, Uri]
-    """Folder that gets `index.html` and `comparison.json`."""
+    """Folder that gets `index.html`, and `comparison.json` or, of a series, `series.json`."""
+    old_uri: Annotated[str, Uri] = ""
+    """Folder of the catalog to compare with."""
+    new_uri: Annotated[str, Uri] = ""
+    """Folder of the catalog to check."""
+    series_uri: Annotated[str, Uri] | None = None
+    """Folder of releases, in place of two catalogs: the `output_uri` of catalog jobs, with `release=…/model=…`. All
+    catalogs in it are a series, each compared with the one before it."""
+    order: Literal["published", "name"] = "published"
+    """Order of the releases of a series: by when their first catalog was published, or by name (dr9 before dr10)."""
     match: Literal["object_id", "position"] = "object_id"
     """Match rows by equal ids, or as mutual nearest neighbours on the sky."""
     radius_arcsec: Annotated[float, Range(1e-6, 3600)] = 1.0
@@ -38,4 +44,8 @@ class CompareConfig:
     """Limits of the changes."""
 
     def __post_init__(self) -> None:
+        if bool(self.old_uri) != bool(self.new_uri) or bool(self.old_uri) == (self.series_uri is not None):
+            missing = "new_uri" if self.old_uri and not self.new_uri else "old_uri"
+            remedy = "give old_uri and new_uri, two catalogs, or series_uri, a folder of releases"
+            raise InputError(missing, getattr(self, missing), remedy)
         check_links("links", self.links)

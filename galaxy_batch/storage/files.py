@@ -35,6 +35,7 @@ __all__ = [
     "check_writable",
     "filesystem",
     "join",
+    "list_folders",
     "list_names",
     "open_parquet",
     "parquet_bytes",
@@ -122,6 +123,17 @@ def list_names(uri: str) -> list[str]:
         return []
     names = (posixpath.basename(e["name"].rstrip("/")) for e in entries if e["type"] == "file")
     return sorted(name for name in names if not name.startswith(_TEMPORARY))
+
+
+def list_folders(uri: str) -> list[str]:
+    """Sorted names of the folders directly in a folder; empty if it does not exist."""
+    fs, path = filesystem(uri)
+    fs.invalidate_cache()
+    try:
+        entries: list[dict[str, Any]] = fs.ls(path, detail=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(posixpath.basename(entry["name"].rstrip("/")) for entry in entries if entry["type"] == "directory")
 
 
 def check_writable(folder_uri: str, output_uri: str | None = None) -> None:

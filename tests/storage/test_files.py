@@ -81,6 +81,9 @@ def test_write_list_read_and_remove_on_every_store(scheme: str, tmp_path: Path, 
         storage.read_bytes(storage.join(folder, "x", "none"))
     storage.remove_tree(storage.join(folder, "x", "b.bin"))
     assert storage.list_names(storage.join(folder, "x")) == ["a.bin"]
+    assert storage.list_folders(folder) == ["x"]
+    assert storage.list_folders(storage.join(folder, "x")) == ["y"]
+    assert storage.list_folders(storage.join(folder, "none")) == []
     storage.remove_tree(storage.join(folder, "x"))
     storage.remove_tree(storage.join(folder, "x"))
     assert storage.list_names(storage.join(folder, "x")) == []

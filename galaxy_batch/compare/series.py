@@ -1,0 +1,293 @@
+"""The catalogs of a folder of releases as a series: the numbers of each, and what changed from one to the next.
+
+Each catalog but the first is compared with the one before it: of the same model if there is one, else of the same
+release, else the newest. Memory is that of one comparison, see `compare`.
+"""
+
+import dataclasses
+import json
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from galaxy_batch.catalog.layout import Layout
+from galaxy_batch.catalog.manifest import MANIFEST, CatalogManifest, read_manifest
+from galaxy_batch.catalog.read_files import files_in_turn, read_file
+from galaxy_batch.compare.compare import compare_catalogs
+from galaxy_batch.compare.config import CompareConfig
+from galaxy_batch.compare.result import Comparison
+from galaxy_batch.errors import InputError, without_secrets
+from galaxy_batch.stats import Interval, share, wilson_interval
+from galaxy_batch.storage.files import join, list_folders, list_names, read_bytes
+
+__all__ = ["QUANTILES", "CatalogNumbers", "Series", "Skipped", "Step", "measure_series"]
+
+logger = logging.getLogger(__name__)
+
+QUANTILES = {"q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95}
+"""Quantiles of the confidence, by their keys in `series.json`."""
+
+
+@dataclass(frozen=True)
+class CatalogNumbers:
+    """The numbers of one catalog; shares are nan without rows."""
+
+    catalog_uri: str
+    release: str
+    model_id: str
+    created: str
+    """When it was published: UTC, ISO 8601; empty where the catalog does not say."""
+    rows: int
+    failed: int
+    """Rows without a class."""
+    failed_share: float
+    failed_interval: Interval
+    """95%, Wilson."""
+    flagged: int
+    flagged_share: float
+    flagged_interval: Interval
+    """95%, Wilson."""
+    without_position: int
+    status_counts: dict[str, int]
+    class_counts: dict[str, int]
+    class_shares: dict[str, float]
+    """Of the rows with a class."""
+    flag_counts: dict[str, int]
+    confidence: dict[str, float]
+    """`mean` and `QUANTILES` of the rows with a class; nan where there are none."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What changed from a catalog to the one after it, in the measures of `Comparison`."""
+
+    old: int
+    """Number of the older catalog in the series, from 0."""
+    new: int
+    changed: str
+    """`release`, `model` or `release and model`."""
+    matched: int
+    only_old: int
+    only_new: int
+    compared: int
+    flipped: int
+    flip_rate: float
+    flip_interval: Interval
+    psi: dict[str, float]
+    """Population stability index of `confidence` and of the probability of each class that both have."""
+    ks: dict[str, float]
+    mean_change: dict[str, float]
+    """Mean change of the matched objects."""
+    class_share_change: dict[str, float]
+    failed_rate_increase: float
+    flagged_rate_increase: float
+    gates_crossed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A folder of the series without a catalog that can be read."""
+
+    uri: str
+    release: str
+    model_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """All numbers of a series; its field names are the keys of `series.json`."""
+
+    series_uri: str
+    order: str
+    """`published` or `name`."""
+    releases: tuple[str, ...]
+    """In this order."""
+    models: tuple[str, ...]
+    """In the order of their first catalogs."""
+    catalogs: tuple[CatalogNumbers, ...]
+    """By release, then by time of publication."""
+    steps: tuple[Step, ...]
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def newest(self) -> int:
+        """Number of the catalog that was published last."""
+        return max(range(len(self.catalogs)), key=lambda number: (self.catalogs[number].created, number))
+
+    @property
+    def last_step(self) -> Step | None:
+        """The step to the newest catalog; None where it is the first."""
+        return next((step for step in self.steps if step.new == self.newest), None)
+
+
+def measure_series(config: CompareConfig) -> Series:
+    """Read all catalogs of a folder of releases, and compare each with the one before it.
+
+    Raises:
+        InputError: no catalog is published there, or two cannot be compared as configured.
+    """
+    uri = config.series_uri or ""
+    published, skipped = _published(uri)
+    readable: list[tuple[str, CatalogManifest, dict[str, float]]] = []
+    for catalog_uri, manifest in published:
+        try:
+            readable.append((catalog_uri, manifest, _confidence(catalog_uri, manifest)))
+        except InputError as error:
+            skipped.append(_skip(catalog_uri, manifest.release, manifest.model_id, error.remedy))
+    if not readable:
+        remedy = "no catalog is published there: the folder must hold release=…/model=…/catalog/manifest.json"
+        raise InputError("series_uri", uri, remedy)
+    releases = _releases([manifest for _, manifest, _ in readable], config.order)
+    readable.sort(key=lambda entry: (releases.index(entry[1].release), entry[1].created, entry[1].model_id))
+    catalogs = tuple(_numbers(*entry) for entry in readable)
+    uris = [catalog_uri for catalog_uri, _, _ in readable]
+    return Series(
+        series_uri=without_secrets(uri),
+        order=config.order,
+        releases=releases,
+        models=tuple(dict.fromkeys(catalog.model_id for catalog in catalogs)),
+        catalogs=catalogs,
+        steps=tuple(_step(old, new, uris, catalogs, config) for old, new in _pairs(catalogs)),
+        skipped=tuple(sorted(skipped, key=lambda one: one.uri)),
+    )
+
+
+def _published(uri: str) -> tuple[list[tuple[str, CatalogManifest]], list[Skipped]]:
+    """The catalogs of a folder with their manifests, and what is there without one."""
+    published: list[tuple[str, CatalogManifest]] = []
+    skipped: list[Skipped] = []
+    for release, model_id in _folders(uri):
+        layout = Layout(uri, release, model_id, "")
+        try:
+            manifest = read_manifest(layout.catalog, "series_uri")
+        except InputError as error:
+            skipped.append(_skip(layout.catalog, release, model_id, error.remedy))
+            continue
+        if manifest is None:
+            skipped.append(_skip(layout.catalog, release, model_id, _why_unpublished(layout)))
+        else:
+            published.append((layout.catalog, manifest))
+    return published, skipped
+
+
+def _folders(uri: str) -> Iterator[tuple[str, str]]:
+    """Release and model of each folder `release=…/model=…`."""
+    for folder in list_folders(uri):
+        key, _, release = folder.partition("=")
+        for below in list_folders(join(uri, folder)) if key == "release" else []:
+            if below.startswith("model="):
+                yield release, below.removeprefix("model=")
+
+
+def _why_unpublished(layout: Layout) -> str:
+    """What the record of the last run says of a catalog without a manifest."""
+    names = [name for name in list_names(join(layout.root, "runs")) if name.endswith(".json")]
+    try:
+        state = json.loads(read_bytes(join(layout.root, "runs", names[-1]))).get("state") if names else None
+    except (OSError, ValueError, AttributeError):
+        state = None
+    last = f"; its last run: {state}" if state else ""
+    return f"not published, or withdrawn: no {MANIFEST}{last}"
+
+
+def _skip(catalog_uri: str, release: str, model_id: str, reason: str) -> Skipped:
+    logger.warning("skipped: %s: %s", without_secrets(catalog_uri), reason)
+    return Skipped(without_secrets(catalog_uri), release, model_id, reason)
+
+
+def _releases(manifests: Sequence[CatalogManifest], order: str) -> tuple[str, ...]:
+    """Names of the releases, by the time their first catalog was published, or by name, numbers by their value."""
+    created = {manifest.release: manifest.created for manifest in sorted(manifests, key=lambda m: m.created)[::-1]}
+    by_time = {name: (time if order == "published" else "", _natural(name)) for name, time in created.items()}
+    return tuple(sorted(by_time, key=by_time.__getitem__))
+
+
+def _natural(name: str) -> tuple[tuple[int, int | str], ...]:
+    """A key by which `dr9` is before `dr10`."""
+    return tuple((0, int(piece)) if piece.isdigit() else (1, piece) for piece in re.findall(r"\d+|\D+", name))
+
+
+def _pairs(catalogs: Sequence[CatalogNumbers]) -> Iterator[tuple[int, int]]:
+    """Each catalog but the first, with the one that it is compared with."""
+    for new in range(1, len(catalogs)):
+        before = range(new - 1, -1, -1)
+        same_model = (old for old in before if catalogs[old].model_id == catalogs[new].model_id)
+        same_release = (old for old in before if catalogs[old].release == catalogs[new].release)
+        yield next(same_model, next(same_release, new - 1)), new
+
+
+def _confidence(catalog_uri: str, manifest: CatalogManifest) -> dict[str, float]:
+    """Mean and quantiles of the confidence; 4 bytes a row in memory."""
+
+    def read(_: int, file: Any) -> npt.NDArray[np.float32]:
+        table: pa.Table = read_file(
+            catalog_uri, file.path, lambda parquet: parquet.read(columns=["confidence"]), "series_uri"
+        )
+        return np.asarray(table["confidence"].drop_null().cast(pa.float32()).to_numpy(), np.float32)
+
+    values = np.concatenate([np.zeros(0, np.float32), *files_in_turn(manifest.files, "reading confidence", read)])
+    if not len(values):
+        return dict.fromkeys(("mean", *QUANTILES), float("nan"))
+    quantiles = np.quantile(values, list(QUANTILES.values())).tolist()
+    return {"mean": float(values.mean(dtype=np.float64)), **dict(zip(QUANTILES, quantiles, strict=True))}
+
+
+def _numbers(catalog_uri: str, manifest: CatalogManifest, confidence: dict[str, float]) -> CatalogNumbers:
+    with_class = manifest.rows - manifest.failed
+    return CatalogNumbers(
+        catalog_uri=without_secrets(catalog_uri),
+        release=manifest.release,
+        model_id=manifest.model_id,
+        created=manifest.created,
+        rows=manifest.rows,
+        failed=manifest.failed,
+        failed_share=share(manifest.failed, manifest.rows),
+        failed_interval=wilson_interval(manifest.failed, manifest.rows),
+        flagged=manifest.flagged,
+        flagged_share=share(manifest.flagged, manifest.rows),
+        flagged_interval=wilson_interval(manifest.flagged, manifest.rows),
+        without_position=manifest.without_position,
+        status_counts=manifest.status_counts,
+        class_counts=manifest.class_counts,
+        class_shares={name: share(manifest.class_counts.get(name, 0), with_class) for name in manifest.classes},
+        flag_counts=manifest.flag_counts,
+        confidence=confidence,
+    )
+
+
+def _step(old: int, new: int, uris: Sequence[str], catalogs: Sequence[CatalogNumbers], config: CompareConfig) -> Step:
+    before, after = catalogs[old], catalogs[new]
+    logger.info("%s, %s compared with %s, %s", after.release, after.model_id, before.release, before.model_id)
+    pair = dataclasses.replace(config, series_uri=None, old_uri=uris[old], new_uri=uris[new], examples=0)
+    result = compare_catalogs(pair)
+    names = {"release": before.release != after.release, "model": before.model_id != after.model_id}
+    return Step(
+        old=old,
+        new=new,
+        changed=" and ".join(name for name, differs in names.items() if differs),
+        matched=result.matching.matched,
+        only_old=result.matching.only_old,
+        only_new=result.matching.only_new,
+        compared=result.compared,
+        flipped=result.flipped,
+        flip_rate=result.flip_rate,
+        flip_interval=result.flip_interval,
+        psi={name: shift.psi for name, shift in result.shifts.items()},
+        ks={name: shift.ks for name, shift in result.shifts.items()},
+        mean_change={name: shift.mean_change for name, shift in result.shifts.items()},
+        class_share_change=_class_share_change(result),
+        failed_rate_increase=result.failed.increase,
+        flagged_rate_increase=result.flagged.increase,
+        gates_crossed=tuple(gate.name for gate in result.crossed),
+    )
+
+
+def _class_share_change(result: Comparison) -> dict[str, float]:
+    return dict(zip(result.classes, result.mix.difference[0].tolist(), strict=True))

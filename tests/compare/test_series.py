@@ -1,0 +1,146 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from galaxy_batch.catalog.manifest import require_manifest
+from galaxy_batch.compare.compare import compare_catalogs
+from galaxy_batch.compare.config import CompareConfig
+from galaxy_batch.compare.series import Series, measure_series
+from galaxy_batch.errors import InputError
+from galaxy_batch.settings import parse_config
+from galaxy_batch.storage.files import write_atomically
+from tests.support.s3_server import S3
+from tests.support.series import OLD_MODEL, OTHER_MODEL, add_catalog, publish_series
+from tests.support.skies import read_catalog, sky_rows
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return publish_series(tmp_path_factory.mktemp("series"))
+
+
+def measured(folder: Path | str, **settings: Any) -> Series:
+    return measure_series(CompareConfig(series_uri=str(folder), output_uri="unused", **settings))
+
+
+@pytest.fixture(scope="module")
+def series(folder: Path) -> Series:
+    return measured(folder)
+
+
+def test_catalogs_are_in_the_order_of_publication(series: Series) -> None:
+    assert series.releases == ("dr8", "dr9", "dr10")
+    assert series.models == (OLD_MODEL, OTHER_MODEL)
+    named = [(catalog.release, catalog.model_id) for catalog in series.catalogs]
+    assert named == [("dr8", OLD_MODEL), ("dr9", OLD_MODEL), ("dr10", OLD_MODEL), ("dr10", OTHER_MODEL)]
+    assert series.newest == 3
+
+
+def test_the_first_publication_of_a_release_counts_or_its_name(tmp_path: Path) -> None:
+    rows = sky_rows(60)
+    for release, model, created in (
+        ("dr10", OLD_MODEL, "2024-01-01"), ("dr9", OLD_MODEL, "2025-01-01"), ("dr10", OTHER_MODEL, "2026-01-01"),
+    ):  # fmt: skip
+        add_catalog(tmp_path, release, model, created, rows)
+    assert measured(tmp_path).releases == ("dr10", "dr9")
+    by_name = measured(tmp_path, order="name")
+    assert by_name.releases == ("dr9", "dr10")
+    assert [(step.old, step.new) for step in by_name.steps] == [(0, 1), (1, 2)]
+    assert by_name.newest == 2
+
+
+def test_each_catalog_is_compared_with_the_one_before(series: Series) -> None:
+    assert [(step.old, step.new, step.changed) for step in series.steps] == [
+        (0, 1, "release"), (1, 2, "release"), (2, 3, "model"),
+    ]  # fmt: skip
+    assert series.last_step == series.steps[2]
+
+
+def test_another_model_in_another_release_is_compared_with_the_newest(tmp_path: Path) -> None:
+    rows = sky_rows(60)
+    add_catalog(tmp_path, "a", OLD_MODEL, "2024-01-01", rows)
+    add_catalog(tmp_path, "b", OTHER_MODEL, "2025-01-01", rows)
+    add_catalog(tmp_path, "c", OLD_MODEL, "2026-01-01", rows)
+    steps = measured(tmp_path).steps
+    assert [(step.old, step.new, step.changed) for step in steps] == [(0, 1, "release and model"), (0, 2, "release")]
+
+
+def test_numbers_are_those_of_the_catalog(series: Series, folder: Path) -> None:
+    for catalog in series.catalogs:
+        manifest, rows = require_manifest(catalog.catalog_uri), read_catalog(catalog.catalog_uri).to_pandas()
+        assert (catalog.rows, catalog.failed, catalog.flagged) == (manifest.rows, manifest.failed, manifest.flagged)
+        assert catalog.status_counts == rows["status"].value_counts().to_dict()
+        shares = rows["predicted_class"].value_counts(normalize=True)
+        assert catalog.class_shares == pytest.approx(shares.to_dict())
+        known = rows["confidence"].dropna().to_numpy()
+        quantiles = dict(
+            zip(("q05", "q25", "median", "q75", "q95"), np.quantile(known, [0.05, 0.25, 0.5, 0.75, 0.95]), strict=True)
+        )
+        assert catalog.confidence == pytest.approx({"mean": known.mean(), **quantiles}, abs=1e-6)
+        low, high = catalog.failed_interval
+        assert low < catalog.failed_share < high
+
+
+def test_steps_have_the_measures_of_a_comparison(series: Series) -> None:
+    for step in series.steps:
+        old, new = (series.catalogs[number].catalog_uri for number in (step.old, step.new))
+        result = compare_catalogs(CompareConfig(old_uri=old, new_uri=new, output_uri="unused"))
+        assert (step.matched, step.only_new, step.flipped) == (
+            result.matching.matched, result.matching.only_new, result.flipped,
+        )  # fmt: skip
+        assert step.flip_rate == result.flip_rate
+        assert step.psi == {name: shift.psi for name, shift in result.shifts.items()}
+        assert step.failed_rate_increase == result.failed.increase
+        assert step.gates_crossed == tuple(gate.name for gate in result.crossed)
+    assert [step.flipped for step in series.steps[:2]] == [series.steps[0].flipped, 0]
+    assert 0.005 < series.steps[0].flip_rate < 0.015
+    assert series.steps[1].failed_rate_increase == pytest.approx(0.05, abs=0.01)
+    assert 0.1 < series.steps[2].flip_rate < 0.15
+
+
+def test_what_is_not_published_or_damaged_is_named_and_skipped(series: Series) -> None:
+    (unpublished, damaged) = series.skipped
+    assert (unpublished.release, unpublished.model_id) == ("dr11", OTHER_MODEL)
+    assert unpublished.reason == "not published, or withdrawn: no manifest.json; its last run: failed"
+    assert (damaged.release, damaged.model_id) == ("dr9", OTHER_MODEL)
+    assert damaged.reason == "manifest.json: is damaged: not JSON"
+
+
+def test_a_catalog_whose_file_is_gone_is_skipped(tmp_path: Path) -> None:
+    add_catalog(tmp_path, "a", OLD_MODEL, "2024-01-01", sky_rows(60))
+    broken = add_catalog(tmp_path, "b", OLD_MODEL, "2025-01-01", sky_rows(60))
+    next(broken.glob("dataset/Norder=*/**/*.parquet")).unlink()
+    series = measured(tmp_path)
+    assert (series.releases, series.steps, series.last_step) == (("a",), (), None)
+    assert "is missing: verify the catalog" in series.skipped[0].reason
+
+
+@pytest.mark.parametrize("below", ["", "release=a/model=b", "nowhere"])
+def test_a_folder_without_a_published_catalog_is_refused(tmp_path: Path, below: str) -> None:
+    (tmp_path / "release=a" / "model=b").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"series_uri = .*no catalog is published there"):
+        measured(tmp_path / below)
+
+
+def test_a_series_on_an_object_store(s3: S3, folder: Path, series: Series) -> None:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            write_atomically(f"{s3.uri}/series/{file.relative_to(folder)}", file.read_bytes())
+    stored = measured(f"{s3.uri}/series")
+    assert dataclasses.replace(stored, series_uri="", catalogs=(), skipped=()) == dataclasses.replace(
+        series, series_uri="", catalogs=(), skipped=()
+    )
+    assert [one.reason for one in stored.skipped] == [one.reason for one in series.skipped]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"old_uri": "/a"}, {"new_uri": "/a"}, {"old_uri": "/a", "series_uri": "/b"},
+     {"old_uri": "/a", "new_uri": "/b", "series_uri": "/c"}],
+)  # fmt: skip
+def test_a_config_names_two_catalogs_or_a_folder(given: dict[str, str]) -> None:
+    with pytest.raises(InputError, match="give old_uri and new_uri, two catalogs, or series_uri, a folder of releases"):
+        parse_config(CompareConfig, {"output_uri": "/out", **given})
