@@ -24,6 +24,7 @@ from galaxy_batch.storage.files import join, write_atomically
 __all__ = ["write_series"]
 
 _DRAWN_CLASSES = 9
+_SHORT_ID = 8  # characters of a model's id in tables
 
 
 def write_series(series: Series, output_uri: str) -> tuple[str, str]:
@@ -71,7 +72,7 @@ def _page(series: Series) -> str:
         ],
         flags=[flag.replace("_", " ").lower() for flag in flags],
         flag_rows=[
-            [_name(series, catalog), percent(catalog.flagged_share)]
+            [_name(series, catalog)]
             + [percent(share(catalog.flag_counts.get(flag, 0), catalog.rows)) for flag in flags]
             for catalog in series.catalogs
         ],
@@ -84,8 +85,9 @@ def _page(series: Series) -> str:
         drift_drawing=embed(lambda width_px: drift(width_px, series), "Changes from one release to the next")
         if series.steps
         else None,
-        step_rows=[_step(series, step) for step in series.steps],
-        gate_rows=[[_named(series, step), ", ".join(step.gates_crossed) or "none"] for step in series.steps],
+        matched_rows=[_matched(series, step) for step in series.steps],
+        shift_rows=[_shifts(series, step) for step in series.steps],
+        gates=[(_named(series, step), ", ".join(step.gates_crossed)) for step in series.steps if step.gates_crossed],
         skipped=[[one.release, one.model_id, one.reason] for one in series.skipped],
     )
 
@@ -101,12 +103,13 @@ def _headline(series: Series) -> list[tuple[str, str, str]]:
         return cards
     before = series.catalogs[step.old]
     since = f"since {before.release}" + (f", {before.model_id}" if "model" in step.changed else "")
-    changed = max(step.class_share_change, key=lambda name: abs(step.class_share_change[name]), default="")
+    changed = _changed_most(step)
+    change = points(step.class_share_change[changed]) if changed else "–"
     limits = interval(step.flip_interval, as_percent=True)
     return [
         *cards,
         ("Class changed", percent(step.flip_rate), f"{since}: {step.flipped:,} of {step.compared:,}; 95% {limits}"),
-        ("Largest change of a class share", points(step.class_share_change[changed]), f"{changed}, points, {since}"),
+        ("Largest change of a class share", change, f"{changed}, points, {since}"),
         ("Without a class", percent(newest.failed_share), f"{points(step.failed_rate_increase)} points {since}"),
         ("Flagged for review", percent(newest.flagged_share), f"{points(step.flagged_rate_increase)} points {since}"),
     ]
@@ -114,7 +117,7 @@ def _headline(series: Series) -> list[tuple[str, str, str]]:
 
 def _catalog(series: Series, catalog: CatalogNumbers) -> list[str]:
     return [
-        _name(series, catalog),
+        f"{catalog.release}, {catalog.model_id}" if len(series.models) > 1 else catalog.release,
         catalog.created[:10] or "–",
         f"{catalog.rows:,}",
         percent(catalog.failed_share),
@@ -125,8 +128,13 @@ def _catalog(series: Series, catalog: CatalogNumbers) -> list[str]:
 
 
 def _name(series: Series, catalog: CatalogNumbers) -> str:
-    """The release, and the model where there are several."""
-    return catalog.release if len(series.models) == 1 else f"{catalog.release}, {catalog.model_id}"
+    """The release, and the beginning of the model's id where there are several models."""
+    return catalog.release if len(series.models) == 1 else f"{catalog.release}, {_short_id(series, catalog.model_id)}"
+
+
+def _short_id(series: Series, model_id: str) -> str:
+    short = model_id[:_SHORT_ID]
+    return short if sum(other.startswith(short) for other in series.models) == 1 else model_id
 
 
 def _named(series: Series, step: Step) -> str:
@@ -134,24 +142,37 @@ def _named(series: Series, step: Step) -> str:
     old, new = series.catalogs[step.old], series.catalogs[step.new]
     if "model" not in step.changed:
         return f"{old.release} → {new.release}"
-    return f"{old.release}, {old.model_id} → {new.release}, {new.model_id}"
+    return f"{_name(series, old)} → {_name(series, new)}"
 
 
-def _step(series: Series, step: Step) -> list[str]:
-    changed = max(step.class_share_change, key=lambda name: abs(step.class_share_change[name]), default="")
+def _matched(series: Series, step: Step) -> list[str]:
     return [
         _named(series, step),
         f"{step.matched:,}",
         f"{step.only_old:,}",
         f"{step.only_new:,}",
-        f"{percent(step.flip_rate)} ({interval(step.flip_interval, as_percent=True) if step.compared else '–'})",
-        f"{points(step.class_share_change[changed])} {changed}",
+        percent(step.flip_rate),
+        interval(step.flip_interval, as_percent=True) if step.compared else "–",
+    ]
+
+
+def _shifts(series: Series, step: Step) -> list[str]:
+    changed = _changed_most(step)
+    return [
+        _named(series, step),
+        f"{points(step.class_share_change[changed])} {changed}" if changed else "–",
         number(step.psi["confidence"]),
         number(step.ks["confidence"]),
         number(step.mean_change["confidence"]),
         points(step.failed_rate_increase),
         points(step.flagged_rate_increase),
     ]
+
+
+def _changed_most(step: Step) -> str:
+    """The class whose share changed most; empty where no share is known."""
+    known = {name: abs(change) for name, change in step.class_share_change.items() if not math.isnan(change)}
+    return max(known, key=known.__getitem__, default="")
 
 
 def _classes(series: Series) -> list[str]:

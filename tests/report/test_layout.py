@@ -1,4 +1,4 @@
-"""All five pages in a browser: on phones, at the widths where layouts change, and on wide screens."""
+"""All pages of figures in a browser: on phones, at the widths where layouts change, and on wide screens."""
 
 from pathlib import Path
 
@@ -8,12 +8,15 @@ import pytest
 from galaxy_batch.compare.compare import compare_catalogs
 from galaxy_batch.compare.config import CompareConfig
 from galaxy_batch.compare.page import write_comparison
+from galaxy_batch.compare.series import measure_series
+from galaxy_batch.compare.series_page import write_series
 from galaxy_batch.config import ManifestConfig, ReportConfig
 from galaxy_batch.release_page.page import write_release_page
 from galaxy_batch.similar.config import SimilarConfig
 from galaxy_batch.similar.similar import find_similar
 from tests.support.browser import CHROMIUM, layouts
 from tests.support.row_changes import flipped, with_magnitudes
+from tests.support.series import publish_series
 from tests.support.skies import publish_rows, sky_rows, with_embeddings
 from tests.support.training import run_of, threshold_result
 from train.config import SweepConfig
@@ -31,9 +34,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     new = publish_rows(folder / "new", flipped(rows, np.arange(600) % 10 == 0))
     write_release_page(str(old), str(folder / "release"), ReportConfig(cutouts=2))
     compared = CompareConfig(
-        str(old), str(new), str(folder / "comparison"), bin_columns=("r",), min_cell_rows=10, examples=3
-    )
+        output_uri=str(folder / "comparison"), old_uri=str(old), new_uri=str(new), bin_columns=("r",),
+        min_cell_rows=10, examples=3,
+    )  # fmt: skip
     write_comparison(compare_catalogs(compared), compared)
+    releases = publish_series(folder / "releases", count=300)
+    series = measure_series(CompareConfig(output_uri=str(folder / "series"), series_uri=str(releases)))
+    write_series(series, str(folder / "series"))
     write_report(run_of(), str(folder / "training"), grad_cam_limit=12)
     results = [threshold_result(0.5 + n / 10, 900 - 200 * n, 0.9) for n in range(3)]
     sweep = SweepConfig(str(folder / "sweep"), ManifestConfig(str(old), image_column="image"))
@@ -41,7 +48,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     (folder / "sweep" / "index.html").write_text(_page(sweep, results, results[1], "Reason."))
     asked = tuple(map(str, rows.filter(rows["predicted_class"].is_valid())["object_id"].to_pylist()[:2]))
     find_similar(SimilarConfig(str(old), asked, k=5, report_uri=str(folder / "similar")))
-    names = ("release", "comparison", "training", "sweep", "similar")
+    names = ("release", "comparison", "series", "training", "sweep", "similar")
     return [folder / name / "index.html" for name in names]
 
 
