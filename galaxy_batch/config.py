@@ -293,6 +293,11 @@ class PublishConfig:
     max_rows: Annotated[int, Range(1, 100_000_000)] = 1_000_000
     """Largest number of rows in a file; a HEALPix pixel with more is divided into four. Publishing holds three times
     this many rows in memory per CPU."""
+    margin_arcsec: Annotated[float, Range(0, 60)] = 10.0
+    """Width in arcseconds of the margin cache beside the catalog: rows near the border of each file's pixel, in other
+    pixels. A crossmatch by LSDB needs it where the catalog is on the right side, up to this radius. 0 writes none."""
+    index: bool = True
+    """Whether an index by `object_id` is written beside the catalog, which LSDB's `id_search` needs."""
 
 
 @dataclass(frozen=True)

@@ -126,4 +126,6 @@ def catalog_provenance(
         versions=versions(),
         reuse=reuse,
         max_rows=plan.config.publish.max_rows,
+        margin_arcsec=plan.config.publish.margin_arcsec,
+        index=plan.config.publish.index,
     )

@@ -98,6 +98,7 @@ TESTED_IN = {
     "galaxy_batch/audit/config.py": "tests/audit/test_audit.py",
     "galaxy_batch/audit/figures.py": "tests/audit/test_page.py",
     "galaxy_batch/audit/result.py": "tests/audit/test_page.py",
+    "galaxy_batch/catalog/verify_metadata.py": "tests/catalog/test_verify.py",
     "galaxy_batch/classification.py": "tests/test_pipeline.py",
     "galaxy_batch/missing.py": "tests/test_pipeline.py",
     "galaxy_batch/compare/config.py": "tests/compare/test_compare.py",

@@ -96,7 +96,7 @@ def sky_made(tmp_path_factory: pytest.TempPathFactory) -> Sky:
     folder = tmp_path_factory.mktemp("recipes")
     rows = with_votes(sky_rows(COUNT, seed=12, positions=(ra, dec), without_position=0.03), GALAXY_ZOO_2)
     rows = with_embeddings(rows, 64)
-    catalog = publish_rows(folder / "release=r" / "model=m", rows, 1000, 500, 2500)
+    catalog = publish_rows(folder / "release=r" / "model=m", rows, 1000, 500, 2500, margin_arcsec=10, index=True)
     some = rows.filter(rows["ra"].is_valid()).take(np.arange(0, 2500, 5))
     shift = rng.normal(0, 0.3 / 3600, (2, len(some)))
     known = pd.DataFrame(
@@ -276,6 +276,21 @@ def lsdb_join(result: Any, sky: Sky) -> None:
     assert len(result) == len(wanted) >= 490
 
 
+def lsdb_ids(result: Any, sky: Sky) -> None:
+    assert result["object_id"].tolist() == [1237648720693755918]
+    assert (1237648720693755918, result["ra"].iloc[0]) in sky.of("object_id", "ra")
+
+
+def lsdb_right(result: Any, sky: Sky) -> None:
+    """The nearest galaxy of each photometric object, within the radius."""
+    placed = [number for number, ra in sky.of("object_id", "ra") if ra is not None]
+    measured = SkyCoord(sky.measured["ra"] * u.deg, sky.measured["dec"] * u.deg)
+    nearest, apart, _ = measured.match_to_catalog_sky(sky.places)
+    wanted = {(sky.measured["objid"][at], placed[nearest[at]]) for at in np.flatnonzero(apart.arcsec <= 2)}
+    assert set(zip(result["objid"].tolist(), result["object_id"].tolist(), strict=True)) == wanted
+    assert len(result) == len(wanted) >= 490
+
+
 CHECKS: dict[str, Callable[[Any, Sky], None]] = {
     "DuckDB: count by class": sql_counts_by_class,
     "DuckDB: rows to review, least confident first": sql_queue,
@@ -296,6 +311,8 @@ CHECKS: dict[str, Callable[[Any, Sky], None]] = {
     "LSDB: a cone search, reads only the HEALPix pixels that the cone overlaps": lsdb_cone,
     "LSDB: a join with a photometric catalog, by position, the nearest within 2 arcseconds": lsdb_join,
     "LSDB: the catalog with what people said, null where nobody said anything": lsdb_verdicts,
+    "LSDB: rows by their ids, reads only the files that have them": lsdb_ids,
+    "LSDB: the nearest galaxy of each photometric object within 2 arcseconds, with the margin": lsdb_right,
 }
 
 
@@ -328,7 +345,7 @@ def run(title: str, catalog: str, sky: Sky) -> Any:
     kind, text = recipes()[title]
     places = {
         "s3://BUCKET/CATALOG": catalog, "CATALOG": catalog, "PHOTOMETRY.csv": str(sky.photometry),
-        "VERDICTS": str(sky.verdicts),
+        "VERDICTS": str(sky.verdicts), "COLLECTION": str(sky.catalog.parent),
     }  # fmt: skip
 
     def placed(text: str) -> str:

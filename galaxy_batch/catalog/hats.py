@@ -9,9 +9,9 @@
     dataset/_metadata                              the footers of all files, so that readers can skip files
     dataset/Norder=<k>/Dir=<d>/Npix=<p>.parquet    the rows of pixel p of order k, d = 10000 ⌊p / 10000⌋
 
-Optional files of the Note that are not written: the margin cache, a second catalog that `hats-import` makes from this
-one for the radius of a crossmatch (LSDB needs it for the right catalog only); the thumbnail, which a query with LIMIT
-replaces; `properties`, the old name of `hats.properties`; and the downsampled skymaps, which are sums of the one here.
+Optional files of the Note that are not written: the thumbnail, which a query with LIMIT replaces; `properties`, the old
+name of `hats.properties`; and the downsampled skymaps, which are sums of the one here. `collection` has those that are
+beside the catalog: the margin cache and the index.
 
 Written with pyarrow and astropy, because the `hats` library requires Dask, numba and 700 MB.
 """
@@ -83,9 +83,9 @@ def pixel_of(path: str) -> tuple[int, int] | None:
     return (order, pixel) if on_sky and tile_path(order, pixel) == path else None
 
 
-def properties(entries: Mapping[str, object]) -> bytes:
-    """The content of `hats.properties`: a line `key=value` for each entry, UTF-8."""
-    lines = ["#HATS catalog"]
+def properties(entries: Mapping[str, object], title: str = "HATS catalog") -> bytes:
+    """The content of `hats.properties`: a line `key=value` for each entry, UTF-8; the title is a comment."""
+    lines = [f"#{title}"]
     for key, value in entries.items():
         text = " ".join(str(value).split()).replace("\\", "\\\\")
         lines.append(f"{key}={text}")

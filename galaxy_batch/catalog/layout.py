@@ -13,6 +13,7 @@
             hats.properties, partition_info.csv, skymap.fits, dataset/_metadata, dataset/_common_metadata
             manifest.json                                   written last: without it there is no catalog
         tiles/headers-<what they were read from>.parquet    footprints of the survey's tiles, where cutouts are cut
+        collection.properties, margin_10arcs/, index_object_id/     where wanted, see `collection`
         runs/<run id>.json                          one per run: config, times, outcome
         report/index.html                           the page of the release; can be made again from the catalog
 """
@@ -65,6 +66,14 @@ class Layout:
     def sorted_hashes(self, run: int) -> str:
         """The image hashes of the same rows, sorted, and how many rows have each."""
         return join(self.sorted_runs, f"hashes-{run:06d}.arrow")
+
+    def margin_rows(self, group: int) -> str:
+        """The rows of a group of files that are in margins of other pixels, sorted by these pixels."""
+        return join(self.sorted_runs, f"margin-{group:06d}.arrow")
+
+    def sorted_ids(self, group: int) -> str:
+        """The ids of a group of files, sorted."""
+        return join(self.sorted_runs, f"ids-{group:06d}.arrow")
 
     @property
     def previous_predictions(self) -> str:

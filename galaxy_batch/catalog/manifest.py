@@ -13,6 +13,13 @@ from typing import Any
 import pyarrow as pa
 
 from galaxy_batch.catalog import hats
+from galaxy_batch.catalog.collection import (
+    COLLECTION,
+    CollectionFiles,
+    collection_problem,
+    collection_uri,
+    remove_collection,
+)
 from galaxy_batch.catalog.counts import CatalogCounts, total_counts
 from galaxy_batch.catalog.embedding_files import embedding_path
 from galaxy_batch.catalog.files import WITHOUT_POSITION, MetadataFile, RowFile, WrittenFile
@@ -85,6 +92,10 @@ class CatalogProvenance:
     """Rows by where their predictions come from; None where no previous catalog was used."""
     max_rows: int
     """Limit of the rows of one file."""
+    margin_arcsec: float = 0.0
+    """Width of the margin cache beside the catalog; 0 where there is none."""
+    index: bool = False
+    """Whether there is an index by `object_id` beside the catalog."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +106,12 @@ class CatalogManifest(CatalogProvenance, CatalogCounts):
     metadata_files: tuple[MetadataFile, ...]
     embedding_files: tuple[RowFile, ...] = ()
     """One for each of `files`; none in a catalog without embeddings."""
+    margin_files: tuple[RowFile, ...] = ()
+    """Of the margin cache; paths of this and the next two are below the folder of the collection, above the catalog."""
+    index_files: tuple[RowFile, ...] = ()
+    """Of the index by `object_id`."""
+    collection_files: tuple[MetadataFile, ...] = ()
+    """Those that describe the margin cache, the index and the collection."""
     format: int = FORMAT
 
     @property
@@ -134,6 +151,11 @@ class CatalogManifest(CatalogProvenance, CatalogCounts):
         return {file.path: by_path[embedding_path(file.path)] for file in self.files} if by_path else {}
 
     @property
+    def beside(self) -> CollectionFiles:
+        """The files beside the catalog."""
+        return CollectionFiles(self.margin_files, self.index_files, self.collection_files)
+
+    @property
     def review_limits(self) -> ReviewLimits:
         """The settings by which these flags were set; those of flags measured on pixels are not needed."""
         names = {name for flag in self.flags if not flag.condition.on_pixels for name in flag.condition.settings}
@@ -156,6 +178,7 @@ def publish_manifest(
     written: Sequence[WrittenFile],
     metadata_files: Iterable[MetadataFile],
     provenance: CatalogProvenance,
+    beside: CollectionFiles = CollectionFiles(),  # noqa: B008 - it is frozen
 ) -> CatalogManifest:
     """Write `manifest.json`, which publishes the files."""
     manifest = CatalogManifest(
@@ -166,6 +189,9 @@ def publish_manifest(
         embedding_files=tuple(
             sorted((file.embeddings for file in written if file.embeddings), key=lambda file: file.path)
         ),
+        margin_files=beside.margin,
+        index_files=beside.index,
+        collection_files=beside.others,
     )
     content = manifest.as_json()
     checked = parse_manifest(json.dumps(content).encode())  # what readers would refuse is not published
@@ -256,9 +282,17 @@ def _problems(manifest: CatalogManifest) -> Iterator[str]:
         yield "embedding_files must be one for each file of rows, with as many rows; none without classify.embedding"
     if sorted(file.path for file in manifest.metadata_files) != sorted(hats.METADATA_FILES):
         yield f"metadata_files must be {', '.join(sorted(hats.METADATA_FILES))}"
+    problem = collection_problem(manifest, manifest.beside)
+    if problem:
+        yield problem
 
 
 def unpublish(catalog_uri: str) -> None:
-    """Remove a catalog, or the files of an interrupted publication; first the manifest, which makes it a catalog."""
+    """Remove a catalog and what is beside it, or the files of an interrupted publication.
+
+    First what makes it a HATS collection, then the manifest, which makes it a catalog.
+    """
+    remove_tree(join(collection_uri(catalog_uri), COLLECTION))
     remove_tree(join(catalog_uri, MANIFEST))
     remove_tree(catalog_uri)
+    remove_collection(catalog_uri)

@@ -3,11 +3,13 @@
 ::
 
     parts ─> sort_parts ─> runs ┬─> _find_repeated ─> hashes ┐
-                                └─────────────────> _write_tiles ─> files ─> HATS metadata ─> manifest.json
+                                └─────────────────> _write_tiles ┬─> files ─> HATS metadata ───────> manifest.json
+                                                                 └─> publish_collection ─> files beside ┘
 
 The first pass, `sort_parts`, sorts the rows by their position on the sky into runs, and counts: rows per cell of the
 sky, statuses, image hashes. From the counts alone the driver cuts the sky into tiles. The second pass, `publish`,
 reads the runs a group of neighbouring tiles at a time, and writes one file per tile, and beside it its embeddings.
+From the same rows it writes runs of what the margin cache and the index need, which `publish_collection` merges.
 
 The memory of a task does not grow with the survey: about three times a run (a million rows) in the first pass, and
 three times `max_rows` in the second. The driver holds the histogram (109 MB at most, and a third more while it is cut),
@@ -23,6 +25,7 @@ import dataclasses
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +44,7 @@ from galaxy_batch.catalog.files import (
 )
 from galaxy_batch.catalog.layout import Layout
 from galaxy_batch.catalog.manifest import CatalogManifest, CatalogProvenance, publish_manifest, unpublish
+from galaxy_batch.catalog.publish_collection import CollectionPlan, MemberCounts, publish_collection, write_member_runs
 from galaxy_batch.catalog.sort_parts import HASH, KEY, PartTotals
 from galaxy_batch.config import ReviewConfig
 from galaxy_batch.review.flags import flag_repeated_images, repeated_hashes
@@ -89,16 +93,22 @@ def publish(
     _warn_of_large_tiles(tiles.values(), provenance.max_rows)
     groups = consecutive_groups([tile.rows for tile in tiles.values()], provenance.max_rows)
     entries = [{"path": path, **dataclasses.asdict(tile)} for path, tile in tiles.items()]
-    items = [{"tiles": entries[group.start : group.stop]} for group in groups]
-    keywords = {"layout": layout, "runs": totals.runs, "header": header, "repeated": repeated}
-    files = map(_from_row, task_runner(_write_tiles, items, keywords))
-    written = list(with_progress(files, "publishing", totals.counts.rows, lambda written: written.file.rows))
+    items = [{"group": number, "tiles": entries[group.start : group.stop]} for number, group in enumerate(groups)]
+    plan = CollectionPlan.of(provenance, tiles.values(), totals.sampled_ids)
+    keywords = {"layout": layout, "runs": totals.runs, "header": header, "repeated": repeated, "plan": plan}
+    written, members = [], MemberCounts()
+    rows = task_runner(_write_tiles, items, keywords)
+    for row in with_progress(rows, "publishing", totals.counts.rows, lambda row: int(row["rows"])):
+        written.append(_from_row(row))
+        members.add(row["members"])
     _check_rows(totals, tiles, written)
     metadata_files = [
         write_metadata_file(content, path, layout.catalog)
         for path, content in _metadata(totals, tiles, written, header, provenance).items()
     ]
-    manifest = publish_manifest(layout.catalog, written, metadata_files, provenance)
+    on_sky = total_counts(file.counts for file in written if tiles[file.file.path].on_sky)
+    beside = publish_collection(layout, plan, members, on_sky, header, task_runner)
+    manifest = publish_manifest(layout.catalog, written, metadata_files, provenance, beside)
     remove_temporary_folder(layout.sorted_runs)
     return manifest
 
@@ -129,9 +139,17 @@ def _repeated_between(hash_range: pa.Table, layout: Layout, runs: int, review: R
 
 
 def _write_tiles(
-    group: pa.Table, layout: Layout, runs: int, header: CatalogFileHeader, repeated: npt.NDArray[np.int64]
+    group: pa.Table,
+    layout: Layout,
+    runs: int,
+    header: CatalogFileHeader,
+    repeated: npt.NDArray[np.int64],
+    plan: CollectionPlan,
 ) -> pa.Table:
-    """A task of the second pass: read the rows of neighbouring tiles from all runs, and write one file per tile."""
+    """A task of the second pass: read the rows of neighbouring tiles from all runs, and write one file per tile.
+
+    It also writes the runs of the margin cache and of the index; what is in them is said in the row of the last file.
+    """
     (item,) = group.to_pylist()
     tiles = {entry.pop("path"): Tile(**entry) for entry in item["tiles"]}
     low, last = min(tile.first_key for tile in tiles.values()), max(tile.last_key for tile in tiles.values())
@@ -149,13 +167,15 @@ def _write_tiles(
         file = write_catalog_file(of_tile, path, header, layout.catalog)
         if EMBEDDING in of_tile.column_names:
             file = dataclasses.replace(file, embeddings=write_embedding_file(of_tile, path, layout.catalog))
-        written.append(_as_row(file))
+        written.append({**_as_row(file), "members": ""})
+    written[-1]["members"] = write_member_runs(rows, list(tiles.values()), layout, item["group"], plan)
     return pa.Table.from_pylist(written)
 
 
-def _as_row(file: WrittenFile) -> dict[str, str | bytes]:
+def _as_row(file: WrittenFile) -> dict[str, str | bytes | int]:
     """What a task says of a file, as a row of its table."""
     return {
+        "rows": file.file.rows,
         "file": json.dumps(dataclasses.asdict(file.file)),
         "counts": json.dumps(dataclasses.asdict(file.counts)),
         "footer": file.footer,
@@ -163,14 +183,12 @@ def _as_row(file: WrittenFile) -> dict[str, str | bytes]:
     }
 
 
-def _from_row(row: Mapping[str, str | bytes]) -> WrittenFile:
-    footer = row["footer"]
-    assert isinstance(footer, bytes)
+def _from_row(row: Mapping[str, Any]) -> WrittenFile:
     embeddings = json.loads(row["embeddings"])
     return WrittenFile(
         RowFile(**json.loads(row["file"])),
         CatalogCounts(**json.loads(row["counts"])),
-        footer,
+        row["footer"],
         RowFile(**embeddings) if embeddings else None,
     )
 

@@ -12,12 +12,14 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from galaxy_batch.catalog.counts import CatalogCounts, count_rows, total_counts
+from galaxy_batch.catalog.id_index import sampled_ids
 from galaxy_batch.catalog.layout import Layout
 from galaxy_batch.catalog.parts import origins_of, read_part
 from galaxy_batch.errors import without_secrets
@@ -52,6 +54,8 @@ class PartTotals:
     """Rows without a class by `status` and `error`; only of cutouts from tiles, where few errors have many rows."""
     histogram: npt.NDArray[np.int64] = dataclasses.field(default_factory=empty_histogram)
     """Rows in each cell of the sky, and last those without a position."""
+    sampled_ids: list[Any] = dataclasses.field(default_factory=list)
+    """A few ids, evenly distributed among all."""
 
 
 def sort_parts(
@@ -82,6 +86,7 @@ def sort_parts(
         totals.hashes += done["hashes"]
         totals.origins.update(json.loads(done["origins"]))
         totals.failures.update({(status, error): rows for status, error, rows in json.loads(done["failures"])})
+        totals.sampled_ids += done["sampled_ids"]
         totals.histogram[np.frombuffer(done["cells"], np.int32)] += np.frombuffer(done["cell_rows"], np.int32)
     totals.counts = total_counts(counts)
     return totals
@@ -115,6 +120,7 @@ def _sort_run(group: pa.Table, layout: Layout) -> pa.Table:
             "hashes": [len(hashes)],
             "origins": [json.dumps(origins)],
             "failures": [json.dumps(_failures(rows))],
+            "sampled_ids": pa.array([sampled_ids(rows).to_pylist()], pa.list_(rows.schema.field("object_id").type)),
             "cells": pa.array([cells.tobytes()], pa.large_binary()),
             "cell_rows": pa.array([cell_rows.tobytes()], pa.large_binary()),
         }

@@ -1,16 +1,14 @@
 """Verification of a published catalog, from its files alone.
 
 One file is read at a time; what must be compared across files (ids, image hashes) is counted in a temporary folder of
-about 20 bytes a row. So memory does not grow with the catalog, except for the footers in `dataset/_metadata`.
+about 40 bytes a row. So memory does not grow with the catalog, except for the footers in `dataset/_metadata`.
 """
 
 import dataclasses
-import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +18,10 @@ from galaxy_batch.catalog import hats
 from galaxy_batch.catalog.counts import CatalogCounts, total_counts
 from galaxy_batch.catalog.files import MetadataFile, RowFile
 from galaxy_batch.catalog.manifest import MANIFEST, CatalogManifest, ManifestError, manifest_content, parse_manifest
+from galaxy_batch.catalog.verify_collection import CollectionChecker
 from galaxy_batch.catalog.verify_embeddings import embedding_problems
-from galaxy_batch.catalog.verify_file import UNREADABLE, header_problems, schema_problem, verify_file
+from galaxy_batch.catalog.verify_file import UNREADABLE, verify_file
+from galaxy_batch.catalog.verify_metadata import listed_content, merged_metadata_problems, properties_problems
 from galaxy_batch.catalog.verify_rows import CatalogContract
 from galaxy_batch.errors import without_secrets
 from galaxy_batch.ids import id_hashes
@@ -33,7 +33,6 @@ from galaxy_batch.storage.files import filesystem, join, read_bytes
 
 __all__ = ["verify_catalog"]
 
-_MAY_DIFFER = ("hats_builder", "hats_creation_date")
 _SHOWN = 5
 
 
@@ -42,7 +41,8 @@ def verify_catalog(catalog_uri: str) -> list[str]:
 
     Checks the size and checksum of every file; the rules, position and order of every row; ids and image hashes across
     files; all counts; that the HATS files, the VOTable headers and the embeddings agree with the rows; and that there
-    is no other file.
+    is no other file. So do the margin cache and the index beside the catalog, unless all of it is absent, as in a copy
+    of the catalog alone.
 
     Raises:
         InputError: the URI's scheme is unknown.
@@ -55,15 +55,27 @@ def verify_catalog(catalog_uri: str) -> list[str]:
         manifest = parse_manifest(content)
     except ManifestError as error:
         return [f"{MANIFEST}: {problem}" for problem in error.problems]
-    with DiskCounter(manifest.rows) as ids, DiskCounter(manifest.rows) as images:
-        return _CatalogChecker(catalog_uri, manifest, ids, images).problems()
+    with (
+        DiskCounter(manifest.rows) as ids,
+        DiskCounter(manifest.rows) as images,
+        CollectionChecker(catalog_uri, manifest) as beside,
+    ):
+        return _CatalogChecker(catalog_uri, manifest, ids, images, beside).problems()
 
 
 class _CatalogChecker:
     """Reads each file of a catalog once, and compares the files with each other and with the manifest."""
 
-    def __init__(self, catalog_uri: str, manifest: CatalogManifest, ids: DiskCounter, images: DiskCounter) -> None:
+    def __init__(
+        self,
+        catalog_uri: str,
+        manifest: CatalogManifest,
+        ids: DiskCounter,
+        images: DiskCounter,
+        beside: CollectionChecker,
+    ) -> None:
         self.catalog_uri, self.manifest, self.ids, self.images = catalog_uri, manifest, ids, images
+        self.beside = beside
         self.contract = CatalogContract.of(manifest)
         self.tiles: dict[str, Tile] = {}
         self.footers: dict[str, pq.FileMetaData] = {}
@@ -84,7 +96,7 @@ class _CatalogChecker:
         problems += self.check_tiles()
         for metadata_file in self.manifest.metadata_files:
             problems += [f"{metadata_file.path}: {problem}" for problem in self.check_metadata_file(metadata_file)]
-        return problems + list(self.check_other_files())
+        return problems + list(self.check_other_files()) + self.beside.problems()
 
     def check_schema(self) -> Iterator[str]:
         """The schema begins with the columns of a catalog of these classes and questions; the survey's follow."""
@@ -100,16 +112,7 @@ class _CatalogChecker:
 
     def content(self, file: RowFile | MetadataFile, problems: list[str]) -> bytes | None:
         """A file's bytes, None where it is missing; adds a problem where size or checksum are not as listed."""
-        try:
-            content = read_bytes(join(self.catalog_uri, file.path))
-        except FileNotFoundError:
-            problems.append("is missing")
-            return None
-        if len(content) != file.bytes:
-            problems.append(f"has {len(content)} bytes, not {file.bytes}")
-        elif hashlib.sha256(content).hexdigest() != file.sha256:
-            problems.append("its content has changed (sha256)")
-        return content
+        return listed_content(self.catalog_uri, file, problems)
 
     def check_file(self, file: RowFile) -> list[str]:
         """One file of rows."""
@@ -134,6 +137,7 @@ class _CatalogChecker:
         for images, marked in report.images:
             self.images.add(images, marked)
         np.add.at(self.skymap, report.sky, 1)
+        self.beside.add_file(file.path, content)
         return problems
 
     def check_embeddings(self, file: RowFile, rows_path: str) -> list[str]:
@@ -204,7 +208,7 @@ class _CatalogChecker:
         tiles = sorted(self.tiles.values(), key=lambda tile: tile.first_key)
         try:
             if file.path == hats.PROPERTIES:
-                problems += self.check_properties(hats.read_properties(content), tiles)
+                problems += properties_problems(hats.read_properties(content), self.expected_properties(tiles))
             elif file.path == hats.PARTITIONS:
                 if hats.read_partition_info(content) != tiles:
                     problems.append("its pixels or their rows are not those of the files")
@@ -212,39 +216,21 @@ class _CatalogChecker:
                 if not np.array_equal(hats.read_skymap(content), self.skymap):
                     problems.append("its counts are not those of the rows")
             else:
-                problems += self.check_merged_metadata(pq.read_metadata(io.BytesIO(content)), file.path)
+                footers = self.footers if file.path == hats.METADATA else {}
+                metadata = pq.read_metadata(io.BytesIO(content))
+                problems += merged_metadata_problems(metadata, self.manifest.schema, footers)
         except UNREADABLE as error:
             problems.append(f"cannot be read: {str(error).splitlines()[0]}")
         return problems
 
-    def check_properties(self, properties: Mapping[str, str], tiles: list[Tile]) -> Iterator[str]:
-        """Each entry that follows from the files or the manifest."""
+    def expected_properties(self, tiles: list[Tile]) -> dict[str, object]:
+        """Each entry of `hats.properties` that follows from the files or the manifest."""
         manifest = self.manifest
         size = sum(file.bytes for file in manifest.files)
         expected = hats.describe(manifest.release, tiles, manifest.max_rows, -(-size // 1024))
-        expected |= {f"galaxy_batch_{name}": getattr(manifest, name) for name in ("model_id", "run_id", "fingerprint")}
-        for key, value in expected.items():
-            if key not in properties:
-                yield f"{key} is missing"
-            elif key not in _MAY_DIFFER and properties[key] != str(value):
-                yield f"{key} is {properties[key]}, not {value}"
-
-    def check_merged_metadata(self, metadata: pq.FileMetaData, path: str) -> Iterator[str]:
-        """The schema and its header, and in `_metadata` all row groups of all files, with their statistics."""
-        schema = metadata.schema.to_arrow_schema()
-        problem = schema_problem(schema, self.manifest.schema)
-        if problem:
-            yield problem
-            return
-        yield from header_problems(schema)
-        merged = _row_groups(metadata)
-        expected: dict[str, list[dict[str, Any]]] = {}
-        if path == hats.METADATA:
-            for name, footer in self.footers.items():
-                expected |= {name.removeprefix(f"{hats.DATASET}/"): part for part in _row_groups(footer).values()}
-        for name in sorted(merged.keys() | expected.keys()):
-            if merged.get(name) != expected.get(name):
-                yield f"its row groups of {name} are not those of the file"
+        return expected | {
+            f"galaxy_batch_{name}": getattr(manifest, name) for name in ("model_id", "run_id", "fingerprint")
+        }
 
     def check_other_files(self) -> Iterator[str]:
         """Files that the manifest does not list."""
@@ -261,15 +247,5 @@ class _CatalogChecker:
         yield from (f"{path}: is not part of the catalog" for path in sorted(present - known))
 
 
-def _without_zeros(counts: Mapping[str, int]) -> dict[str, int]:
+def _without_zeros(counts: dict[str, int]) -> dict[str, int]:
     return {key: count for key, count in counts.items() if count}
-
-
-def _row_groups(metadata: pq.FileMetaData) -> dict[str, list[dict[str, Any]]]:
-    """Row groups by the path of their file, as plain values without that path."""
-    by_path: dict[str, list[dict[str, Any]]] = {}
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number).to_dict()
-        paths = {column.pop("file_path") for column in group["columns"]}
-        by_path.setdefault(min(paths), []).append(group)
-    return by_path

@@ -7,6 +7,8 @@ def test_every_path_is_below_release_and_model() -> None:
     assert layout.parts == "s3://b/out/release=dr7/model=abc123/parts/f00"
     assert layout.sorted_rows(3) == "s3://b/out/release=dr7/model=abc123/exchange/f00/rows-000003.arrow"
     assert layout.tiles == "s3://b/out/release=dr7/model=abc123/tiles"
+    assert layout.margin_rows(3) == "s3://b/out/release=dr7/model=abc123/exchange/f00/margin-000003.arrow"
+    assert layout.sorted_ids(3) == "s3://b/out/release=dr7/model=abc123/exchange/f00/ids-000003.arrow"
     assert layout.run("r1") == "s3://b/out/release=dr7/model=abc123/runs/r1.json"
 
 

@@ -27,7 +27,8 @@ KEYS = [
     "format", "rows", "failed", "flagged", "without_position", "status_counts", "class_counts", "flag_counts",
     "ids_checksum", "manifest_rows", "release", "model_id", "fingerprint", "run_id", "created", "survey", "classes",
     "min_confidence", "max_unfamiliarity", "max_instability", "schema", "checkpoint", "config", "versions", "reuse",
-    "max_rows", "files", "metadata_files", "embedding_files",
+    "max_rows", "margin_arcsec", "index", "files", "metadata_files", "embedding_files", "margin_files", "index_files",
+    "collection_files",
 ]  # fmt: skip
 
 

@@ -91,6 +91,17 @@ def sky_rows(
     return flag_for_review(rows, REVIEW)
 
 
+def clumped_rows(count: int, seed: int = 0, text_ids: bool = False) -> pa.Table:
+    """Rows of which a quarter is around the north pole and another across RA 0, so that tiles are of many orders."""
+    rng = np.random.default_rng(seed)
+    ra, dec = even_positions(count, rng)
+    part = count // 4
+    pole, equator = slice(part, 2 * part), slice(2 * part, 3 * part)
+    ra[pole], dec[pole] = rng.uniform(0, 360, part), 90 - np.abs(rng.normal(0, 0.05, part))
+    ra[equator], dec[equator] = rng.normal(0, 0.02, part) % 360, rng.normal(0, 0.02, part)
+    return sky_rows(count, seed, (ra, dec), without_position=0.03, text_ids=text_ids)
+
+
 def schema_of(rows: pa.Table) -> pa.Schema:
     """Schema of a catalog of the rows; columns that the package does not define are kept columns."""
     id_type = rows.schema.field("object_id").type
@@ -126,7 +137,14 @@ def layout_in(folder: Path | str) -> Layout:
     return Layout(str(folder), RELEASE, MODEL_ID, fingerprint("survey", MODEL_ID, {}))
 
 
-def provenance_of(rows: int, schema: pa.Schema, max_rows: int = 1000, embedding: int = 0) -> CatalogProvenance:
+def provenance_of(
+    rows: int,
+    schema: pa.Schema,
+    max_rows: int = 1000,
+    embedding: int = 0,
+    margin_arcsec: float = 0.0,
+    index: bool = False,
+) -> CatalogProvenance:
     """What the pipeline records in a manifest."""
     review = {"min_repeats": REVIEW.min_repeats, "audit_fraction": REVIEW.audit_fraction, "audit_seed": 0}
     questions = questions_in(schema.names)
@@ -145,6 +163,8 @@ def provenance_of(rows: int, schema: pa.Schema, max_rows: int = 1000, embedding:
         checkpoint={"spec": {"questions": list(map(dataclasses.asdict, questions))}} if questions else {},
         config={"review": review, "manifest": {"ra_column": "ra"}, **({"classify": classify} if classify else {})},
         max_rows=max_rows,
+        margin_arcsec=margin_arcsec,
+        index=index,
     )
 
 
@@ -168,11 +188,14 @@ def publish_rows(
     max_rows: int = 1000,
     run_rows: int = 3000,
     task_runner: TaskRunner = run_in_order,
+    margin_arcsec: float = 0.0,
+    index: bool = False,
 ) -> Path:
     """Publish the rows; returns the folder of the catalog."""
     layout = layout_in(folder)
     sizes = write_parts(layout.parts, rows, part_rows)
-    publish_sorted(layout, sort_parts(layout, sizes, task_runner, run_rows), rows, max_rows, task_runner)
+    totals = sort_parts(layout, sizes, task_runner, run_rows)
+    publish_sorted(layout, totals, rows, max_rows, task_runner, margin_arcsec, index)
     return Path(layout.catalog)
 
 
@@ -183,12 +206,18 @@ def write_unsorted_parts(folder: Path | str, rows: pa.Table) -> tuple[Layout, li
 
 
 def publish_sorted(
-    layout: Layout, totals: PartTotals, rows: pa.Table, max_rows: int = 400, task_runner: TaskRunner = run_in_order
+    layout: Layout,
+    totals: PartTotals,
+    rows: pa.Table,
+    max_rows: int = 400,
+    task_runner: TaskRunner = run_in_order,
+    margin_arcsec: float = 0.0,
+    index: bool = False,
 ) -> CatalogManifest:
     """Publish rows that are sorted already."""
     schema = schema_of(rows)
     header = CatalogFileHeader(schema, RELEASE, MODEL_ID)
-    provenance = provenance_of(len(rows), schema, max_rows, embedding_size(rows))
+    provenance = provenance_of(len(rows), schema, max_rows, embedding_size(rows), margin_arcsec, index)
     return publish(layout, totals, header, provenance, REVIEW, task_runner)
 
 
