@@ -231,6 +231,8 @@ def _older_settings(config: CatalogConfig) -> dict[str, Any]:
 def _without_secrets(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_secrets(inner) for key, inner in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(_without_secrets, value))
     return without_secrets(value) if isinstance(value, str) else value
 
 

@@ -32,3 +32,15 @@ def test_an_output_that_cannot_be_written_is_explained(
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="output_uri"):
         plan_release(catalog_config(survey, saved_model, tmp_path / "file" / "out"))
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_record_of_a_run_has_no_credentials(
+    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, keep: bool
+) -> None:
+    bands = [f"https://me:s3cret@a.org/{{object_id}}?band={band}&token=s3cret" for band in "irg"]
+    manifest = {"uri": str(survey.manifest), "band_templates": bands, "keep_image_uri": keep}
+    plan = plan_release(catalog_config(survey, saved_model, tmp_path, manifest=manifest))
+    shown = plan.shown_config["manifest"]["band_templates"]
+    assert list(shown) == [f"https://a.org/{{object_id}}{f'?band={band}' if keep else ''}" for band in "irg"]
+    assert "s3cret" not in str(plan.shown_config)

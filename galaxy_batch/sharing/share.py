@@ -205,10 +205,13 @@ def _checkpoint(config: ShareConfig, manifest: CatalogManifest) -> CheckpointFil
 def _copy(target: Target, files: Sequence[SharedFile]) -> int:
     """Put the files that are not there, and see that they arrive; their number."""
     missing = target.missing(files)
-    with ThreadPoolExecutor(target.at_once) as pool:
+    pool = ThreadPoolExecutor(target.at_once)
+    try:
         done = zip(missing, pool.map(target.put, missing), strict=True)
         for _ in with_progress(done, "sharing", sum(file.rows for file in missing), lambda copied: copied[0].rows):
             pass
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupted job does not go on with the files that are waiting
     target.finish()
     return len(missing)
 

@@ -84,7 +84,7 @@ def read_range(fs: fsspec.AbstractFileSystem, path: str, start: int, end: int) -
     Raises:
         Exception: that of the driver, after all attempts; they have no common class.
     """
-    step = end - start if isinstance(fs, LocalFileSystem) else _RANGE_BYTES
+    step = max(1, end - start) if isinstance(fs, LocalFileSystem) else _RANGE_BYTES
     pieces = [_Piece(path, at, min(at + step, end)) for at in range(start, end, step)]
     contents = _read_pieces(fs, pieces, CONCURRENT_READS)
     for content in contents:

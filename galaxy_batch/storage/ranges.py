@@ -3,6 +3,9 @@
 import io
 import os
 from collections import OrderedDict
+from typing import Any
+
+from fsspec.implementations.local import LocalFileSystem
 
 from galaxy_batch.storage.downloads import read_range
 from galaxy_batch.storage.drivers import filesystem_without_retries
@@ -63,6 +66,26 @@ class RangedFile(io.RawIOBase):
             content = joined[start - first * _BLOCK_BYTES : end - first * _BLOCK_BYTES]
         self._position += len(content)
         return content
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer as long as what is wanted; returns the number of bytes, fewer at the end of the file.
+
+        Raises:
+            Exception: as `read`.
+        """
+        if isinstance(self._fs, LocalFileSystem):
+            try:
+                with open(self._path, "rb") as file:
+                    file.seek(self._position)
+                    count = file.readinto(buffer)
+            except OSError as error:
+                self.error = error
+                raise
+            self._position += count
+            return count
+        content = self.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
 
     def _block(self, number: int) -> bytes:
         if number not in self._blocks:

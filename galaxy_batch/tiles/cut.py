@@ -10,9 +10,11 @@ Where the axes of the cutout are those of the tile, the weights are products of 
 at a time are resampled by products with sparse matrices, faster than by `Image.resize`; otherwise one by one by Pillow.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +31,11 @@ __all__ = ["Cut", "cut_band", "cut_bands"]
 
 Floats = npt.NDArray[np.float64]
 Cutouts = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.intp]
+Boxes = npt.NDArray[np.int64]
 
-_BATCH = 64  # objects that are read and resampled at a time
-_GROUP = 8  # objects in one sparse matrix: their windows stay in the processor's cache
+_BATCH = 64  # objects that are close to each other in the order of the tile's rows, and are sorted by size
+_CACHED_PIXELS = 1 << 20  # of all steps of a batch: 4 MB, a processor's cache; twice as many are a quarter slower
 _HELD_BYTES = 64 << 20  # of rows of a tile in memory at a time; more where one batch needs more
 _DENSE = 0.5  # share of the rows' bytes that the objects need, from which all of them are read
 _ALIGNED_PX = 0.1  # of a cutout's pixel: smaller displacements by rotation and shear are neglected
@@ -46,7 +50,7 @@ class Cut:
 
     pixels: Cutouts
     """``(n, size_px, size_px)``, the top row first: flux per pixel of the cutout, in the unit that the tile has per
-    pixel of its own (SDSS, Legacy Surveys: nanomaggies); nan where the tile has no data."""
+    pixel of its own (SDSS, Legacy Surveys: nanomaggies); nan where the tile has no data. Perhaps not contiguous."""
     area_ratio: Floats
     """``(n,)``: area of a pixel of the cutout in pixels of the tile. `pixels / area_ratio` is the surface brightness in
     the unit of the tile, which does not depend on the scale of the cutout."""
@@ -89,8 +93,8 @@ def cut_bands(
     size_px: int,
     north_up: bool,
     batch: int = _BATCH,
-) -> Iterator[tuple[npt.NDArray[np.intp], list[Cut]]]:
-    """Cut objects out of all bands of one tile, a batch at a time: the indices of the objects, and one `Cut` per band.
+) -> Iterator[tuple[Indices, list[Cut]]]:
+    """Cut objects out of all bands of one tile, some at a time: the indices of the objects, and one `Cut` per band.
 
     Each tile is read once, from its first row to its last, and of a large one only some rows are in memory: the memory
     does not depend on the number of objects. Arguments and errors are those of `cut_band`.
@@ -102,22 +106,47 @@ def cut_bands(
         side_arcsec: as for `cut_band`.
         size_px: as for `cut_band`.
         north_up: as for `cut_band`.
-        batch: number of objects.
+        batch: largest number of objects at a time; there are fewer of large ones, as the processor's cache holds.
     """
     columns = (np.atleast_1d(np.asarray(column, np.float64)) for column in (ra, dec, side_arcsec))
     lon, lat, side = np.broadcast_arrays(*columns)
-    plans = [_Plan(tile, lon, lat, side, size_px, north_up) for tile in tiles]
-    order = np.argsort(plans[0].boxes[:, 0], kind="stable")
-    for start in range(0, len(order), batch):
-        indices = order[start : start + batch]
-        yield indices, [plan.cut(indices) for plan in plans]
+    bands: list[_Band] = []
+    for tile in tiles:
+        grid = _Grid(tile, lon, lat, side, size_px, north_up)
+        bands.append(_Band(tile, next((band.grid for band in bands if band.grid == grid), grid)))
+    for neighbours in _neighbours(bands[0].grid.boxes, tiles[0].shape[1]):
+        for band in bands:
+            band.hold(neighbours)
+        for indices in _batches(neighbours, bands[0].grid, batch):
+            yield indices, [band.cut(indices) for band in bands]
 
 
-class _Plan:
-    """Where the pixels of all cutouts from one tile lie on it."""
+def _neighbours(boxes: Boxes, width: int) -> Iterator[Indices]:
+    """Objects in the order of the tile's rows, in groups that fit into memory with their rows, each sorted by size."""
+    order = np.argsort(boxes[:, 0], kind="stable")
+    while len(order):
+        last_rows = np.maximum.accumulate(boxes[order[:_BATCH], 1])
+        count = max(1, int(np.searchsorted(last_rows, boxes[order[0], 0] + _HELD_BYTES // (4 * width), "right")))
+        group, order = order[:count], order[count:]
+        yield group[np.argsort(boxes[group, 1] - boxes[group, 0], kind="stable")]
+
+
+def _batches(neighbours: Indices, grid: "_Grid", batch: int) -> Iterator[Indices]:
+    """Objects in batches whose windows, cutouts and what is between them fit into the processor's cache."""
+    top, bottom, left, right = grid.boxes[neighbours].T
+    heights, widths = bottom - top, right - left
+    pixels = heights * widths + 2 * grid.size_px * widths + grid.size_px**2
+    while len(neighbours):
+        count = max(1, min(batch, int(_CACHED_PIXELS // pixels[0])))
+        yield neighbours[:count]
+        neighbours, pixels = neighbours[count:], pixels[count:]
+
+
+class _Grid:
+    """Where the pixels of all cutouts lie on the pixels of a tile; the bands of a survey often share it."""
 
     def __init__(self, tile: TileImage, ra: Floats, dec: Floats, side_arcsec: Floats, size_px: int, north_up: bool):
-        self.tile, self.size_px = tile, size_px
+        self.size_px, self.shape = size_px, tile.shape
         centres, sky_to_pixel = _local_maps(tile, ra, dec, side_arcsec)
         pitch = (side_arcsec / size_px)[:, None, None]  # of a cutout's pixels, arcsec
         if north_up:
@@ -134,131 +163,194 @@ class _Plan:
         """``(n, 2, 2)``: step in x, y of the tile per column and per row of the cutout."""
         self.boxes = _boxes(centres, maps, size_px, tile.shape)
         """``(n, 4)``: y0, y1, x0, x1 of the part of the tile that is needed; empty where the cutout is outside."""
-        self.dense = _is_dense(self.boxes, tile)
+        self.inside = (self.boxes[:, 1] > self.boxes[:, 0]) & (self.boxes[:, 3] > self.boxes[:, 2])
+        limit = _ALIGNED_PX * np.sqrt(area) / (size_px / 2)
+        off = np.abs(maps)
+        self.straight = self.inside & (np.maximum(off[:, 0, 1], off[:, 1, 0]) <= limit)
+        """``(n,)``: whether the columns of the cutout run along x, and its rows along y."""
+        self.crossed = self.inside & ~self.straight & (np.maximum(off[:, 0, 0], off[:, 1, 1]) <= limit)
+        """``(n,)``: whether the columns of the cutout run along y, and its rows along x."""
+        self._last: tuple[bytes, _Weights] | None = None
 
-    def cut(self, indices: npt.NDArray[np.intp]) -> Cut:
-        """Cutouts of some of the objects."""
-        boxes = self.boxes[indices]
-        inside = (boxes[:, 1] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 2])
-        pixels = np.full((len(indices), self.size_px, self.size_px), np.nan, np.float32)
-        if self.dense and inside.any():
-            self._hold(boxes[inside])
-        half = self.size_px / 2
-        maps = self.maps[indices]
-        straight = np.abs(maps[:, [0, 1], [1, 0]]).max(1) * half <= _ALIGNED_PX * np.sqrt(self.area_ratio[indices])
-        crossed = np.abs(maps[:, [0, 1], [0, 1]]).max(1) * half <= _ALIGNED_PX * np.sqrt(self.area_ratio[indices])
-        heights = boxes[:, 1] - boxes[:, 0]
-        for axes, chosen in (((0, 1), straight & inside), ((1, 0), crossed & inside & ~straight)):
-            rows = np.flatnonzero(chosen)
-            rows = rows[np.argsort(heights[rows], kind="stable")]  # windows of similar size in one matrix
-            for start in range(0, len(rows), _GROUP):
-                group = rows[start : start + _GROUP]
-                pixels[group] = self._resample_aligned(indices[group], axes)
-        for row in np.flatnonzero(inside & ~straight & ~crossed):
-            pixels[row] = self._resample_rotated(indices[row])
-        pixels *= self.area_ratio[indices, None, None].astype(np.float32)
-        return Cut(pixels, self.area_ratio[indices], np.isnan(pixels).mean((1, 2)))
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, _Grid)
+            and self.shape == other.shape
+            and np.array_equal(self.centres, other.centres)
+            and np.array_equal(self.maps, other.maps)
+        )
 
-    def _hold(self, boxes: npt.NDArray[np.int64]) -> None:
+    __hash__ = None  # type: ignore[assignment]
+
+    def weights(self, indices: Indices, crossed: bool) -> "_Weights":
+        """Weights of objects that are all `straight` or all `crossed`; those of the last call are kept."""
+        key = indices.tobytes()
+        if self._last is None or self._last[0] != key:
+            self._last = key, _Weights(self, indices, crossed)
+        return self._last[1]
+
+
+class _Weights:
+    """Weights of the tile's pixels in cutouts whose axes are those of the tile: a matrix for each axis.
+
+    The windows of the objects lie one below the other. `down` resamples their columns; what comes out is turned, window
+    by window, and `across` resamples what were their rows.
+    """
+
+    def __init__(self, grid: _Grid, indices: Indices, crossed: bool) -> None:
+        boxes = grid.boxes[indices]
+        self.crossed = crossed
+        self.starts = np.concatenate([[0], np.cumsum(boxes[:, 1] - boxes[:, 0])])
+        self.breadth = int((boxes[:, 3] - boxes[:, 2]).max())
+        self.down, self.outside_down = _weights(grid, indices, 1, int(not crossed), self.starts)
+        starts = np.arange(len(indices) + 1) * self.breadth
+        self.across, self.outside_across = _weights(grid, indices, 0, int(crossed), starts, grid.area_ratio[indices])
+
+    def resampled(self, stacked: Cutouts) -> Cutouts:
+        """Flux ``(n, size, size)`` of windows that lie one below the other; nan outside the tile."""
+        count = len(self.starts) - 1
+        once = (self.down @ stacked).reshape(count, -1, self.breadth)
+        size = once.shape[1]
+        turned = np.ascontiguousarray(once.transpose(0, 2, 1)).reshape(-1, size)
+        result: Cutouts = (self.across @ turned).reshape(count, size, size)
+        for outside, where in ((self.outside_across, np.s_[:, :, None]), (self.outside_down, np.s_[:, None, :])):
+            if outside is not None:
+                result[np.broadcast_to(outside[where], result.shape)] = np.nan
+        return result if self.crossed else result.transpose(0, 2, 1)
+
+
+def _weights(
+    grid: _Grid, indices: Indices, axis: int, side: int, starts: Indices, factors: Floats | None = None
+) -> tuple[csr_array, npt.NDArray[np.bool_] | None]:
+    """Weights of the tile's pixels along one axis, for columns (`side` 0) or rows (1) of some cutouts.
+
+    Args:
+        grid: of the tile.
+        indices: ``(n,)`` of the objects.
+        axis: of the tile.
+        side: of the cutouts.
+        starts: ``(n + 1,)`` where their windows start, and where the last one ends, one after the other.
+        factors: ``(n,)`` by which the weights of each object are multiplied.
+
+    Returns a matrix ``(n * size_px, pixels of all windows)``, and ``(n, size_px)``: whether a pixel is outside; None
+    where all are inside.
+    """
+    size, limit = grid.size_px, grid.shape[1 - axis]
+    step = grid.maps[indices, axis, side]
+    width = np.maximum(np.abs(step), 1.0)[:, None]  # of the tile that is averaged; 1 is linear interpolation
+    low = grid.centres[indices, axis][:, None] - width / 2 + step[:, None] * (np.arange(size) - (size - 1) / 2)
+    first = np.floor(low + 0.5)  # the pixel in which the average begins
+    weights = np.empty((len(indices), size, math.ceil(width.max()) + 1), np.float32)
+    weights[:, :, 0] = of_first = first + 0.5 - low
+    for tap in range(1, weights.shape[2]):
+        weights[:, :, tap] = np.minimum(np.maximum(width - of_first - (tap - 1), 0), 1)
+    columns = first.astype(np.int32)[:, :, None] + np.arange(weights.shape[2], dtype=np.int32)
+    window = grid.boxes[indices][:, (2, 3) if axis == 0 else (0, 1)].astype(np.int32)[:, :, None, None]
+    outside = None
+    crosses = (columns.min((1, 2)) < 0) | (columns.max((1, 2)) >= limit)
+    if crosses.any():
+        some, shown = columns[crosses], weights[crosses]
+        shown *= (some >= 0) & (some < limit)
+        total = shown.sum(2) / width[crosses]
+        outside = np.zeros((len(indices), size), bool)
+        outside[crosses] = total < _LEAST_WEIGHT - 1e-6
+        weights[crosses] = shown / np.where(outside[crosses], np.inf, total)[:, :, None]
+        columns[crosses] = np.clip(some, window[crosses, 0], window[crosses, 1] - 1)
+    weights *= ((1 if factors is None else factors) / width[:, 0]).astype(np.float32)[:, None, None]
+    columns += starts[:-1, None, None].astype(np.int32) - window[:, 0]
+    rows = np.arange(len(indices) * size + 1, dtype=np.int32) * np.int32(weights.shape[2])
+    matrix = csr_array((weights.ravel(), columns.ravel(), rows), shape=(len(rows) - 1, int(starts[-1])))
+    return matrix, outside
+
+
+class _Band:
+    """One tile, and where the cutouts lie on it."""
+
+    def __init__(self, tile: TileImage, grid: _Grid) -> None:
+        self.tile, self.grid = tile, grid
+        self._is_dense = _is_dense(grid.boxes[grid.inside], tile)
+
+    def hold(self, indices: Indices) -> None:
+        """Read the rows that these objects need, where the objects on the tile need most of its rows."""
+        boxes = self.grid.boxes[indices][self.grid.inside[indices]]
+        if not self._is_dense or not len(boxes):
+            return
         height, width = self.tile.shape
         first, last = int(boxes[:, 0].min()), int(boxes[:, 1].max())
-        block = self.tile.block_shape[0]
-        first -= first % block
+        first -= first % self.tile.block_shape[0]
         try:
             self.tile.hold(first, min(height, max(last, first + _HELD_BYTES // (4 * width))))
         except UnusableCutout as bad:
             if bad.status == Status.UNREACHABLE:
                 raise
-            self.dense = False  # the part that a cutout needs may be good
+            self._is_dense = False  # the part that a cutout needs may be good
 
-    def _resample_aligned(self, indices: npt.NDArray[np.intp], axes: tuple[int, int]) -> Cutouts:
-        """Surface brightness of objects whose columns and rows run along the tile's `axes` (0 is x, 1 is y)."""
-        boxes, count = self.boxes[indices], len(indices)
-        windows = [self.tile.read(*box) for box in boxes.tolist()]
-        if axes == (0, 1):
-            windows = [window.T for window in windows]  # along the columns of the cutout, then along its rows
-        lengths = np.array([window.shape for window in windows])
-        ends = np.concatenate([[0], np.cumsum(lengths[:, 0])])
-        stacked = np.zeros((ends[-1], lengths[:, 1].max()), np.float32)
-        for window, start in zip(windows, ends, strict=False):
-            stacked[start : start + len(window), : window.shape[1]] = window
-        across, outside_across = self._weights(indices, axes[0], 0, ends)
-        down, outside_down = self._weights(indices, axes[1], 1, np.arange(count + 1) * stacked.shape[1])
+    def cut(self, indices: Indices) -> Cut:
+        """Cutouts of some of the objects."""
+        grid, count = self.grid, len(indices)
+        area, straight, crossed = grid.area_ratio[indices], grid.straight[indices], grid.crossed[indices]
+        if straight.all() or crossed.all():
+            pixels, complete = self._resample_aligned(indices, bool(crossed[0]))
+        else:
+            pixels, complete = np.full((count, grid.size_px, grid.size_px), np.nan, np.float32), np.zeros(count, bool)
+            for chosen in (straight, crossed):
+                if chosen.any():
+                    pixels[chosen], complete[chosen] = self._resample_aligned(indices[chosen], bool(crossed[chosen][0]))
+            for row in np.flatnonzero(grid.inside[indices] & ~straight & ~crossed):
+                pixels[row] = self._resample_rotated(indices[row])
+        empty = np.zeros(count)
+        empty[~complete] = np.isnan(pixels[~complete]).mean((1, 2))
+        return Cut(pixels, area, empty)
+
+    def _resample_aligned(self, indices: Indices, crossed: bool) -> tuple[Cutouts, npt.NDArray[np.bool_]]:
+        """Flux of objects whose axes are those of the tile, and ``(n,)``: whether surely none is nan."""
+        weights = self.grid.weights(indices, crossed)
+        starts = weights.starts.tolist()
+        stacked = np.empty((starts[-1], weights.breadth), np.float32)
+        for box, start, end in zip(self.grid.boxes[indices].tolist(), starts, starts[1:], strict=False):
+            window = self.tile.view(*box)
+            stacked[start:end, : window.shape[1]] = window
+            stacked[start:end, window.shape[1] :] = 0
         finite = np.isfinite(stacked)
-        resampled = _twice(across, down, stacked if finite.all() else np.where(finite, stacked, np.float32(0)), count)
-        if not finite.all():
-            share = _twice(across, down, finite.astype(np.float32), count)
-            resampled = np.where(share >= _LEAST_WEIGHT, resampled / np.maximum(share, 1e-3), np.float32(np.nan))
-        if outside_across.any() or outside_down.any():
-            resampled[outside_down[:, :, None] | outside_across[:, None, :]] = np.nan
-        return resampled
-
-    def _weights(
-        self, indices: npt.NDArray[np.intp], axis: int, side: int, starts: npt.NDArray[np.int64]
-    ) -> tuple[csr_array, npt.NDArray[np.bool_]]:
-        """Weights of the tile's pixels along one axis, for columns (`side` 0) or rows (1) of some cutouts.
-
-        Args:
-            indices: ``(n,)`` of the objects.
-            axis: of the tile.
-            side: of the cutouts.
-            starts: ``(n + 1,)`` where their windows start, and where the last one ends, one after the other.
-
-        Returns a matrix ``(n * size_px, pixels of all windows)``, and ``(n, size_px)``: whether a pixel is outside.
-        """
-        size, count = self.size_px, len(indices)
-        step = self.maps[indices, axis, side]
-        width = np.maximum(np.abs(step), 1.0)[:, None]  # of the tile that is averaged; 1 is linear interpolation
-        centre = self.centres[indices, axis][:, None] + step[:, None] * (np.arange(size) - (size - 1) / 2)
-        first = np.floor(centre - width / 2 + 0.5)
-        taps = first[:, :, None] + np.arange(int(np.ceil(width.max())) + 1)
-        low = np.maximum(taps - 0.5, (centre - width / 2)[:, :, None])
-        high = np.minimum(taps + 0.5, (centre + width / 2)[:, :, None])
-        limit = self.tile.shape[1 - axis]
-        weights = np.clip(high - low, 0, None) * ((taps >= 0) & (taps < limit)) / width[:, :, None]
-        total = weights.sum(2)
-        outside = total < _LEAST_WEIGHT - 1e-6
-        weights /= np.where(outside, np.inf, total)[:, :, None]
-        window = self.boxes[indices][:, (2, 3) if axis == 0 else (0, 1)][:, :, None, None]
-        columns = np.clip(taps, window[:, 0], window[:, 1] - 1) - window[:, 0] + starts[:-1, None, None]
-        rows = np.arange(count * size + 1, dtype=np.int32) * np.int32(columns.shape[2])
-        parts = (weights.ravel().astype(np.float32), columns.ravel().astype(np.int32), rows)
-        return csr_array(parts, shape=(count * size, int(starts[-1]))), outside
+        if finite.all():
+            resampled = weights.resampled(stacked)
+            complete = np.full(len(indices), weights.outside_down is None and weights.outside_across is None)
+            return resampled, complete
+        resampled = weights.resampled(np.where(finite, stacked, np.float32(0)))
+        holed = np.array([not finite[start:end].all() for start, end in itertools.pairwise(starts)])
+        share = weights.resampled(finite.astype(np.float32))[holed]
+        resampled[holed] = _with_holes(resampled[holed], share / self.grid.area_ratio[indices][holed, None, None])
+        return resampled, np.zeros(len(indices), bool)
 
     def _resample_rotated(self, index: np.intp) -> Cutouts:
-        """Surface brightness of one object, by linear interpolation at about as many points as the tile has pixels."""
-        y0, y1, x0, x1 = self.boxes[index].tolist()
+        """Flux of one object, by linear interpolation at about as many points as the tile has pixels."""
+        y0, y1, x0, x1 = self.grid.boxes[index].tolist()
         window = self.tile.read(y0, y1, x0, x1)
         finite = np.isfinite(window)
-        scale = float(np.sqrt(self.area_ratio[index]))
+        scale = float(np.sqrt(self.grid.area_ratio[index]))
         reduced = max(1, int(scale / _FINEST))
-        corner = self.centres[index] + 0.5 - np.array([x0, y0])  # of the object, from the corner of the window
-        matrix, corner = self.maps[index] / reduced, corner / reduced
+        corner = (self.grid.centres[index] + 0.5 - np.array([x0, y0])) / reduced  # the object, from the window's corner
         points = max(1, math.ceil(scale / reduced - 0.25))
+        fine = self.grid.maps[index] / reduced / points
+        start = corner - fine @ np.full(2, self.grid.size_px * points / 2)
 
         def resampled(values: Cutouts) -> Cutouts:
             image = Image.fromarray(values)
             if reduced > 1:
                 image = image.reduce(reduced)
-            fine = matrix / points
-            start = corner - fine @ np.full(2, self.size_px * points / 2)
-            data = (*fine[0], start[0], *fine[1], start[1])
-            image = image.transform(
-                (self.size_px * points,) * 2, Image.Transform.AFFINE, data, Image.Resampling.BILINEAR
-            )
+            size, data = (self.grid.size_px * points,) * 2, (*fine[0], start[0], *fine[1], start[1])
+            image = image.transform(size, Image.Transform.AFFINE, data, Image.Resampling.BILINEAR)
             return np.asarray(image.reduce(points) if points > 1 else image)
 
         values = resampled(window if finite.all() else np.where(finite, window, np.float32(0)))
         share = resampled(finite.astype(np.float32))
-        return np.where(share >= _LEAST_WEIGHT, values / np.maximum(share, 1e-3), np.float32(np.nan))
+        return _with_holes(values, share) * np.float32(self.grid.area_ratio[index])
 
 
-def _twice(across: csr_array, down: csr_array, stacked: Cutouts, count: int) -> Cutouts:
-    """Resample windows along their first axis, then along the other: ``(n, size, size)``, rows first."""
-    columns = (across @ stacked).reshape(count, -1, stacked.shape[1])
-    turned = np.ascontiguousarray(columns.transpose(0, 2, 1)).reshape(-1, columns.shape[1])
-    result: Cutouts = (down @ turned).reshape(count, columns.shape[1], columns.shape[1])
-    return result
+def _with_holes(values: Cutouts, share: npt.NDArray[Any]) -> Cutouts:
+    """Means over the pixels with values, nan where these are few; `share` is their share of the weights."""
+    means = values / np.maximum(share, 1e-3).astype(np.float32)
+    return np.where(share >= _LEAST_WEIGHT, means, np.float32(np.nan))
 
 
 def _local_maps(tile: TileImage, ra: Floats, dec: Floats, side_arcsec: Floats) -> tuple[Floats, Floats]:
@@ -300,7 +392,7 @@ def _sky_to_pixel(tile: TileImage, ra: Floats, dec: Floats) -> Floats:
     return pixels
 
 
-def _boxes(centres: Floats, maps: Floats, size_px: int, shape: tuple[int, int]) -> npt.NDArray[np.int64]:
+def _boxes(centres: Floats, maps: Floats, size_px: int, shape: tuple[int, int]) -> Boxes:
     half = np.abs(maps).sum(2) * size_px / 2 + 2  # of the bounding box, along x and along y; 2 for the interpolation
     limits = np.array([shape[1], shape[0]])
     low = np.clip(np.floor(centres - half), 0, limits).astype(np.int64)
@@ -308,9 +400,8 @@ def _boxes(centres: Floats, maps: Floats, size_px: int, shape: tuple[int, int]) 
     return np.stack([low[:, 1], high[:, 1], low[:, 0], high[:, 0]], axis=1)
 
 
-def _is_dense(boxes: npt.NDArray[np.int64], tile: TileImage) -> bool:
+def _is_dense(boxes: Boxes, tile: TileImage) -> bool:
     """Whether reading the boxes one by one would read about as much as all rows from the first box to the last."""
-    boxes = boxes[(boxes[:, 1] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 2])]
     if not len(boxes):
         return False
     height, width = tile.block_shape

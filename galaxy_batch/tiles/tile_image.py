@@ -32,6 +32,10 @@ _UNPACK_BYTES = 1 << 20  # at a time
 _MAX_HEADER_BYTES = 16 << 20  # decompressed, of a file of which only the header is read
 _MAX_IMAGES = 64  # headers of one file that are read in search of its image
 _PIXEL_BYTES = 4  # of the pixels that `read` returns
+_BUFFERS: list[bytearray] = []
+"""Memory for rows that are held, from tiles that are closed: new memory costs as much time as reading a local file."""
+_KEPT_BUFFERS = 6  # the bands of two tiles
+_DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}  # by BITPIX
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,22 @@ class TileImage:
     def __init__(self, hdu: Any, header: TileHeader, source: "RangedFile | _DecompressedFile") -> None:
         self.header = header.header
         self.shape, self.wcs, self.pixel_scale_arcsec = header.shape, header.wcs, header.pixel_scale_arcsec
-        block = getattr(hdu, "tile_shape", (1, self.shape[1]))
-        self.block_shape = (int(block[-2]), int(block[-1]))
-        """Height and width of the smallest part that is read: a row, or a piece of a compressed image."""
         self._hdu, self._source, self._leading = hdu, source, (0,) * (len(hdu.shape) - 2)
+        self._in_pieces = isinstance(hdu, fits.CompImageHDU)
+        block = hdu.tile_shape if self._in_pieces else self.shape[1:]
+        self.block_shape = (int((1, *block)[-2]), int(block[-1]))
+        """Height and width of the smallest part that is read: a row, or a piece of a compressed image."""
+        self._dtype = np.dtype(_DTYPES[header.header["BITPIX"]])
+        self._row_bytes = self.shape[1] * self._dtype.itemsize
+        self._scaling = None if self._in_pieces else _Scaling.of(header.header)
         self._first_row, self._rows = 0, np.empty((0, self.shape[1]), np.float32)
+        self._buffer = bytearray()
+
+    def close(self) -> None:
+        """Forget what is held; views of it are no longer valid."""
+        if self._buffer:
+            _BUFFERS.append(self._buffer)
+        self._first_row, self._rows, self._buffer = 0, np.empty((0, self.shape[1]), np.float32), bytearray()
 
     def hold(self, y0: int, y1: int) -> None:
         """Read these rows and keep them, as stored, instead of those kept before; `read` then takes from them.
@@ -67,8 +82,11 @@ class TileImage:
             UnusableCutout: as `read`.
         """
         if not self._first_row <= y0 <= y1 <= self._first_row + len(self._rows):
-            self._rows = np.empty((0, self.shape[1]), np.float32)  # frees the memory first
-            self._rows, self._first_row = self._stored(y0, y1, 0, self.shape[1]), y0
+            self.close()
+            if not self._in_pieces:
+                self._buffer = _take_buffer((y1 - y0) * self._row_bytes)
+            self._rows = self._stored(y0, y1, 0, self.shape[1], self._buffer)
+            self._first_row = y0
 
     def read(self, y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
         """Physical values ``(y1 - y0, x1 - x0)``: BSCALE and BZERO are applied, missing values are nan.
@@ -82,21 +100,63 @@ class TileImage:
         Raises:
             UnusableCutout: the file is truncated or damaged, or the store fails.
         """
+        return self.view(y0, y1, x0, x1).astype(np.float32)
+
+    def view(self, y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[Any]:
+        """As `read`, of any type of floats and any byte order, and perhaps a view of what is held: do not change it."""
         top = y0 - self._first_row
         if top >= 0 and y1 - self._first_row <= len(self._rows):
             stored = self._rows[top : y1 - self._first_row, x0:x1]
-        elif self.block_shape[1] >= self.shape[1]:  # by whole rows: astropy reads parts of rows one by one
-            stored = self._stored(y0, y1, 0, self.shape[1])[:, x0:x1]
         else:
             stored = self._stored(y0, y1, x0, x1)
-        return stored.astype(np.float32)
+        return stored if self._scaling is None else self._scaling.values(stored)
 
-    def _stored(self, y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[Any]:
+    def _stored(self, y0: int, y1: int, x0: int, x1: int, buffer: bytearray | None = None) -> npt.NDArray[Any]:
         if y0 >= y1 or x0 >= x1:
             return np.empty((max(0, y1 - y0), max(0, x1 - x0)), np.float32)
         with _as_status(self._source):
-            section: npt.NDArray[Any] = self._hdu.section[self._leading + np.s_[y0:y1, x0:x1]]
-        return section
+            if self._in_pieces:
+                section: npt.NDArray[Any] = self._hdu.section[self._leading + np.s_[y0:y1, x0:x1]]
+                return section
+            size, width = (y1 - y0) * self._row_bytes, self.shape[1]
+            content = memoryview(buffer or bytearray(size))[:size]
+            self._source.seek(self._hdu.fileinfo()["datLoc"] + y0 * self._row_bytes)
+            if self._source.readinto(content) < size:
+                raise EOFError("the file ends before its pixels")
+            return np.frombuffer(content, self._dtype).reshape(-1, width)[:, x0:x1]
+
+
+def _take_buffer(size: int) -> bytearray:
+    """Memory of at least this size, from a tile that is closed where there is one."""
+    del _BUFFERS[:-_KEPT_BUFFERS]
+    try:
+        buffer = _BUFFERS.pop()
+    except IndexError:  # none, or another thread has taken it
+        return bytearray(size)
+    return buffer if size <= len(buffer) <= 2 * size else bytearray(size)
+
+
+@dataclass(frozen=True)
+class _Scaling:
+    """How stored numbers become physical values (FITS Standard 4.0, section 4.4.2.5)."""
+
+    scale: float
+    zero: float
+    blank: int | None
+    """Stored integer that means a missing value."""
+
+    @classmethod
+    def of(cls, header: fits.Header) -> "_Scaling | None":
+        """That of a header; None where stored numbers are values."""
+        blank = header.get("BLANK") if header["BITPIX"] > 0 else None
+        scaling = cls(float(header.get("BSCALE", 1)), float(header.get("BZERO", 0)), blank)
+        return None if (scaling.scale, scaling.zero, scaling.blank) == (1, 0, None) else scaling
+
+    def values(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        values = stored * np.float64(self.scale) + self.zero
+        if self.blank is not None:
+            values[stored == self.blank] = np.nan
+        return values
 
 
 @contextlib.contextmanager
@@ -118,7 +178,8 @@ def open_tile(uri: str, max_bytes: int) -> Iterator[TileImage]:
         if height * width * _PIXEL_BYTES > max_bytes:
             what = "the image" if whole else "its smallest part"
             raise UnusableCutout(Status.TOO_LARGE, f"{what} has {width} x {height} pixels, more than {max_bytes} bytes")
-        yield tile
+        with contextlib.closing(tile):
+            yield tile
 
 
 def read_header(uri: str) -> TileHeader:
@@ -241,6 +302,11 @@ class _DecompressedFile(io.RawIOBase):
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: 0}[whence]
         self._position = max(0, start + offset)
         return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        content = self.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
 
     def read(self, size: int | None = -1) -> bytes:
         assert size is not None

@@ -158,6 +158,21 @@ def test_the_manifest_is_copied_last(sky_catalog: Path, tmp_path: Path, monkeypa
     assert (names[0], names[-1]) == ("share.json", "catalog/manifest.json")
 
 
+def test_an_interruption_ends_the_copy(sky_catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def interrupt(self: FolderTarget, file: Any) -> None:
+        tried.append(file.path)
+        if file.path != "share.json":
+            time.sleep(0.05)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(FolderTarget, "put", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        share_catalog(config_of(sky_catalog, tmp_path / "shared"))
+    assert len(tried) < 15, "the files that wait are not copied any more"
+
+
 def test_other_files_at_the_target_are_named(
     sky_catalog: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -179,6 +194,15 @@ def test_an_object_store(sky_catalog: Path, s3: S3) -> None:
     assert not s3.proxy.reached("/shared/catalog", "PUT")
     documents = [s3.direct.cat_file(f"{s3.bucket}/shared/{name}").decode() for name in DOCUMENTS]
     assert not any(SECRET in text for text in documents)
+
+
+def test_a_store_that_fails_now_and_then(sky_catalog: Path, s3: S3) -> None:
+    to = f"{s3.uri}/shared"
+    s3.proxy.sprinkle("/shared/catalog", ["500", "503", "reset", "lost"], share=0.3, seed=3, method="PUT", most=1)
+    share_catalog(config_of(sky_catalog, to))
+    assert s3.proxy.played() > 3
+    s3.proxy.forget()
+    assert verify_catalog(f"{to}/catalog") == []
 
 
 def test_a_catalog_of_an_object_store(sky_catalog: Path, s3: S3, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import functools
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -237,13 +238,13 @@ def test_a_brick_is_affine_to_a_twentieth_of_a_pixel_over_two_arcminutes() -> No
     tile = Tile()
     tile.wcs, tile.shape, tile.pixel_scale_arcsec, tile.block_shape = wcs, shape, PIXEL, (100, 100)  # type: ignore[attr-defined]
     ra, dec = sky_of(wcs, [230, 1800, 3370], [3370, 230, 230])
-    plan = cut._Plan(tile, ra, dec, np.full(3, 120.0), 424, True)  # type: ignore[arg-type]
+    grid = cut._Grid(tile, ra, dec, np.full(3, 120.0), 424, True)  # type: ignore[arg-type]
     for number in range(3):
         target = north_up_wcs(ra[number], dec[number], 120 / 424, 424)
         corners = np.array([[0, 0], [423, 0], [0, 423], [423, 423], [211, 0]], float)
         true = wcs.all_world2pix(target.all_pix2world(corners, 0), 0)
         steps = np.array([corners[:, 0] - 211.5, 211.5 - corners[:, 1]])
-        assert np.abs(plan.centres[number] + (plan.maps[number] @ steps).T - true).max() < 0.05
+        assert np.abs(grid.centres[number] + (grid.maps[number] @ steps).T - true).max() < 0.05
 
 
 def test_other_frames_are_converted(tmp_path: Path) -> None:
@@ -292,8 +293,8 @@ def note_reads(tile: TileImage, monkeypatch: pytest.MonkeyPatch) -> list[tuple[i
     read = []
     stored = tile._stored
 
-    def noted(*box: int) -> np.ndarray:
-        read.append(box)
+    def noted(*box: Any) -> np.ndarray:
+        read.append(box[:4])
         return stored(*box)
 
     monkeypatch.setattr(tile, "_stored", noted)
@@ -309,6 +310,7 @@ def test_a_large_tile_is_read_once_in_parts(tmp_path: Path, monkeypatch: pytest.
     with open_tile(uri, MAX_BYTES) as tile:
         expected = cut_band(tile, ra, dec, sides, 20, north_up=False)
     monkeypatch.setattr(cut, "_HELD_BYTES", 60 * 4 * SHAPE[1])
+    monkeypatch.setattr(cut, "_CACHED_PIXELS", 10_000)
     with open_tile(uri, MAX_BYTES) as tile:
         read = note_reads(tile, monkeypatch)
         batches = list(cut_bands([tile], ra, dec, sides, 20, False, batch=8))
@@ -324,11 +326,11 @@ def test_few_objects_on_a_tile_are_read_alone(tmp_path: Path, monkeypatch: pytes
     image = np.random.default_rng(1).normal(0, 0.02, (600, 600)).astype(np.float32)
     wcs = celestial_wcs(image.shape)
     ra, dec = sky_of(wcs, [150, 450], [150, 450])
-    for uri, columns in ((save_tile(tmp_path / "t.fits", image, wcs), 600), (legacy_brick(tmp_path, image, wcs), 27)):
+    for uri in (save_tile(tmp_path / "t.fits", image, wcs), legacy_brick(tmp_path, image, wcs)):
         with open_tile(uri, MAX_BYTES) as tile:
             read = note_reads(tile, monkeypatch)
             cut_band(tile, ra, dec, 20 * PIXEL, 20, False)
-        assert [(y1 - y0, x1 - x0) for y0, y1, x0, x1 in read] == [(27, columns)] * 2
+        assert [(y1 - y0, x1 - x0) for y0, y1, x0, x1 in read] == [(27, 27)] * 2
 
 
 def test_bands_of_different_scale_and_orientation_show_the_same(tmp_path: Path) -> None:
@@ -360,3 +362,32 @@ def test_a_frame_of_sdss_and_a_brick_of_the_legacy_surveys(tmp_path: Path) -> No
         (pixels,) = cut_one(uri, 150.002, 2.001, 16.0, 128).pixels
         assert pixels.sum() == pytest.approx(1, abs=5e-3)
         assert np.abs(centroid(pixels)).max() < 0.05
+
+
+def test_an_object_is_the_same_whatever_it_is_cut_with(tmp_path: Path) -> None:
+    """To the last bit: beside holes, edges and objects of other sizes."""
+    image = NOISE.copy()
+    image[100:110, 100:110] = np.nan
+    wcs = celestial_wcs(SHAPE)
+    uri = save_tile(tmp_path / "t.fits", image, wcs)
+    rng = np.random.default_rng(4)
+    ra, dec = sky_of(wcs, rng.uniform(-5, 305, 40), rng.uniform(-5, 265, 40))
+    sides = rng.uniform(2, 20, 40)
+    with open_tile(uri, MAX_BYTES) as tile:
+        together = cut_band(tile, ra, dec, sides, 30, north_up=True)
+        for number in range(40):
+            alone = cut_band(tile, ra[number], dec[number], sides[number], 30, north_up=True)
+            assert np.array_equal(alone.pixels[0], together.pixels[number], equal_nan=True)
+            assert alone.empty_fraction[0] == together.empty_fraction[number]
+
+
+def test_memory_of_rows_is_used_again(tmp_path: Path) -> None:
+    """Of the tile before; what was cut out of that one does not change."""
+    wcs = celestial_wcs(SHAPE)
+    cuts = []
+    for number in range(3):
+        uri = save_tile(tmp_path / f"{number}.fits", NOISE + number, wcs)
+        with open_tile(uri, MAX_BYTES) as tile:
+            cuts.append(cut_band(tile, *sky_of(wcs, [100, 200], [130, 140]), 30 * PIXEL, 30, north_up=False))
+    for number in (1, 2):
+        assert np.allclose(cuts[number].pixels, cuts[0].pixels + number, atol=1e-4)
