@@ -47,7 +47,7 @@ IMPORTS: dict[str, set[str]] = {
     },
     "reuse": {"catalog", "config", "embeddings", "errors", "ids", "inputs", "review", "rows", "runtime", "storage"},
     "runtime": {"config", "errors", "model", "rows"},
-    "report": {"catalog", "config", "cutouts", "errors", "inputs", "rows", "settings", "sky"},
+    "report": {"catalog", "config", "cutouts", "errors", "inputs", "rows", "settings", "sky", "storage", "tiles"},
     "release_page": {
         "catalog", "config", "cutouts", "decision_tree", "errors", "links", "model", "report", "rows", "runtime", "sky",
         "stats", "storage",
@@ -65,7 +65,7 @@ IMPORTS: dict[str, set[str]] = {
     },
     "review_queue": {
         "catalog", "config", "cutouts", "errors", "export", "inputs", "links", "model", "release_page", "report",
-        "rows", "runtime", "settings", "storage",
+        "rows", "runtime", "settings", "storage", "tiles",
     },
     "audit": {
         "catalog", "compare", "errors", "report", "review_queue", "reviewed_objects", "rows", "runtime", "settings",

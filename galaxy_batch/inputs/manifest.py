@@ -164,7 +164,14 @@ def read_ids(chunk: pa.Table, config: ManifestConfig) -> pa.ChunkedArray:
 
 
 def read_objects(config: ManifestConfig) -> pa.Table:
-    """All rows of a manifest that fits in memory, e.g. a training set; columns and errors as `read_chunk`."""
+    """All rows of a manifest that fits in memory, e.g. a training set; columns and errors as `read_chunk`.
+
+    Raises:
+        InputError: also where cutouts are to be cut from tiles: these are packed first.
+    """
+    if config.tiles is not None:
+        remedy = "cut and pack these cutouts first, with jobs.pack_cutouts, and give the shards"
+        raise InputError("manifest.tiles", config.tiles.band_templates, remedy)
     manifest = open_manifest(config, chunk_rows=1 << 20)
     chunks = [read_chunk(chunk.as_table(), config) for chunk in manifest.chunks]
     return pa.concat_tables(chunks).drop_columns([CHUNK])

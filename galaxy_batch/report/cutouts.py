@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from galaxy_batch.catalog.layout import Layout
 from galaxy_batch.catalog.manifest import CatalogManifest
 from galaxy_batch.config import ClassifyConfig, ManifestConfig
 from galaxy_batch.cutouts.decode import decode
-from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.cutouts.resize import Pixels, resize
 from galaxy_batch.errors import GalaxyBatchError
 from galaxy_batch.inputs.manifest import find_objects
@@ -18,8 +18,11 @@ from galaxy_batch.report.page import Picture
 from galaxy_batch.report.pictures import cutout_picture
 from galaxy_batch.rows import IMAGE_BYTES, IMAGE_URI, UnusableCutout
 from galaxy_batch.settings import parse_config
+from galaxy_batch.storage.files import CONCURRENT_READS, list_names
+from galaxy_batch.tiles.cutouts import read_cutouts
+from galaxy_batch.tiles.grouping import with_tiles
 
-__all__ = ["Cutout", "fetch_examples"]
+__all__ = ["Cutout", "fetch_examples", "remembered_tiles"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +78,8 @@ def fetch_examples(
         limits = parse_config(ClassifyConfig, manifest.config["classify"])
         crop = float(manifest.checkpoint["spec"]["crop_fraction"])
         source = source or parse_config(ManifestConfig, manifest.config["manifest"])
-        rows = find_objects(source, pa.array(object_ids))
-        fetched = fetch_cutouts(rows, limits.max_image_bytes)
+        rows = with_tiles(find_objects(source, pa.array(object_ids)), source, remembered_tiles(manifest))
+        fetched = read_cutouts(rows, source, limits.max_image_bytes, CONCURRENT_READS)
     except (GalaxyBatchError, OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
         message = str(error) if isinstance(error, GalaxyBatchError) else type(error).__name__
         logger.warning("no cutouts on the page: %s", message)
@@ -89,6 +92,12 @@ def fetch_examples(
     }
     gone = Cutout(reason="no longer in the manifest")
     return {str(object_id): cutouts.get(str(object_id), gone) for object_id in object_ids}
+
+
+def remembered_tiles(manifest: CatalogManifest) -> str | None:
+    """Where the run that made a catalog has remembered the headers of its tiles; None where that is not there."""
+    folder = Layout(str(manifest.config.get("output_uri", "")), manifest.release, manifest.model_id, "").tiles
+    return folder if list_names(folder) else None
 
 
 def _as_tuple(uri: Any) -> tuple[str | None, ...]:

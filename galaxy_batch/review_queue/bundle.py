@@ -21,15 +21,17 @@ from PIL import Image
 from galaxy_batch.catalog.manifest import CatalogManifest
 from galaxy_batch.config import ClassifyConfig, ManifestConfig, RuntimeConfig
 from galaxy_batch.cutouts.decode import Pixels, decode
-from galaxy_batch.cutouts.fetch import fetch_cutouts
 from galaxy_batch.errors import GalaxyBatchError
 from galaxy_batch.inputs.manifest import find_object_batches
+from galaxy_batch.report.cutouts import remembered_tiles
 from galaxy_batch.review_queue.config import ReviewQueueConfig
 from galaxy_batch.rows import IMAGE_BYTES, Status, UnusableCutout
 from galaxy_batch.runtime.progress import with_progress
 from galaxy_batch.settings import parse_config
 from galaxy_batch.storage.files import join, list_names, write_atomically
 from galaxy_batch.storage.threads import map_in_threads
+from galaxy_batch.tiles.cutouts import read_cutouts
+from galaxy_batch.tiles.grouping import with_tiles
 
 __all__ = ["CHANGED", "PICTURES", "add_pictures", "encode_picture", "picture_within"]
 
@@ -158,8 +160,8 @@ def _new_pictures(
     pictures: dict[int, _Picture] = {}
     try:
         batches = _objects(config.manifest, manifest, rows["object_id"])
-        for batch in with_progress(batches, "fetching cutouts", len(rows)):
-            fetched = fetch_cutouts(batch, limits.max_image_bytes, RuntimeConfig().requests_per_host)
+        for source, batch in with_progress(batches, "fetching cutouts", len(rows), lambda each: len(each[1])):
+            fetched = read_cutouts(batch, source, limits.max_image_bytes, RuntimeConfig().requests_per_host)
             names = ["object_id", "status", "error", "image_hash", IMAGE_BYTES]
             pictures |= dict(map_in_threads(write, fetched.select(names).to_pylist()))
     except _UnreadableManifestError as error:
@@ -169,11 +171,17 @@ def _new_pictures(
     return pictures
 
 
-def _objects(source: ManifestConfig | None, manifest: CatalogManifest, ids: pa.ChunkedArray) -> Iterator[pa.Table]:
-    """The rows of the survey's manifest with these ids, a few at a time."""
+def _objects(
+    source: ManifestConfig | None, manifest: CatalogManifest, ids: pa.ChunkedArray
+) -> Iterator[tuple[ManifestConfig, pa.Table]]:
+    """The rows of the survey's manifest with these ids, a few at a time, and the config of that manifest."""
     try:
         source = source or parse_config(ManifestConfig, manifest.config["manifest"])
-        yield from _of_size(find_object_batches(source, ids.combine_chunks()))
+        tables = find_object_batches(source, ids.combine_chunks())
+        if source.tiles is not None:
+            tables = iter([with_tiles(pa.concat_tables(tables), source, remembered_tiles(manifest))])
+        for table in _of_size(tables):
+            yield source, table
     except (GalaxyBatchError, OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
         reason = str(error) if isinstance(error, GalaxyBatchError) else type(error).__name__
         raise _UnreadableManifestError(f"the survey's manifest cannot be read: {reason}") from None

@@ -60,7 +60,7 @@ def group_by_tile(manifest: Manifest, config: ManifestConfig, chunk_rows: int, m
     for start, count in divide_rows(np.unique(last, return_counts=True)[1].tolist(), limit):
         chosen = pa.array(order[start : start + count])
         owner = owners[order[start : start + count]]
-        some = _with_uris(rows.take(chosen), uris.take(pa.array(owner, mask=owner < 0)), config)
+        some = _with_uris(rows.take(chosen), uris.take(pa.array(owner, mask=owner < 0)))
         chunks.append(Chunk(len(chunks), count, config.uri, inline=rows_stream(some, "zstd")))
     field = pa.field(EMPTY_FRACTION.name, EMPTY_FRACTION.type, metadata=column_metadata(EMPTY_FRACTION))
     content_id = _content_id(manifest, tiles, table)
@@ -78,7 +78,7 @@ def with_tiles(rows: pa.Table, config: ManifestConfig, memory_uri: str | None) -
     if config.tiles is None or not config.tiles.are_listed:
         return rows
     rows, uris, owners = _placed(rows, open_tile_table(config, memory_uri))
-    return _with_uris(rows, uris.take(pa.array(owners, mask=owners < 0)), config)
+    return _with_uris(rows, uris.take(pa.array(owners, mask=owners < 0)))
 
 
 def _placed(rows: pa.Table, table: TileTable | None) -> tuple[pa.Table, pa.Array, npt.NDArray[np.int64]]:
@@ -100,9 +100,9 @@ def _placed(rows: pa.Table, table: TileTable | None) -> tuple[pa.Table, pa.Array
     return rows, uris, np.concatenate(blocks) if blocks else np.empty(0, np.int64)
 
 
-def _with_uris(rows: pa.Table, uris: pa.Array, config: ManifestConfig) -> pa.Table:
+def _with_uris(rows: pa.Table, uris: pa.Array) -> pa.Table:
     """The rows with the files of their tiles."""
-    if config.keep_image_uri:
+    if IMAGE_URI_COLUMN.name in rows.column_names:
         locations = pc.if_else(uris.is_null(), None, published_locations(uris, len(rows)))
         place = rows.column_names.index(IMAGE_URI_COLUMN.name)
         rows = rows.set_column(place, IMAGE_URI_COLUMN.name, locations)

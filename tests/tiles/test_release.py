@@ -16,15 +16,20 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
+from galaxy_batch.catalog.manifest import require_manifest
 from galaxy_batch.catalog.verify import verify_catalog
-from galaxy_batch.config import CatalogConfig
+from galaxy_batch.config import CatalogConfig, ManifestConfig
 from galaxy_batch.dry_run import dry_run_release
-from galaxy_batch.errors import GateError, RunInterrupted
+from galaxy_batch.errors import GateError, InputError, RunInterrupted
+from galaxy_batch.inputs.manifest import read_objects
 from galaxy_batch.packing.config import PackConfig
 from galaxy_batch.packing.pack import pack_cutouts
 from galaxy_batch.packing.plan import plan_pack
 from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
+from galaxy_batch.report.cutouts import fetch_examples
+from galaxy_batch.review_queue.bundle import add_pictures
+from galaxy_batch.review_queue.config import ReviewQueueConfig
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.settings import parse_config
 from galaxy_batch.synthetic.tiles import TileSurveyFiles
@@ -46,10 +51,18 @@ def first_survey(tile_survey: TileSurveyFiles, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture(scope="module")
-def first(first_survey: TileSurveyFiles, saved_model: SavedModel, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
-    """Rows of the catalog of that survey."""
+def first_catalog(
+    first_survey: TileSurveyFiles, saved_model: SavedModel, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """The catalog of that survey."""
     config = tile_catalog_config(first_survey, saved_model, tmp_path_factory.mktemp("out"))
-    return published(classify_release(plan_release(config), on_ray=False))
+    return str(classify_release(plan_release(config), on_ray=False)["catalog_uri"])
+
+
+@pytest.fixture(scope="module")
+def first(first_catalog: str) -> pa.Table:
+    """Its rows."""
+    return published({"catalog_uri": first_catalog})
 
 
 @pytest.fixture
@@ -154,6 +167,33 @@ def test_a_bad_tile_is_named_once_with_its_objects(
     assert len(published(summary)) == GALAXIES + 2
 
 
+def test_pages_and_queues_show_the_cutouts(first_catalog: str, first: pa.Table, tmp_path: Path) -> None:
+    manifest = require_manifest(first_catalog)
+    assert manifest.review_limits.max_empty_fraction == 0.1
+    ids = first["object_id"].to_pylist()
+    hashes = dict(zip(ids, first["image_hash"].to_pylist(), strict=True))
+    wanted = [ids[5], ids[9], 1, 2]
+    examples = fetch_examples(wanted, manifest)
+    for object_id in wanted[:3]:
+        example = examples[str(object_id)]
+        assert example.image_hash == hashes[object_id]
+        assert example.pixels(64).shape == (3, 64, 64)
+        assert len(example.uris) == 3
+    assert (examples["2"].content, examples["2"].reason) == (None, "missing")
+    config = parse_config(ReviewQueueConfig, {"catalog_uri": first_catalog, "uniform": 2})
+    rows = first.take(pa.array([5, 9])).append_column("position", pa.array([1, 2]))
+    for name in ("picture", "picture_error"):
+        rows = rows.append_column(name, pa.nulls(2, pa.string()))
+    pictures = add_pictures(rows, str(tmp_path), config, manifest)
+    assert pictures["picture_error"].to_pylist() == [None, None]
+    assert all((tmp_path / path).is_file() for path in pictures["picture"].to_pylist())
+
+
+def test_training_needs_packed_cutouts(first_survey: TileSurveyFiles) -> None:
+    with pytest.raises(InputError, match=r"manifest\.tiles = .*jobs\.pack_cutouts"):
+        read_objects(parse_config(ManifestConfig, tile_values(first_survey)))
+
+
 def test_a_dry_run_cuts_a_sample(edge_survey: TileSurveyFiles, saved_model: SavedModel, tmp_path: Path) -> None:
     config = tile_catalog_config(edge_survey, saved_model, tmp_path / "out")
     summary = dry_run_release(plan_release(config))
@@ -191,7 +231,7 @@ def test_shards_cut_from_tiles_give_the_same_catalog(
 
 _RUN = """
 import sys, tomllib
-from galaxy_batch.config import CatalogConfig
+from galaxy_batch.config import CatalogConfig, ManifestConfig
 from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
 from galaxy_batch.settings import load_config
