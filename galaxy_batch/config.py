@@ -62,8 +62,8 @@ class TilesConfig:
     """URIs of the tiles' FITS files in the order red, green, blue. With wildcards, all tiles of a survey, e.g.
     `["*/image-z.fits", "*/image-r.fits", "*/image-g.fits"]`: files are bands of one tile where the wildcards stand for
     the same text; their headers are read once and remembered. Or with names of columns in braces: of `table`, or,
-    without it, of the manifest, whose rows then name their tiles. `{field:04d}` pads with zeros. Relative to the folder
-    of that table; with wildcards, of the manifest."""
+    without it, of the manifest, whose rows then name their tiles. `{field:04d}` pads with zeros, `{brick:.3}` is the
+    beginning of a text. Relative to the folder of that table; with wildcards, of the manifest."""
     table: Annotated[str, Uri] | None = None
     """Table of the tiles, one per row, in any format of a manifest."""
     ra_column: str | None = None
@@ -72,9 +72,9 @@ class TilesConfig:
     dec_column: str | None = None
     """Column of `table` with the declination of each tile's centre."""
     width_deg: Annotated[float, Range(1e-6, 30)] | None = None
-    """Width of each tile, along right ascension."""
+    """Width of each tile on the sky, from east to west."""
     height_deg: Annotated[float, Range(1e-6, 30)] | None = None
-    """Height of each tile, along declination."""
+    """Height of each tile on the sky, from south to north."""
     side_arcsec: Annotated[float, Range(1e-3, 36_000)] | None = None
     """Side of each cutout. Give this or `size_column`."""
     size_column: str | None = None

@@ -20,7 +20,7 @@ __all__ = ["image_uris", "published_locations", "template_columns"]
 # A value from the manifest may name a file in the template's folder or below, not above, and no control characters.
 _HOSTILE = r"(^|[/\\])\.\.([/\\]|$)|[\x00-\x1f\x7f]"
 
-_PADDED = re.compile(r"0(\d{1,2})d?")  # the format of a number with leading zeros
+_FORMAT = re.compile(r"0(\d{1,2})d?|\.(\d{1,2})")  # a number with leading zeros, or the first characters of a text
 
 
 def template_columns(config: ManifestConfig) -> list[str]:
@@ -99,8 +99,8 @@ def _columns(field: str, template: str) -> list[str]:
     try:
         for _, name, spec, conversion in string.Formatter().parse(template):
             if name is not None:
-                if not name or conversion or set(name) & set(".[]") or (spec and not _PADDED.fullmatch(spec)):
-                    raise ValueError("write each column as {name}, or {name:04d} for leading zeros")
+                if not name or conversion or set(name) & set(".[]") or (spec and not _FORMAT.fullmatch(spec)):
+                    raise ValueError("write each column as {name}, {name:04d} (leading zeros) or {name:.3} (beginning)")
                 names.append(name)
     except ValueError as error:
         raise InputError(field, template, str(error)) from None
@@ -118,14 +118,23 @@ def _uris(table: pa.Table, manifest_folder: str, template: str, joined: Collecti
         pieces.append(text)
         if name is not None:
             values = _texts(table[name], name)
-            if spec and (padded := _PADDED.fullmatch(spec)):
-                values = pc.utf8_lpad(values, int(padded[1]), "0")
+            values = _formatted(values, spec or "")
             pieces.append(pc.if_else(pc.match_substring_regex(values, hostile), None, values))
             absent = pc.or_(absent, values.is_null()) if name in joined else absent
     named = pc.binary_join_element_wise(*[p for p in pieces if not isinstance(p, str) or p], "")
     absolute = pc.match_substring_regex(named, "^(/|[A-Za-z][A-Za-z0-9+.-]*://)")
     uris = pc.if_else(absolute, named, pc.binary_join_element_wise(base.rstrip("/"), named, "/"))
     return pc.if_else(absent, NO_URI, uris)
+
+
+def _formatted(values: pa.ChunkedArray, spec: str) -> pa.ChunkedArray:
+    """Texts with leading zeros (`04d`), or only their beginning (`.3`)."""
+    match = _FORMAT.fullmatch(spec)
+    if match is None:
+        return values
+    if match[1]:
+        return pc.utf8_lpad(values, int(match[1]), "0")
+    return pc.utf8_slice_codeunits(values, 0, int(match[2]))
 
 
 def _base(template: str, manifest_folder: str) -> tuple[str, str]:

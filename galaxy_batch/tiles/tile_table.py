@@ -77,7 +77,7 @@ def open_tile_table(config: ManifestConfig, memory_uri: str | None) -> TileTable
         files, footprints = list_tiles(tiles.band_templates, manifest_folder(config.uri)), None
     else:
         files, footprints = _from_table(tiles, tiles.table)
-    described = footprints if footprints is not None else _from_headers(files, memory_uri)
+    described = footprints if footprints is not None else _from_headers(files, memory_uri, config.names_http)
     unknown = [
         f"{without_secrets(next(filter(None, tile.uris), ''))}: {reason}"
         for tile, reason in zip(files, described, strict=True)
@@ -140,8 +140,8 @@ def _read(uri: str, about: ManifestConfig) -> pa.Table:
         return parquet.read(range(len(parquet.group_rows)), wanted_columns(about))
 
 
-def _from_headers(files: Sequence[TileFiles], memory_uri: str | None) -> list[Footprint | str]:
-    """The footprint of each tile, or why it has none."""
+def _from_headers(files: Sequence[TileFiles], memory_uri: str | None, over_http: bool) -> list[Footprint | str]:
+    """The footprint of each tile, or why it has none; of an http(s) host, one request at a time."""
     footprints: list[Footprint | str] = []
     for start in range(0, len(files), _REMEMBERED):
         some = files[start : start + _REMEMBERED]
@@ -149,7 +149,7 @@ def _from_headers(files: Sequence[TileFiles], memory_uri: str | None) -> list[Fo
         place = None if memory_uri is None else join(memory_uri, f"headers-{mark}.parquet")
         remembered = None if place is None else _recall(place)
         if remembered is None:
-            remembered = map_in_threads(_described, some)
+            remembered = list(map(_described, some)) if over_http else map_in_threads(_described, some)
             if place is not None:
                 write_atomically(place, _as_parquet(remembered))
             logger.info("headers of %s of %s tiles are read", f"{start + len(some):,}", f"{len(files):,}")

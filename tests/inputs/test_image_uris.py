@@ -107,3 +107,11 @@ def test_numbers_are_padded_with_zeros() -> None:
     assert image_uris(table, config, "/f").to_pylist() == [
         "/f/94/frame-000094-0007.fits", "/f/1737/frame-001737-0012.fits", "/f/12345678/frame-12345678-000x.fits", None,
     ]  # fmt: skip
+
+
+def test_texts_are_shortened_to_their_beginning() -> None:
+    config = ManifestConfig("t.csv", uri_template="{brick:.3}/{brick}/image.fits")
+    names = pa.table({"brick": ["0001m002", "3599p090", "../x"]})
+    assert image_uris(names, config, "/f").to_pylist() == [
+        "/f/000/0001m002/image.fits", "/f/359/3599p090/image.fits", None,
+    ]  # fmt: skip

@@ -9,18 +9,21 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pytest
 from astropy.io import fits
+from PIL import Image
 
-from galaxy_batch.config import ManifestConfig, RgbConfig
+from galaxy_batch.config import ClassifyConfig, ManifestConfig, RgbConfig
 from galaxy_batch.cutouts.decode import decode
 from galaxy_batch.errors import InputError
 from galaxy_batch.inputs.manifest import open_manifest, read_chunk
+from galaxy_batch.model.classifier import Classifier
 from galaxy_batch.packing.config import PackConfig
 from galaxy_batch.rows import Status, UnusableCutout
 from galaxy_batch.settings import parse_config
 from galaxy_batch.synthetic.galaxies import draw_galaxy
 from galaxy_batch.synthetic.rendering import observe
-from galaxy_batch.synthetic.tiles import TileSurveyFiles
+from galaxy_batch.synthetic.tiles import TILE_RGB, TileSurveyFiles
 from galaxy_batch.tiles import cutouts
+from galaxy_batch.tiles.cubes import Cubes
 from galaxy_batch.tiles.cutouts import read_cutouts
 from galaxy_batch.tiles.grouping import group_by_tile
 from tests.support.configs import POSITIONS
@@ -54,6 +57,32 @@ def test_the_pixels_of_a_cutout_are_those_of_its_tile(tile_survey: TileSurveyFil
         expected = observe(galaxy, index, 5)[::-1, ::-1]  # i, r, g; the bottom row first
         assert np.abs(cube - expected).max() < 0.02 * np.abs(expected).max()
         assert np.median(np.abs(cube - expected)) < 0.003
+
+
+def test_the_class_is_that_of_the_same_image_without_tiles(tile_survey: TileSurveyFiles) -> None:
+    """Resampled by Pillow, as FITS cutouts of their own; with the checkpoint that ships."""
+    count, size = 12, 128
+    ids = pacsv.read_csv(tile_survey.manifest)["object_id"].to_pylist()[:count]
+    rows = cut_all(tile_values(tile_survey, size_px=size))
+    alone = Cubes(count, size)
+    for index in range(count):
+        for number, image in enumerate(observe(draw_galaxy(index, 5), index, 5)[::-1]):  # i, r, g
+            pixels = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+            alone.set_band(np.array([index]), number, pixels[None])
+    contents = alone.column(np.ones(count, bool)).to_pylist() + [rows[i]["_image_bytes"] for i in ids]
+    config = parse_config(ClassifyConfig, {"rgb": TILE_RGB})
+    classifier = Classifier("builtin:gz2-smooth-featured", config, 1, "torch", "fp32", 1)
+    table = pa.table(
+        {
+            "_image_bytes": pa.array(contents, pa.large_binary()),
+            "status": ["ok"] * 2 * count,
+            "error": pa.nulls(2 * count, pa.string()),
+        }
+    )
+    direct, cut = classifier(table)["p_featured"].to_numpy().reshape(2, count)
+    assert ((direct > 0.5) == (cut > 0.5)).all()
+    assert np.abs(direct - cut).max() < 0.2
+    assert np.abs(direct - cut).mean() < 0.02
 
 
 @pytest.fixture
