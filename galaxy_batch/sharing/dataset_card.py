@@ -6,12 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from galaxy_batch.catalog.collection import COLLECTION
 from galaxy_batch.report.page import count, percent
 from galaxy_batch.rows import ReviewFlag, Status
 from galaxy_batch.sharing.citation import bibtex, citation_line
 from galaxy_batch.sharing.croissant import ROWS
 from galaxy_batch.sharing.description import SharedCatalog, markdown, shown_uri
-from galaxy_batch.sharing.files import CATALOG, COLLECTION
+from galaxy_batch.sharing.files import CATALOG
 from galaxy_batch.sharing.front_matter import license_entries, with_front_matter
 from galaxy_batch.stats import share
 

@@ -1,22 +1,19 @@
 """The files that are shared: those that `manifest.json` lists, those of the collection, and those that are written."""
 
 import hashlib
-import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from galaxy_batch.catalog.collection import COLLECTION, collection_uri
 from galaxy_batch.catalog.files import MetadataFile, RowFile
-from galaxy_batch.catalog.hats import read_properties
 from galaxy_batch.catalog.manifest import MANIFEST, CatalogManifest
-from galaxy_batch.errors import GateError, InputError, without_secrets
+from galaxy_batch.errors import GateError, without_secrets
 from galaxy_batch.storage.files import filesystem, join, read_bytes
 
-__all__ = ["CATALOG", "COLLECTION", "SharedFile", "catalog_files", "collection_files", "manifest_file", "written_file"]
+__all__ = ["CATALOG", "SharedFile", "catalog_files", "collection_files", "manifest_file", "written_file"]
 
 CATALOG = "catalog"
 """Folder of the catalog, at the target and in a release."""
-COLLECTION = "collection.properties"
-"""What makes the folder above a catalog a HATS collection: it names the catalog, its margin caches and its indexes."""
 
 
 @dataclass(frozen=True)
@@ -84,38 +81,14 @@ def manifest_file(content: bytes) -> SharedFile:
     return written_file(join(CATALOG, MANIFEST), content)
 
 
-def collection_files(catalog_uri: str) -> list[SharedFile]:
-    """The files of the catalog's collection beside the catalog: margin caches, indexes, and what names them.
-
-    Every file is read once, for its checksum; none where the catalog is in no collection.
-
-    Raises:
-        InputError: the collection names another catalog, or a folder that is not beside it.
-    """
-    folder = posixpath.dirname(catalog_uri.rstrip("/"))
-    try:
-        content = read_bytes(join(folder, COLLECTION))
-    except FileNotFoundError:
-        return []
-    properties = read_properties(content)
-    if properties.get("hats_primary_table_url", "").strip("/") != CATALOG:
-        raise InputError("catalog_uri", catalog_uri, f"{COLLECTION} beside it names another catalog")
-    indexes = properties.get("all_indexes", "").split()  # column and folder in turn
-    names = [*properties.get("all_margins", "").split(), *indexes[1::2]]
-    if any(name in (".", "..", CATALOG) or "/" in name for name in names):
-        raise InputError("catalog_uri", catalog_uri, f"{COLLECTION} names a folder that is not beside the catalog")
-    files = [file for name in names for file in _folder_files(folder, name)]
-    return [*files, written_file(COLLECTION, content)]
-
-
-def _folder_files(folder: str, name: str) -> Iterator[SharedFile]:
-    """Every file below a folder, with its checksum."""
-    fs, root = filesystem(join(folder, name))
-    fs.invalidate_cache()
-    paths = sorted(path[len(root.rstrip("/")) + 1 :] for path in fs.find(root))
-    if not paths:
-        raise InputError("catalog_uri", join(folder, CATALOG), f"{COLLECTION} names {name}, which is not there")
-    for path in paths:
-        uri = join(folder, name, path)
-        content = read_bytes(uri)
-        yield SharedFile(join(name, path), len(content), hashlib.sha256(content).hexdigest(), uri)
+def collection_files(catalog_uri: str, manifest: CatalogManifest) -> list[SharedFile]:
+    """The margin cache and the index beside a catalog, as `manifest.json` lists them; none if it was copied alone."""
+    folder = collection_uri(catalog_uri)
+    listed: Iterable[RowFile | MetadataFile] = (
+        *manifest.margin_files,
+        *manifest.index_files,
+        *manifest.collection_files,
+    )
+    files = [SharedFile(file.path, file.bytes, file.sha256, uri=join(folder, file.path)) for file in listed]
+    fs, path = filesystem(join(folder, COLLECTION))
+    return sorted(files, key=lambda file: (file.path == COLLECTION, file.path)) if files and fs.exists(path) else []

@@ -155,7 +155,7 @@ def _described(
     config: ShareConfig, manifest: CatalogManifest, content: bytes
 ) -> tuple[list[SharedFile], SharedCatalog]:
     """All files but the first and the last, and what the documents say."""
-    data = [*catalog_files(config.catalog_uri, manifest), *collection_files(config.catalog_uri)]
+    data = [*catalog_files(config.catalog_uri, manifest), *collection_files(config.catalog_uri, manifest)]
     about = config.share
     checkpoint = _checkpoint(config, manifest) if config.with_checkpoint else None
     card = model_card_of(manifest.model_id)

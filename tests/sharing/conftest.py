@@ -22,6 +22,14 @@ def sky_catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A catalog with embeddings, a margin cache and an index."""
+    rows = with_embeddings(sky_rows(400, seed=18, without_position=0.05))
+    folder = tmp_path_factory.mktemp("collection-to-share")
+    return publish_rows(folder, rows, max_rows=60, margin_arcsec=10, index=True)
+
+
+@pytest.fixture(scope="session")
 def classified(survey: SurveyFiles, saved_model: SavedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The catalog of a small survey on this machine, whose checkpoint is there."""
     one_chunk = {"classify": {"chunk_rows": 100}, "runtime": {"num_cpus": 1, "engine": "torch"}}

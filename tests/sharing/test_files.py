@@ -1,14 +1,13 @@
 """The files that are shared."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from galaxy_batch.catalog.manifest import require_manifest
-from galaxy_batch.errors import GateError, InputError
+from galaxy_batch.errors import GateError
 from galaxy_batch.sharing.files import catalog_files, collection_files, written_file
-from tests.support.shared_catalogs import copied, write_collection
+from tests.support.shared_catalogs import copied
 
 
 def test_the_files_of_a_catalog_are_those_of_its_manifest(sky_catalog: Path) -> None:
@@ -34,31 +33,24 @@ def test_a_source_that_changes_is_noticed(sky_catalog: Path, tmp_path: Path, cha
         file.content()
 
 
-def test_a_collection_is_what_its_properties_name(sky_catalog: Path, tmp_path: Path) -> None:
-    catalog = copied(sky_catalog, tmp_path)
-    assert collection_files(str(catalog)) == []
-    expected = write_collection(catalog)
-    (catalog.parent / "runs").mkdir()
-    (catalog.parent / "runs" / "1.json").write_text(json.dumps({}))
-    files = collection_files(str(catalog))
-    assert {file.path: file.content() for file in files} == expected
+def test_a_collection_is_what_the_manifest_lists(collection: Path) -> None:
+    manifest = require_manifest(str(collection))
+    files = collection_files(str(collection), manifest)
+    there = {
+        str(path.relative_to(collection.parent))
+        for name in ("margin_10arcs", "index_object_id")
+        for path in (collection.parent / name).rglob("*")
+        if path.is_file()
+    }
+    assert {file.path for file in files} == there | {"collection.properties"}
     assert files[-1].path == "collection.properties"
+    assert all(len(file.content()) == file.size for file in files)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"hats_primary_table_url": "other"},
-        {"all_margins": "../elsewhere"},
-        {"all_margins": "catalog"},
-        {"all_indexes": "object_id index_that_is_not_there"},
-    ],
-)
-def test_a_collection_of_something_else_is_refused(sky_catalog: Path, tmp_path: Path, changes: dict[str, str]) -> None:
-    catalog = copied(sky_catalog, tmp_path)
-    write_collection(catalog, **changes)
-    with pytest.raises(InputError, match=r"collection\.properties"):
-        collection_files(str(catalog))
+def test_a_catalog_that_was_copied_alone_has_none(collection: Path, sky_catalog: Path, tmp_path: Path) -> None:
+    alone = copied(collection, tmp_path)
+    assert collection_files(str(alone), require_manifest(str(alone))) == []
+    assert collection_files(str(sky_catalog), require_manifest(str(sky_catalog))) == []
 
 
 def test_a_written_file_is_its_content() -> None:

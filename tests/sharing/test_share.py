@@ -23,7 +23,7 @@ from tests.support.jobs import CallJob, summary_of
 from tests.support.models import SavedModel
 from tests.support.repository import REPOSITORY
 from tests.support.s3_server import S3, SECRET
-from tests.support.shared_catalogs import ABOUT, change_manifest, contents, copied, write_collection
+from tests.support.shared_catalogs import ABOUT, change_manifest, contents, copied
 from tests.support.skies import publish_rows, sky_rows
 
 DOCUMENTS = {"README.md", "croissant.json", "CITATION.cff", ".zenodo.json", "share.json"}
@@ -33,15 +33,16 @@ def config_of(catalog: Path, to: Path | str, about: ShareMetadata = ABOUT, **cha
     return ShareConfig(str(catalog), str(to), about, **{"with_checkpoint": False, **changes})
 
 
-def test_a_folder_gets_everything(sky_catalog: Path, tmp_path: Path) -> None:
-    catalog = copied(sky_catalog, tmp_path)
-    collection = write_collection(catalog)
+def test_a_folder_gets_everything(collection: Path, tmp_path: Path) -> None:
     to = tmp_path / "shared"
-    summary = share_catalog(config_of(catalog, to))
-    there = contents(to)
-    assert there.keys() == {f"catalog/{name}" for name in contents(catalog)} | collection.keys() | DOCUMENTS
-    assert {name: there[f"catalog/{name}"] for name in contents(catalog)} == contents(catalog)
+    summary = share_catalog(config_of(collection, to))
+    there, source = contents(to), contents(collection.parent)
+    parts = ("catalog/", "margin_10arcs/", "index_object_id/", "collection.properties")
+    expected = {name: sha256 for name, sha256 in source.items() if name.startswith(parts)}
+    assert there.keys() == expected.keys() | DOCUMENTS
+    assert {name: there[name] for name in expected} == expected
     assert verify_catalog(str(to / "catalog")) == []
+    assert 'lsdb.open_catalog(".")' in (to / "README.md").read_text()
     assert summary["files"] == summary["copied"] == len(there)
     assert summary["not_given"] == []
 

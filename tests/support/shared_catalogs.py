@@ -87,27 +87,6 @@ def write_audit(catalog: Path, **changes: Any) -> None:
     (folder / "audit.json").write_text(json.dumps({**names, **audit, **changes}))
 
 
-def write_collection(catalog: Path, **changes: str) -> dict[str, bytes]:
-    """A collection around a catalog, as hats-import lays it out; the contents of its files."""
-    files = {
-        "margin_10arcs/dataset/Norder=0/Dir=0/Npix=1.parquet": b"rows of the margin",
-        "margin_10arcs/hats.properties": b"obs_collection=margin\n",
-        "index_object_id/index/part.0.parquet": b"ids",
-    }
-    entries = {
-        "hats_primary_table_url": "catalog",
-        "all_margins": "margin_10arcs",
-        "all_indexes": "object_id index_object_id",
-        **changes,
-    }
-    files["collection.properties"] = "".join(f"{key}={value}\n" for key, value in entries.items()).encode()
-    for name, content in files.items():
-        path = catalog.parent / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return files
-
-
 def contents(folder: Path) -> dict[str, str]:
     """SHA-256 of every file of a folder, by its name there."""
     return {
