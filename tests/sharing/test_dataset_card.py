@@ -15,6 +15,7 @@ import yaml
 from galaxy_batch.report.page import interval
 from galaxy_batch.sharing.config import ShareMetadata
 from galaxy_batch.sharing.dataset_card import dataset_card
+from galaxy_batch.sharing.files import collection_files
 from galaxy_batch.stats import wilson_interval
 from tests.support.shared_catalogs import ABOUT, copied, described, write_audit
 from tests.support.skies import read_catalog
@@ -151,8 +152,16 @@ def test_addresses_of_the_hub(sky_catalog: Path) -> None:
     assert "'hf://datasets/me/galaxies/catalog/**/*.parquet'" in text
 
 
-def test_a_collection_is_opened_as_one(sky_catalog: Path) -> None:
-    files = (*described(sky_catalog).files, "margin_10arcs/hats.properties", "collection.properties")
-    _, text = card_of(sky_catalog, files=files)
+def test_a_collection_is_opened_as_one(collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [file.path for file in collection_files(str(collection), described(collection).manifest)]
+    _, text = card_of(collection, files=(*described(collection).files, *files))
     assert 'lsdb.open_catalog(".")' in text
-    assert "margin_10arcs" in text
+    assert "| `margin_10arcs/` | copies of the rows near the borders of the pixels" in text
+    assert "| `index_object_id/` | where each `object_id` is" in text
+    pytest.importorskip("lsdb")
+    monkeypatch.chdir(collection.parent)
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert len(names["nearby"]) >= 1
+    assert names["catalog"].margin is not None
