@@ -18,7 +18,7 @@ import torch
 from galaxy_batch.catalog.layout import fingerprint
 from galaxy_batch.catalog.manifest import unpublish
 from galaxy_batch.catalog.verify import verify_catalog
-from galaxy_batch.config import ReportConfig, fingerprint_settings
+from galaxy_batch.config import PublishConfig, ReportConfig, fingerprint_settings
 from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.model.saved_model import load_checkpoint, save_checkpoint
 from galaxy_batch.pipeline import classify_release
@@ -160,6 +160,24 @@ def test_a_finished_run_is_not_repeated(first_release: FinishedRelease, tmp_path
     left.write_bytes(b"left by a run that stopped after publishing")
     assert classify_release(plan)["already_published"]
     assert not left.parent.parent.exists()
+
+
+def test_a_catalog_without_a_collection_stays_valid_and_gets_one_when_it_is_published_again(
+    first_release: FinishedRelease, tmp_path: Path
+) -> None:
+    config = first_release.copy(tmp_path)
+    root = Path(plan_release(config).layout.root)
+    beside = {"collection.properties", "margin_10arcs", "index_object_id"}
+    assert {path.name for path in root.iterdir()} > beside
+    unpublish(str(root / "catalog"))
+    classify_release(plan_release(dataclasses.replace(config, publish=PublishConfig(margin_arcsec=0, index=False))))
+    assert not {path.name for path in root.iterdir()} & beside
+    assert classify_release(plan_release(config))["already_published"]
+    (root / "catalog" / "manifest.json").unlink()
+    again = classify_release(plan_release(config))
+    assert again["computed_rows"] == 0
+    assert {path.name for path in root.iterdir()} > beside
+    assert verify_catalog(again["catalog_uri"]) == []
 
 
 def test_a_stopped_run_continues(first_release: FinishedRelease, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def margin_metadata(
         hats.PROPERTIES: hats.properties(margin_properties(settings, tiles, kilobytes)),
         hats.PARTITIONS: hats.partition_info(tiles),
         hats.COMMON_METADATA: hats.common_metadata(schema),
-        hats.METADATA: hats.dataset_metadata(schema, [(_below(path), footer) for path, footer in footers]),
+        **hats.optional_metadata(schema, [(_below(path), footer) for path, footer in footers]),
     }
     return {f"{folder}/{path}": content for path, content in contents.items()}
 
@@ -195,7 +195,10 @@ def collection_problem(settings: CollectionSettings, files: CollectionFiles) -> 
     others = [f"{folder}/{path}" for path in of_margin] if margin else []
     others += [f"{INDEX}/{path}" for path in of_index] if index else []
     others += [COLLECTION] if others else []
-    if sorted(file.path for file in files.others) != sorted(others):
+    if sorted(file.path for file in files.others) not in (
+        sorted(others),
+        sorted(path for path in others if path != f"{folder}/{hats.METADATA}"),
+    ):
         return f"collection_files must be {', '.join(sorted(others)) or 'none'}"
     return None
 

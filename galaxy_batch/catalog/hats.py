@@ -6,7 +6,7 @@
     partition_info.csv                             the pixels that have a file, and their number of rows
     skymap.fits                                    number of rows in each pixel of order 6
     dataset/_common_metadata                       the schema, with the VOTable header
-    dataset/_metadata                              the footers of all files, so that readers can skip files
+    dataset/_metadata                              the footers of all files, so that readers can skip files; optional
     dataset/Norder=<k>/Dir=<d>/Npix=<p>.parquet    the rows of pixel p of order k, d = 10000 ⌊p / 10000⌋
 
 Optional files of the Note that are not written: the thumbnail, which a query with LIMIT replaces; `properties`, the old
@@ -34,6 +34,7 @@ from galaxy_batch.sky.healpix import BASE_PIXELS, Tile
 __all__ = [
     "COMMON_METADATA",
     "DATASET",
+    "LARGEST_METADATA",
     "METADATA",
     "METADATA_FILES",
     "PARTITIONS",
@@ -43,6 +44,7 @@ __all__ = [
     "common_metadata",
     "dataset_metadata",
     "describe",
+    "optional_metadata",
     "partition_info",
     "pixel_of",
     "properties",
@@ -60,6 +62,9 @@ SKYMAP = "skymap.fits"
 METADATA = f"{DATASET}/_metadata"
 COMMON_METADATA = f"{DATASET}/_common_metadata"
 METADATA_FILES = (PROPERTIES, PARTITIONS, SKYMAP, METADATA, COMMON_METADATA)
+LARGEST_METADATA = 100 << 20
+"""Bytes of footers above which `_metadata` is not written: readers would load all of it to find a few files. They have
+30 KB per million rows."""
 SKYMAP_ORDER = 6
 """Pixels 0.9 degrees wide; the file has 0.4 MB for catalogs of any size."""
 
@@ -175,6 +180,12 @@ def dataset_metadata(schema: pa.Schema, footers: Sequence[tuple[str, bytes]]) ->
     sink = io.BytesIO()
     merged.write_metadata_file(sink)
     return sink.getvalue()
+
+
+def optional_metadata(schema: pa.Schema, footers: Sequence[tuple[str, bytes]]) -> dict[str, bytes]:
+    """The content of `_metadata` by its path; nothing where it would be too large. Args as `dataset_metadata`."""
+    size = sum(len(footer) for _, footer in footers)
+    return {METADATA: dataset_metadata(schema, footers)} if size <= LARGEST_METADATA else {}
 
 
 def common_metadata(schema: pa.Schema) -> bytes:

@@ -280,8 +280,9 @@ def _problems(manifest: CatalogManifest) -> Iterator[str]:
         expected if manifest.embedding_size else []
     ):
         yield "embedding_files must be one for each file of rows, with as many rows; none without classify.embedding"
-    if sorted(file.path for file in manifest.metadata_files) != sorted(hats.METADATA_FILES):
-        yield f"metadata_files must be {', '.join(sorted(hats.METADATA_FILES))}"
+    listed = sorted(file.path for file in manifest.metadata_files)
+    if listed not in (sorted(hats.METADATA_FILES), sorted({*hats.METADATA_FILES} - {hats.METADATA})):
+        yield f"metadata_files must be {', '.join(sorted(hats.METADATA_FILES))}; {hats.METADATA} is optional"
     problem = collection_problem(manifest, manifest.beside)
     if problem:
         yield problem

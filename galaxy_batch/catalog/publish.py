@@ -251,5 +251,5 @@ def _metadata(
         hats.PARTITIONS: hats.partition_info(on_sky.values()),
         hats.SKYMAP: hats.skymap(cells),
         hats.COMMON_METADATA: hats.common_metadata(schema),
-        hats.METADATA: hats.dataset_metadata(schema, [(path, footers[path]) for path in on_sky]),
+        **hats.optional_metadata(schema, [(path, footers[path]) for path in on_sky]),
     }
