@@ -135,13 +135,17 @@ def _require_verified(catalog_uri: str) -> None:
 
 
 def _require_no_secrets(catalog_uri: str, manifest: CatalogManifest, content: bytes) -> None:
-    uris = secrets_in_text(content.decode())
-    if uris:
-        raise InputError("catalog_uri", catalog_uri, f"credentials are in its manifest.json, in {', '.join(uris[:3])}")
+    _check_text("catalog_uri", catalog_uri, "its manifest.json", content.decode())
     columns = secrets_in_rows(catalog_uri, manifest)
     if columns:
         remedy = f"credentials are in addresses of its column {', '.join(columns)}: make it without (keep_columns)"
         raise InputError("catalog_uri", catalog_uri, remedy)
+
+
+def _check_text(setting: str, value: str, name: str, text: str) -> None:
+    uris = secrets_in_text(text)
+    if uris:
+        raise InputError(setting, value, f"credentials are in {name}, in {', '.join(uris[:3])}")
 
 
 def _warn_of_local_images(catalog_uri: str, manifest: CatalogManifest) -> None:
@@ -185,6 +189,8 @@ def _described(
         CROISSANT: croissant(catalog, checksums),
     }
     written = [written_file(name, text) for name, text in documents.items() if text is not None]
+    for file in written:
+        _check_text("share", "[share]", file.path, file.content().decode())
     return [*data, *written], catalog
 
 
@@ -199,6 +205,7 @@ def _checkpoint(config: ShareConfig, manifest: CatalogManifest) -> CheckpointFil
     if file.checkpoint.checkpoint_id != manifest.model_id:
         found = file.checkpoint.checkpoint_id
         raise InputError("checkpoint_uri", uri, f"is {found}, not the catalog's {manifest.model_id}; {remedy}")
+    _check_text("checkpoint_uri", uri, "its metadata", json.dumps(dataclasses.asdict(file.checkpoint)))
     return file
 
 

@@ -1,5 +1,6 @@
 """A catalog is shared: to a folder, an object store and the hub, with everything that can go wrong."""
 
+import dataclasses
 import json
 import os
 import re
@@ -14,6 +15,8 @@ import pytest
 
 from galaxy_batch.catalog.verify import verify_catalog
 from galaxy_batch.errors import GateError, InputError
+from galaxy_batch.model import checkpoint as checkpoint_module
+from galaxy_batch.model.checkpoint import CheckpointFile
 from galaxy_batch.sharing import share
 from galaxy_batch.sharing.config import ShareConfig, ShareMetadata
 from galaxy_batch.sharing.share import share_catalog
@@ -106,6 +109,29 @@ def test_credentials_in_the_manifest_are_refused(sky_catalog: Path, tmp_path: Pa
     change_manifest(catalog, survey="https://me:secret@host/objects.csv")
     with pytest.raises(InputError, match="credentials") as raised:
         share_catalog(config_of(catalog, tmp_path / "shared"))
+    assert "secret" not in str(raised.value)
+
+
+def test_credentials_in_what_people_say_are_refused(sky_catalog: Path, tmp_path: Path) -> None:
+    about = ShareMetadata(acknowledgement="See https://host/page?access_token=secret for more.")
+    with pytest.raises(InputError, match=r"credentials are in README\.md") as raised:
+        share_catalog(config_of(sky_catalog, tmp_path / "shared", about))
+    assert "secret" not in str(raised.value)
+    assert not (tmp_path / "shared").exists()
+
+
+def test_credentials_in_a_checkpoint_are_refused(
+    classified: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_checkpoint(uri: str) -> CheckpointFile:
+        file = checkpoint_module.read_checkpoint(uri)
+        training = {"verdicts": {"tables": [{"uri": "https://me:secret@host/reviewed.parquet"}]}}
+        return dataclasses.replace(file, checkpoint=dataclasses.replace(file.checkpoint, training=training))
+
+    monkeypatch.setattr(share, "read_checkpoint", read_checkpoint)
+    with pytest.raises(InputError, match="credentials are in its metadata") as raised:
+        share_catalog(config_of(classified, tmp_path / "shared", with_checkpoint=True))
+    assert raised.value.field == "checkpoint_uri"
     assert "secret" not in str(raised.value)
 
 
