@@ -22,6 +22,7 @@ _OTHERS = 600
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_nearest_of_held_out_galaxies_share_their_label(sky: Path) -> None:
     """Edge-on disks three times as often as by chance, featured face-on ones one and a half times."""
     checkpoint = read_checkpoint(BUILTIN).checkpoint
