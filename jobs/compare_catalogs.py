@@ -97,6 +97,6 @@ if __name__ == "__main__":
     }
     places = {"old_uri": "OLD", "new_uri": "NEW"}
     line = CommandLine(
-        __doc__, CompareConfig, places=places, other_places={"series_uri": "FOLDER"}, shortcuts=shortcuts
+        __doc__, CompareConfig, places=places, other_places={"series_uri": "CATALOGS"}, shortcuts=shortcuts
     )
     sys.exit(run_job(line, compare))

@@ -5,19 +5,24 @@ from typing import Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 
 from galaxy_batch.catalog.files import RowFile
 from galaxy_batch.errors import InputError
 from galaxy_batch.runtime.progress import with_progress
-from galaxy_batch.storage.files import join, open_parquet
+from galaxy_batch.storage.files import filesystem, join, open_parquet
 from galaxy_batch.storage.retries import with_retries
 from galaxy_batch.storage.threads import map_in_threads
 
-__all__ = ["files_in_turn", "read_file", "read_row_group", "row_groups"]
+__all__ = ["DamagedCatalogError", "files_in_turn", "read_file", "read_row_group", "row_groups"]
 
 T = TypeVar("T")
 
 _FILES_AT_ONCE = 4
+
+
+class DamagedCatalogError(InputError):
+    """A file of a published catalog is missing, or its content is wrong."""
 
 
 class _HasRows(Protocol):
@@ -38,22 +43,28 @@ def read_file(catalog_uri: str, path: str, read: Callable[[pq.ParquetFile], T], 
         field: the setting that names the catalog, for the error.
 
     Raises:
-        InputError: the file is missing or damaged.
+        DamagedCatalogError: the file is missing or damaged.
         OSError: the disk or the store fails, after retries.
     """
+    is_local = isinstance(filesystem(catalog_uri)[0], LocalFileSystem)
 
     def attempt() -> T:
-        with open_parquet(join(catalog_uri, path)) as parquet:
-            return read(parquet)
+        try:
+            with open_parquet(join(catalog_uri, path)) as parquet:
+                return read(parquet)
+        except OSError as error:
+            if is_local and type(error) is OSError and error.errno is None:  # of pyarrow: no store has cut it short
+                raise ValueError(error) from None
+            raise
 
     try:
         return with_retries(attempt)
     except FileNotFoundError:
-        raise InputError(field, catalog_uri, f"{path} is missing: verify the catalog") from None
+        raise DamagedCatalogError(field, catalog_uri, f"{path} is missing: verify the catalog") from None
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # an error of the disk or the store; those of pyarrow have no errno
-        raise InputError(field, catalog_uri, f"{path} is damaged, verify the catalog: {error}") from None
+        raise DamagedCatalogError(field, catalog_uri, f"{path} is damaged, verify the catalog: {error}") from None
 
 
 def row_groups(catalog_uri: str, file: RowFile, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:

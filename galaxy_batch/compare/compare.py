@@ -29,6 +29,7 @@ from galaxy_batch.decision_tree import Question
 from galaxy_batch.errors import without_secrets
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.stats import share, wilson_interval
+from galaxy_batch.storage.files import check_outside
 
 __all__ = ["compare_catalogs"]
 
@@ -41,8 +42,11 @@ def compare_catalogs(config: CompareConfig) -> Comparison:
     """Read both catalogs, match their objects, and measure the changes.
 
     Raises:
-        InputError: a catalog does not exist, lacks a column, or cannot be matched as configured.
+        InputError: a catalog does not exist, lacks a column, or cannot be matched as configured, or the output would
+            be inside of one.
     """
+    for catalog_uri in (config.old_uri, config.new_uri):
+        check_outside("output_uri", config.output_uri, catalog_uri)
     manifests = require_manifest(config.old_uri, "old_uri"), require_manifest(config.new_uri, "new_uri")
     classes = tuple(dict.fromkeys(name for manifest in manifests for name in manifest.classes))
     old = read_columns("old_uri", config.old_uri, manifests[0], classes, config.bin_columns)

@@ -18,13 +18,13 @@ import pyarrow as pa
 
 from galaxy_batch.catalog.layout import Layout
 from galaxy_batch.catalog.manifest import MANIFEST, CatalogManifest, read_manifest
-from galaxy_batch.catalog.read_files import files_in_turn, read_file
+from galaxy_batch.catalog.read_files import DamagedCatalogError, files_in_turn, read_file
 from galaxy_batch.compare.compare import compare_catalogs
 from galaxy_batch.compare.config import CompareConfig
 from galaxy_batch.compare.result import Comparison
 from galaxy_batch.errors import InputError, without_secrets
 from galaxy_batch.stats import Interval, share, wilson_interval
-from galaxy_batch.storage.files import join, list_folders, list_names, read_bytes
+from galaxy_batch.storage.files import check_outside, join, list_folders, list_names, read_bytes
 
 __all__ = ["QUANTILES", "CatalogNumbers", "Series", "Skipped", "Step", "measure_series"]
 
@@ -32,6 +32,10 @@ logger = logging.getLogger(__name__)
 
 QUANTILES = {"q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95}
 """Quantiles of the confidence, by their keys in `series.json`."""
+
+
+_Readable = tuple[str, CatalogManifest, dict[str, float]]
+"""A catalog's URI, its manifest, and its confidence as in `CatalogNumbers`."""
 
 
 @dataclass(frozen=True)
@@ -131,25 +135,39 @@ def measure_series(config: CompareConfig) -> Series:
     """Read all catalogs of a folder of releases, and compare each with the one before it.
 
     Raises:
-        InputError: no catalog is published there, or two cannot be compared as configured.
+        InputError: no catalog is published there, two cannot be compared as configured, or the output would be inside
+            of one.
     """
     uri = config.series_uri or ""
     published, skipped = _published(uri)
-    readable: list[tuple[str, CatalogManifest, dict[str, float]]] = []
+    readable: list[_Readable] = []
     for catalog_uri, manifest in published:
+        check_outside("output_uri", config.output_uri, catalog_uri)
         try:
             readable.append((catalog_uri, manifest, _confidence(catalog_uri, manifest)))
-        except InputError as error:
+        except DamagedCatalogError as error:
             skipped.append(_skip(catalog_uri, manifest.release, manifest.model_id, error.remedy))
-    if not readable:
-        remedy = "no catalog is published there: the folder must hold release=…/model=…/catalog/manifest.json"
-        raise InputError("series_uri", uri, remedy)
+    while readable:
+        try:
+            return _series(config, readable, skipped)
+        except DamagedCatalogError as error:  # in other columns: its neighbours are compared with each other
+            damaged = next(entry for entry in readable if without_secrets(entry[0]) == error.value)
+            readable.remove(damaged)
+            skipped.append(_skip(damaged[0], damaged[1].release, damaged[1].model_id, error.remedy))
+    remedy = "no catalog is published there: the folder must hold release=…/model=…/catalog/manifest.json"
+    raise InputError("series_uri", uri, remedy)
+
+
+def _series(config: CompareConfig, readable: Sequence[_Readable], skipped: Sequence[Skipped]) -> Series:
+    """Compare the catalogs in their order. Raises DamagedCatalogError, with the URI of a catalog."""
     releases = _releases([manifest for _, manifest, _ in readable], config.order)
-    readable.sort(key=lambda entry: (releases.index(entry[1].release), entry[1].created, entry[1].model_id))
-    catalogs = tuple(_numbers(*entry) for entry in readable)
-    uris = [catalog_uri for catalog_uri, _, _ in readable]
+    ordered = sorted(
+        readable, key=lambda entry: (releases.index(entry[1].release), entry[1].created, entry[1].model_id)
+    )
+    catalogs = tuple(_numbers(*entry) for entry in ordered)
+    uris = [catalog_uri for catalog_uri, _, _ in ordered]
     return Series(
-        series_uri=without_secrets(uri),
+        series_uri=without_secrets(config.series_uri or ""),
         order=config.order,
         releases=releases,
         models=tuple(dict.fromkeys(catalog.model_id for catalog in catalogs)),

@@ -34,6 +34,7 @@ from galaxy_batch.sharing.hub import HubTarget
 from galaxy_batch.sharing.model_card import MODEL_CARD, model_card
 from galaxy_batch.sharing.secrets import first_image_uri, secrets_in_rows, secrets_in_text
 from galaxy_batch.sharing.target import FolderTarget, Target
+from galaxy_batch.storage.files import check_outside
 
 __all__ = ["share_catalog"]
 
@@ -57,6 +58,7 @@ def share_catalog(config: ShareConfig) -> dict[str, Any]:
     """
     started = time.monotonic()
     manifest = require_manifest(config.catalog_uri)
+    check_outside("to_uri", config.to_uri, config.catalog_uri)  # also through symbolic links, unlike the config
     content = manifest_content(config.catalog_uri) or b""
     target = _target(config)
     record = _record(manifest, manifest_file(content))

@@ -67,7 +67,7 @@ def beside(uri: str, *names: str) -> str:
 
 def check_outside(field: str, uri: str, catalog_uri: str) -> None:
     """Raise InputError if `uri` is in the folder of the catalog, or is that folder."""
-    if f"{uri}/".startswith(join(catalog_uri, "")):
+    if f"{_real(uri)}/".startswith(join(_real(catalog_uri), "")):
         raise InputError(field, uri, "is inside the catalog's folder; choose another folder")
 
 
@@ -206,6 +206,12 @@ def parquet_bytes(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
+
+
+def _real(uri: str) -> str:
+    """The URI; a local path without symbolic links and `..`."""
+    path = uri.removeprefix("file://")
+    return uri if "://" in path else os.path.realpath(path)
 
 
 def _stored_bytes(group: pq.RowGroupMetaData) -> int:

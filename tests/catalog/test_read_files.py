@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from galaxy_batch.catalog.files import RowFile
-from galaxy_batch.catalog.read_files import files_in_turn, read_file, read_row_group, row_groups
+from galaxy_batch.catalog.read_files import DamagedCatalogError, files_in_turn, read_file, read_row_group, row_groups
 from galaxy_batch.errors import InputError
 from galaxy_batch.storage import retries
 
@@ -37,6 +37,18 @@ def test_a_damaged_file_and_a_missing_column_are_named(catalog_uri: str) -> None
     file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(InputError, match=r"catalog_uri.*rows.parquet is damaged"):
         read_row_group(catalog_uri, FILE, 0, ["object_id"])
+
+
+def test_damage_on_a_local_disk_is_reported_at_once(catalog_uri: str) -> None:
+    attempts = []
+
+    def read(parquet: pq.ParquetFile) -> None:
+        attempts.append(parquet)
+        raise OSError("Couldn't deserialize thrift")  # as pyarrow says it
+
+    with pytest.raises(DamagedCatalogError, match=r"rows.parquet is damaged, verify the catalog: Couldn't"):
+        read_file(catalog_uri, "rows.parquet", read)
+    assert len(attempts) == 1
 
 
 def test_a_store_that_fails_for_a_moment_is_asked_again(catalog_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:

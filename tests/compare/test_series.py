@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from galaxy_batch.catalog.manifest import require_manifest
@@ -24,6 +25,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def measured(folder: Path | str, **settings: Any) -> Series:
     return measure_series(CompareConfig(series_uri=str(folder), output_uri="unused", **settings))
+
+
+def damage_column(file: Path, name: str) -> None:
+    """Change the bytes of a column, and nothing else."""
+    group, content = pq.read_metadata(file).row_group(0), bytearray(file.read_bytes())
+    column = next(group.column(n) for n in range(group.num_columns) if group.column(n).path_in_schema == name)
+    start = column.dictionary_page_offset or column.data_page_offset
+    end = start + column.total_compressed_size
+    content[start:end] = bytes(byte ^ 0x5A for byte in content[start:end])
+    file.write_bytes(content)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +127,32 @@ def test_a_catalog_whose_file_is_gone_is_skipped(tmp_path: Path) -> None:
     series = measured(tmp_path)
     assert (series.releases, series.steps, series.last_step) == (("a",), (), None)
     assert "is missing: verify the catalog" in series.skipped[0].reason
+
+
+def test_a_catalog_that_turns_out_to_be_damaged_is_skipped_and_its_neighbours_are_compared(tmp_path: Path) -> None:
+    rows = sky_rows(60)
+    for number, release in enumerate("abc"):
+        add_catalog(tmp_path, release, OLD_MODEL, f"202{number}-01-01", rows)
+    file = next((tmp_path / "release=b").rglob("dataset/Norder=*/**/*.parquet"))
+    damage_column(file, "object_id")  # not read for the numbers of the catalog, only for the comparison
+    series = measured(tmp_path)
+    assert (series.releases, [(step.old, step.new, step.matched) for step in series.steps]) == (
+        ("a", "c"),
+        [(0, 1, 60)],
+    )
+    (skipped,) = series.skipped
+    assert skipped.release == "b"
+    assert "is damaged, verify the catalog" in skipped.reason
+
+
+@pytest.mark.parametrize("output", ["", "page", "dataset/../page"])
+def test_the_page_is_not_written_into_a_catalog(tmp_path: Path, output: str) -> None:
+    catalog = add_catalog(tmp_path, "a", OLD_MODEL, "2024-01-01", sky_rows(60))
+    inside = f"{catalog}/{output}"
+    with pytest.raises(InputError, match=r"output_uri = .*inside the catalog's folder"):
+        measure_series(CompareConfig(series_uri=str(tmp_path), output_uri=inside))
+    with pytest.raises(InputError, match=r"output_uri = .*inside the catalog's folder"):
+        compare_catalogs(CompareConfig(old_uri=str(catalog), new_uri=str(catalog), output_uri=inside))
 
 
 @pytest.mark.parametrize("below", ["", "release=a/model=b", "nowhere"])

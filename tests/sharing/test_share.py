@@ -59,6 +59,15 @@ def test_sharing_twice_changes_nothing(sky_catalog: Path, tmp_path: Path) -> Non
     assert {path: path.stat().st_mtime_ns for path in to.rglob("*") if path.is_file()} == before
 
 
+def test_a_folder_inside_the_catalog_is_refused_also_through_a_link(sky_catalog: Path, tmp_path: Path) -> None:
+    catalog, link = copied(sky_catalog, tmp_path), tmp_path / "link"
+    link.symlink_to(catalog)
+    for to in (link / "shared", f"{catalog.parent}/../{catalog.parent.name}/catalog/shared"):
+        with pytest.raises(InputError, match=r"to_uri = .*inside the catalog's folder"):
+            share_catalog(config_of(catalog, to))
+    assert verify_catalog(str(catalog)) == []
+
+
 def test_what_people_say_later_changes_documents_only(sky_catalog: Path, tmp_path: Path) -> None:
     to = tmp_path / "shared"
     share_catalog(config_of(sky_catalog, to, ShareMetadata()))

@@ -201,3 +201,18 @@ def test_beside_and_outside_a_catalog(catalog: str) -> None:
     for inside in ("s3://b/x/catalog", "s3://b/x/catalog/report"):
         with pytest.raises(InputError, match="inside the catalog's folder"):
             storage.check_outside("report_uri", inside, catalog)
+
+
+def test_a_folder_is_inside_a_catalog_also_through_links_and_dots(tmp_path: Path) -> None:
+    catalog, link = tmp_path / "release" / "catalog", tmp_path / "link"
+    catalog.mkdir(parents=True)
+    link.symlink_to(catalog)
+    storage.check_outside("report_uri", f"{link}/../catalog", str(tmp_path / "catalog"))
+    for inside in (
+        f"{link}/page",
+        f"{catalog}/../catalog/page",
+        f"file://{catalog}/page",
+        f"{catalog.parent}/x/../catalog",
+    ):
+        with pytest.raises(InputError, match="inside the catalog's folder"):
+            storage.check_outside("report_uri", inside, str(catalog))
