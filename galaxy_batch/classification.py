@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from galaxy_batch.config import ClassifyConfig, ManifestConfig, ReviewConfig, RuntimeConfig
-from galaxy_batch.inputs.manifest import open_manifest, read_chunk
+from galaxy_batch.inputs.manifest import read_chunk
 from galaxy_batch.model.classifier import Classifier
 from galaxy_batch.model.engines.choose import choose_engine
 from galaxy_batch.model.engines.engine import BATCH_SIZES, EngineName
@@ -18,7 +18,7 @@ from galaxy_batch.review.flags import flag_for_review, flag_repeated_images, rep
 from galaxy_batch.rows import catalog_schema
 from galaxy_batch.settings import parse_config, resolve_uri
 from galaxy_batch.tiles.cutouts import read_cutouts
-from galaxy_batch.tiles.grouping import group_by_tile
+from galaxy_batch.tiles.grouping import open_by_tile
 
 __all__ = ["classify_objects"]
 
@@ -36,7 +36,7 @@ def classify_objects(uri: str | Path, checkpoint_uri: str, **manifest: Any) -> p
     """
     config = parse_config(ManifestConfig, {"uri": str(uri), **manifest})
     limits, review = ClassifyConfig(), ReviewConfig()
-    objects = group_by_tile(open_manifest(config, _CHUNK_ROWS), config, _CHUNK_ROWS, memory_uri=None)
+    objects = open_by_tile(config, _CHUNK_ROWS, memory_uri=None)
     engine: EngineName = "cuda" if _has_gpu() else choose_engine()
     threads = os.cpu_count() or 1
     classifier = Classifier(resolve_uri(checkpoint_uri), limits, BATCH_SIZES[engine], engine, "fp32", threads)

@@ -6,9 +6,9 @@
              ─> publish ─> verify ─> page
 
 `plan` checks everything that can be checked before Ray starts; `classify_release` does the work. One chunk of the
-manifest is one table in every stage, and becomes one part; `reuse_predictions` does nothing without `reuse_from`. The
-docstring of each stage says which columns it reads, adds and drops. The stages run in Ray, see `ray_run`, or in this
-process, see `local_run`.
+manifest is one table in every stage, and becomes one part; `reuse_predictions` does nothing without `reuse_from`, and
+with tiles `cut_from_tiles` takes the place of `fetch_cutouts`. The docstring of each stage says which columns it reads,
+adds and drops. The stages run in Ray, see `ray_run`, or in this process, see `local_run`.
 """
 
 import functools

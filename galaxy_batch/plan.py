@@ -17,7 +17,7 @@ from galaxy_batch.catalog.parts import finished_parts
 from galaxy_batch.config import CatalogConfig, ManifestConfig, ReviewConfig, fingerprint_settings
 from galaxy_batch.errors import InputError, without_credentials
 from galaxy_batch.inputs.columns import check_kept_names, kept_columns
-from galaxy_batch.inputs.manifest import Chunk, Manifest, open_manifest
+from galaxy_batch.inputs.manifest import Chunk, Manifest
 from galaxy_batch.model.checkpoint import Checkpoint, read_checkpoint
 from galaxy_batch.model.engines.engine import Precision
 from galaxy_batch.reuse.predictions import read_predictions
@@ -25,7 +25,7 @@ from galaxy_batch.reuse.previous import PreviousCatalog, open_previous, verify_p
 from galaxy_batch.review.flags import ReviewLimits
 from galaxy_batch.rows import Status, catalog_schema
 from galaxy_batch.storage.files import check_writable, without_secrets
-from galaxy_batch.tiles.grouping import group_by_tile
+from galaxy_batch.tiles.grouping import open_by_tile
 
 if TYPE_CHECKING:
     from galaxy_batch.runtime.workers import Workers
@@ -113,10 +113,8 @@ def plan_release(config: CatalogConfig) -> ReleasePlan:
     _check_flags(config, checkpoint, file.has_statistics)
     _check_embedding(config, checkpoint)
     with _store_errors("manifest.uri", config.manifest.uri, "read"):
-        manifest = open_manifest(config.manifest, config.classify.chunk_rows)
-    memory_uri = Layout(config.output_uri, config.release, checkpoint.checkpoint_id, "").tiles
-    with _store_errors("manifest.tiles", config.output_uri, "read, or their headers remembered"):
-        manifest = group_by_tile(manifest, config.manifest, config.classify.chunk_rows, memory_uri)
+        headers_uri = Layout(config.output_uri, config.release, checkpoint.checkpoint_id, "").tiles
+        manifest = open_by_tile(config.manifest, config.classify.chunk_rows, headers_uri)
     spec = checkpoint.spec
     own = catalog_schema(
         manifest.id_type,

@@ -18,13 +18,13 @@ import pyarrow.compute as pc
 from galaxy_batch.errors import GateError, InputError
 from galaxy_batch.inputs.columns import check_kept_names, kept_columns
 from galaxy_batch.inputs.files import manifest_files
-from galaxy_batch.inputs.manifest import Chunk, Manifest, open_manifest, read_chunk
+from galaxy_batch.inputs.manifest import Chunk, Manifest, read_chunk
 from galaxy_batch.packing.config import PackConfig
 from galaxy_batch.packing.shards import IMAGE, SHARDS, Shard, finished_shards, shard_schema
 from galaxy_batch.rows import IMAGE_BYTES, Status
 from galaxy_batch.storage.files import check_writable, filesystem, join, list_names, read_bytes, without_secrets
 from galaxy_batch.tiles.cutouts import read_cutouts
-from galaxy_batch.tiles.grouping import group_by_tile
+from galaxy_batch.tiles.grouping import open_by_tile
 
 __all__ = ["FORMAT", "MANIFEST", "PLAN", "PackPlan", "failed_summary", "packing_summary", "plan_pack", "shard_settings"]
 
@@ -75,8 +75,7 @@ def plan_pack(config: PackConfig) -> PackPlan:
     _check_apart(config)
     previous = _read_json(config, PLAN)
     _check_own_output(config, previous)
-    manifest = open_manifest(config.manifest, config.row_group_rows)
-    manifest = group_by_tile(manifest, config.manifest, config.row_group_rows, join(config.output_uri, TILES))
+    manifest = open_by_tile(config.manifest, config.row_group_rows, join(config.output_uri, TILES))
     mark = _fingerprint(config, manifest)
     stale = previous is not None and previous["fingerprint"] != mark
     if stale and not config.overwrite:

@@ -14,26 +14,36 @@ from galaxy_batch.config import ManifestConfig, TilesConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.inputs.columns import check_kept_names, kept_columns
 from galaxy_batch.inputs.image_uris import published_locations
-from galaxy_batch.inputs.manifest import Chunk, Manifest, divide_rows, read_chunk, rows_stream
+from galaxy_batch.inputs.manifest import Chunk, Manifest, divide_rows, open_manifest, read_chunk, rows_stream
 from galaxy_batch.rows import CHUNK, EMPTY_FRACTION, IMAGE_URI, IMAGE_URI_COLUMN, column_metadata
 from galaxy_batch.tiles.tile_table import TileTable, open_tile_table
 
-__all__ = ["group_by_tile", "with_tiles"]
+__all__ = ["group_by_tile", "open_by_tile", "with_tiles"]
 
 logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 256 << 20  # of encoded cutouts
-_BLOCK_ROWS = 1 << 20  # whose tiles are looked up at a time
+_BLOCK_ROWS = 1 << 20  # that are read, and whose tiles are looked up, at a time
 _NOT_OF_VALUES = ("table", "band_templates", "max_tile_bytes")  # settings that change no value, or by the URIs only
 _BETWEEN = "\0"  # the URIs of the three bands
 _URIS = pa.list_(pa.string())
 
 
+def open_by_tile(config: ManifestConfig, chunk_rows: int, memory_uri: str | None) -> Manifest:
+    """Open and check a manifest, with its rows grouped by tile where there are tiles; see the two functions.
+
+    Raises:
+        InputError: as `open_manifest` and `group_by_tile`.
+    """
+    manifest = open_manifest(config, chunk_rows if config.tiles is None else _BLOCK_ROWS)
+    return group_by_tile(manifest, config, chunk_rows, memory_uri)
+
+
 def group_by_tile(manifest: Manifest, config: ManifestConfig, chunk_rows: int, memory_uri: str | None) -> Manifest:
     """The manifest with its rows sorted by tile and divided into chunks again; as it is without tiles in the config.
 
-    The rows are in memory, with about 60 bytes each, and stored in the chunks. A chunk holds whole tiles where they
-    fit, at most `chunk_rows` rows, and at most 256 MiB of encoded cutouts.
+    The rows are in memory, with about 250 bytes each, and stored in the chunks with 50. A chunk holds whole tiles where
+    they fit, at most `chunk_rows` rows, and at most 256 MiB of encoded cutouts.
 
     Args:
         manifest: opened and checked.
@@ -49,18 +59,22 @@ def group_by_tile(manifest: Manifest, config: ManifestConfig, chunk_rows: int, m
     if tiles is None:
         return manifest
     check_kept_names(kept_columns(config), [EMPTY_FRACTION.name])
-    table = open_tile_table(config, memory_uri)
+    try:
+        table = open_tile_table(config, memory_uri)
+    except OSError as error:
+        remedy = f"cannot be read, or their headers remembered: {error}"
+        raise InputError("manifest.tiles.band_templates", tiles.band_templates, remedy) from None
     rows = pa.concat_tables([read_chunk(chunk.as_table(), config) for chunk in manifest.chunks]).drop_columns([CHUNK])
     rows, uris, owners = _placed(rows, table)
     _log(owners, table, tiles)
     last = np.where(owners < 0, len(uris), owners)  # rows outside every tile come last
     order = np.argsort(last, kind="stable")
+    rows, owners = rows.combine_chunks().take(pa.array(order)), owners[order]
     limit = max(1, min(chunk_rows, _CHUNK_BYTES // tiles.cutout_bytes))
     chunks: list[Chunk] = []
     for start, count in divide_rows(np.unique(last, return_counts=True)[1].tolist(), limit):
-        chosen = pa.array(order[start : start + count])
-        owner = owners[order[start : start + count]]
-        some = _with_uris(rows.take(chosen), uris.take(pa.array(owner, mask=owner < 0)))
+        owner = owners[start : start + count]
+        some = _with_uris(rows.slice(start, count), uris.take(pa.array(owner, mask=owner < 0)))
         chunks.append(Chunk(len(chunks), count, config.uri, inline=rows_stream(some, "zstd")))
     field = pa.field(EMPTY_FRACTION.name, EMPTY_FRACTION.type, metadata=column_metadata(EMPTY_FRACTION))
     content_id = _content_id(manifest, tiles, table)

@@ -16,13 +16,18 @@ from galaxy_batch.errors import InputError
 from galaxy_batch.inputs.manifest import Manifest, find_objects, open_manifest, read_chunk
 from galaxy_batch.settings import parse_config
 from galaxy_batch.synthetic.tiles import TileSurveyFiles
-from galaxy_batch.tiles.grouping import group_by_tile, with_tiles
+from galaxy_batch.tiles.grouping import group_by_tile, open_by_tile, with_tiles
 from tests.support.configs import POSITIONS
 from tests.support.tile_surveys import GALAXIES, tile_values
 
 
 def grouped(config: ManifestConfig, rows: int = 7, memory: Path | None = None) -> Manifest:
     return group_by_tile(open_manifest(config, rows), config, rows, None if memory is None else str(memory))
+
+
+def test_the_manifest_may_be_read_in_other_pieces(tile_survey: TileSurveyFiles) -> None:
+    config = parse_config(ManifestConfig, tile_values(tile_survey))
+    assert open_by_tile(config, 7, None) == grouped(config)
 
 
 def all_rows(manifest: Manifest, config: ManifestConfig) -> list[pa.Table]:
