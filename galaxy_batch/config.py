@@ -223,6 +223,9 @@ class RgbConfig:
     """Linear stretch: intensities below this are mapped linearly."""
     q: Annotated[float, Range(1e-3, 1e6)] = 6.0
     """Asinh softening: higher values compress bright parts more and show more detail in them."""
+    jpeg_quality: Annotated[int, Range(1, 100)] | None = None
+    """Compresses the drawn image as JPEG of this quality, and decompresses it: for a model trained on JPEGs, to which
+    images without their artefacts are UNFAMILIAR. Works best with cutouts of about as many pixels as the survey has."""
     planes: tuple[Annotated[int, Range(0)], ...] = ()
     """Planes of a cube, or images of a file, that are red, green and blue, counted from 0. The Legacy Surveys' cubes
     (g, r, z) need `[2, 1, 0]`. When not given, there must be exactly three, red first."""
@@ -261,7 +264,11 @@ class ClassifyConfig:
 def fingerprint_settings(classify: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of `[classify]`, without newer ones at their default: so that fingerprints of before stay valid."""
     added = {"concentrations": False, "embedding": 0}
-    return {name: value for name, value in classify.items() if name not in added or value != added[name]}
+    settings = {name: value for name, value in classify.items() if name not in added or value != added[name]}
+    rgb = settings.get("rgb")
+    if isinstance(rgb, Mapping) and rgb.get("jpeg_quality") is None:
+        settings["rgb"] = {name: value for name, value in rgb.items() if name != "jpeg_quality"}
+    return settings
 
 
 @dataclass(frozen=True)

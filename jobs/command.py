@@ -111,7 +111,9 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
     with interruptible(), quiet_ray(), ray_at(address) if address else local_ray(runtime.num_cpus):
         _handle_signals(_interrupt)  # again, after `ray.init`, which sets its own
-        ray.data.DataContext.get_current().enable_progress_bars = False  # runtime.progress logs galaxies instead
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False  # runtime.progress logs galaxies instead
+        context.issue_detectors_config.detectors = []  # they advise on settings of Ray that users do not have
         logging.getLogger("ray.data").setLevel(logging.WARNING)
         # `ray_remote_args` is deprecated, but is the only way to limit the restarts of an actor in Ray 2.60.
         warnings.filterwarnings("ignore", message=".*ray_remote_args", category=RayDeprecationWarning)

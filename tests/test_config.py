@@ -1,6 +1,8 @@
+from typing import Any
+
 import pytest
 
-from galaxy_batch.config import CatalogConfig, ManifestConfig
+from galaxy_batch.config import CatalogConfig, ManifestConfig, fingerprint_settings
 from galaxy_batch.errors import InputError
 from galaxy_batch.settings import parse_config
 from tests.support.configs import CATALOG_VALUES, POSITIONS
@@ -87,3 +89,10 @@ def test_where_tiles_are(settings: dict[str, object], listed: bool, over_http: b
     config = parse_config(ManifestConfig, values)
     assert config.tiles is not None
     assert (config.tiles.are_listed, config.names_http, config.lists_images) == (listed, over_http, False)
+
+
+def test_fingerprints_do_not_change_with_settings_that_are_not_used() -> None:
+    before: dict[str, Any] = {"chunk_rows": 7, "rgb": {"stretch": 0.5}}
+    assert fingerprint_settings({**before, "rgb": {**before["rgb"], "jpeg_quality": None}, "embedding": 0}) == before
+    changed = {**before, "rgb": {**before["rgb"], "jpeg_quality": 90}}
+    assert fingerprint_settings(changed) == changed

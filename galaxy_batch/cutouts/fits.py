@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
 from astropy.io.fits import Header
 from astropy.visualization import ManualInterval, make_lupton_rgb
+from PIL import Image
 
 from galaxy_batch.config import RgbConfig
 from galaxy_batch.cutouts.bands import BANDS, unpack_bands
@@ -98,7 +100,15 @@ def _draw(planes: list[_Plane], rgb: RgbConfig) -> npt.NDArray[np.uint8]:
     for name, share in zip(BANDS, missing / (height * width), strict=True):
         if share >= 0.5:
             raise UnusableCutout(Status.UNREADABLE, f"{share:.0%} of the pixels of the {name} band have no value")
-    return pixels
+    return pixels if rgb.jpeg_quality is None else _compressed(pixels, rgb.jpeg_quality)
+
+
+def _compressed(pixels: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.uint8]:
+    """The image after compression as JPEG, with colours at half the resolution, as Pillow does it."""
+    sink = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(sink, "JPEG", quality=quality)
+    decoded = simplejpeg.decode_jpeg(sink.getvalue(), "RGB", fastdct=False, fastupsample=False)
+    return np.ascontiguousarray(decoded.transpose(2, 0, 1))
 
 
 def _select_planes(images: Iterator[list[_Plane]], wanted: tuple[int, ...]) -> list[_Plane]:

@@ -135,6 +135,17 @@ def test_pixels_follow_the_formula_of_lupton_2004() -> None:
     assert decode(cube(pixels), 100, rgb)[:, 2, 3].tolist() == np.floor(255 * scaled * brightness / mean).tolist()
 
 
+def test_drawn_pictures_can_have_the_artefacts_of_a_jpeg() -> None:
+    """The same pixels as those of a JPEG that Pillow makes of the picture."""
+    pixels = np.random.default_rng(4).normal(0.1, 0.2, (3, 40, 56)).astype(np.float32)
+    plain = decode(cube(pixels), MAX_PIXELS)
+    saved = io.BytesIO()
+    Image.fromarray(plain.transpose(1, 2, 0)).save(saved, "JPEG", quality=80)
+    drawn = decode(cube(pixels), MAX_PIXELS, RgbConfig(jpeg_quality=80))
+    assert np.array_equal(drawn, decode(saved.getvalue(), MAX_PIXELS))
+    assert not np.array_equal(drawn, plain)
+
+
 def test_drawing_in_strips_is_seamless() -> None:
     """More pixels than are drawn at a time; a different value in each row."""
     column = np.linspace(0, 2, 900)[:, None] * np.ones(600)
