@@ -108,4 +108,4 @@ def test_the_command_takes_a_folder(
     monkeypatch.setattr(sys, "argv", ["compare_catalogs", "a", "b", "c", "--to", "out"])
     with pytest.raises(SystemExit):
         run_job(line, compare)
-    assert "give OLD NEW or FOLDER or CONFIG.toml, not 3 arguments" in capsys.readouterr().err
+    assert "give OLD NEW or CATALOGS or CONFIG.toml, not 3 arguments" in capsys.readouterr().err
