@@ -18,7 +18,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote_plus
 
-__all__ = ["GalaxyBatchError", "GateError", "InputError", "RunInterrupted", "without_credentials", "without_secrets"]
+__all__ = [
+    "GalaxyBatchError",
+    "GateError",
+    "InputError",
+    "RunInterrupted",
+    "has_credentials",
+    "without_credentials",
+    "without_secrets",
+]
 
 _CHAIN = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*://)")  # fsspec chains: zip://a.jpg::https://host/x.zip
 # Parameters of a query that are credentials, or the signature of a link: by their whole name, or by a word in it.
@@ -36,6 +44,7 @@ _AZURE = {
     "sv", "ss", "srt", "sr", "sp", "st", "se", "spr", "sip", "si", "sig", "skoid", "sktid", "skt", "ske", "sks",
     "skv", "saoid", "suoid", "scid", "sdd", "ses",
 }  # fmt: skip
+_HARMLESS = {"expires", "login", "policy", "user", "username"}  # grant nothing by themselves
 _MEMBERS = ("zip://", "tar://")
 _CREDENTIAL_VALUE = re.compile(r"://[^/?#]*@|\bAKIA[0-9A-Z]{16}\b|\beyJ[\w-]+\.eyJ")  # a URI, a key of AWS, a JWT
 _URI_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
@@ -89,6 +98,23 @@ def without_credentials(uri: str) -> str:
     name that says nothing, is not recognized.
     """
     return "::".join(map(_publishable, _CHAIN.split(uri)))
+
+
+def has_credentials(uri: str) -> bool:
+    """Whether the URI grants access: by a user or password, or by a parameter that is a key, a token or a signature.
+
+    `without_credentials` leaves out more than these, to be safe: parameters without a name, and names of users.
+    """
+    return any(map(_grants_access, _CHAIN.split(uri)))
+
+
+def _grants_access(uri: str) -> bool:
+    before, _, query = uri.partition("#")[0].partition("?")
+    if before.startswith(_MEMBERS) or "://" not in before:
+        return False
+    parameters = [([name for name in _names(text) if name not in _HARMLESS], text) for text in query.split("&")]
+    granting = (_is_credential(names or ["-"], text, signed_by_azure=False) for names, text in parameters)
+    return _shown(before) != before or any(granting)
 
 
 def _publishable(uri: str) -> str:

@@ -18,6 +18,13 @@ from tests.support.skies import publish_rows, sky_rows
         "https://bucket.s3.amazonaws.com/x?X-Amz-Credential=secret&X-Amz-Signature=secret",
         "https://account.blob.core.windows.net/x?sv=2024&sig=secret",
         "https://host/x?access_token=secret",
+        "https://host/x?ra=1&AccessToken=secret",
+        "https://host/x?password=secret",
+        "https://host/x?key=secret",
+        "https://host/x?layer=a;token=secret",
+        "https://host/x?id=eyJhbGciOi.eyJzdWIi.secret",
+        "s3://AKIAEXAMPLE:sec/secret@bucket/x",
+        "zip://a.jpg::https://host/x.zip?sig=secret",
     ],
 )
 def test_credentials_in_addresses_are_found_and_not_shown(uri: str) -> None:
@@ -29,7 +36,7 @@ def test_credentials_in_addresses_are_found_and_not_shown(uri: str) -> None:
 @pytest.mark.parametrize(
     "uri",
     ["s3://bucket/a@b.csv", "https://host:8080/x?ra=1&dec=2", "abfs://container@account/x", "/data/a:b@c/objects.csv",
-     "https://host/x?token_count=3"],
+     "https://host/x?NGC6976", "https://host/x?user=me&expires=2026", "zip://a@b.jpg::s3://bucket/x.zip"],
 )  # fmt: skip
 def test_other_addresses_have_none(uri: str) -> None:
     assert secrets_in_text(f'"{uri}"') == []
@@ -40,6 +47,9 @@ def test_other_addresses_have_none(uri: str) -> None:
     [
         ("https://host/{}.jpg?sig=secret", True),
         ("https://me:pw@host/{}.jpg", True),
+        ("https://secret@host/{}.jpg", True),
+        ("see https://host/{}.jpg?AccessToken=secret", True),
+        ("https://host/cutout?{}&NGC6976", False),
         ("https://host/{}.jpg?px=64", False),
     ],
 )
