@@ -32,7 +32,7 @@ __all__ = ["TILE_BANDS", "TILE_RGB", "TileSurveyFiles", "write_tile_survey"]
 
 TILE_BANDS = ("i", "r", "g")
 """Bands of the tiles that are red, green, blue."""
-TILE_RGB = {
+TILE_RGB: dict[str, Any] = {
     "scale": [round(float(value), 3) for value in WHITE_BALANCE[::-1]],
     "minimum": -0.005,
     "stretch": LUPTON_STRETCH,

@@ -6,10 +6,13 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from galaxy_batch.config import CatalogConfig
+from galaxy_batch.settings import load_config
 from galaxy_batch.synthetic.galaxies import draw_galaxy
 from galaxy_batch.synthetic.rendering import observe
 from galaxy_batch.synthetic.survey import object_ids
-from galaxy_batch.synthetic.tiles import TileSurveyFiles, write_tile_survey
+from galaxy_batch.synthetic.tiles import TILE_RGB, TileSurveyFiles, write_tile_survey
+from tests.support.repository import REPOSITORY
 
 SEED, GALAXIES = 3, 8
 
@@ -55,3 +58,11 @@ def test_the_same_survey_gives_the_same_bytes(files: TileSurveyFiles, tmp_path: 
     assert again.manifest.read_bytes() == files.manifest.read_bytes()
     for path in files.tiles.iterdir():
         assert (again.tiles / path.name).read_bytes() == path.read_bytes()
+
+
+def test_the_config_of_simulated_tiles_draws_them_as_the_simulation_does() -> None:
+    config = load_config(CatalogConfig, REPOSITORY / "jobs" / "configs" / "tiles_simulated.toml")
+    rgb = config.classify.rgb
+    assert {**TILE_RGB, "scale": tuple(TILE_RGB["scale"])} == {name: getattr(rgb, name) for name in TILE_RGB}
+    assert config.manifest.tiles is not None
+    assert config.manifest.tiles.size_column == "petroR90_r"
