@@ -241,13 +241,14 @@ def _weights(
     low = grid.centres[indices, axis][:, None] - width / 2 + step[:, None] * (np.arange(size) - (size - 1) / 2)
     first = np.floor(low + 0.5)  # the pixel in which the average begins
     weights = np.empty((len(indices), size, math.ceil(width.max()) + 1), np.float32)
-    weights[:, :, 0] = of_first = first + 0.5 - low
+    weights[:, :, 0] = of_first = (first + 0.5 - low).astype(np.float32)
+    width = width.astype(np.float32)
     for tap in range(1, weights.shape[2]):
-        weights[:, :, tap] = np.minimum(np.maximum(width - of_first - (tap - 1), 0), 1)
+        np.minimum(np.maximum(width - of_first - np.float32(tap - 1), 0), 1, out=weights[:, :, tap])
     columns = first.astype(np.int32)[:, :, None] + np.arange(weights.shape[2], dtype=np.int32)
     window = grid.boxes[indices][:, (2, 3) if axis == 0 else (0, 1)].astype(np.int32)[:, :, None, None]
     outside = None
-    crosses = (columns.min((1, 2)) < 0) | (columns.max((1, 2)) >= limit)
+    crosses = (first.min(1) < 0) | (first.max(1) + weights.shape[2] > limit)
     if crosses.any():
         some, shown = columns[crosses], weights[crosses]
         shown *= (some >= 0) & (some < limit)
@@ -256,7 +257,9 @@ def _weights(
         outside[crosses] = total < _LEAST_WEIGHT - 1e-6
         weights[crosses] = shown / np.where(outside[crosses], np.inf, total)[:, :, None]
         columns[crosses] = np.clip(some, window[crosses, 0], window[crosses, 1] - 1)
-    weights *= ((1 if factors is None else factors) / width[:, 0]).astype(np.float32)[:, None, None]
+    scale = (1 if factors is None else factors) / width[:, 0]
+    if (scale != 1).any():
+        weights *= scale.astype(np.float32)[:, None, None]
     columns += starts[:-1, None, None].astype(np.int32) - window[:, 0]
     rows = np.arange(len(indices) * size + 1, dtype=np.int32) * np.int32(weights.shape[2])
     matrix = csr_array((weights.ravel(), columns.ravel(), rows), shape=(len(rows) - 1, int(starts[-1])))
@@ -299,7 +302,8 @@ class _Band:
             for row in np.flatnonzero(grid.inside[indices] & ~straight & ~crossed):
                 pixels[row] = self._resample_rotated(indices[row])
         empty = np.zeros(count)
-        empty[~complete] = np.isnan(pixels[~complete]).mean((1, 2))
+        if not complete.all():
+            empty[~complete] = np.isnan(pixels[~complete]).mean((1, 2))
         return Cut(pixels, area, empty)
 
     def _resample_aligned(self, indices: Indices, crossed: bool) -> tuple[Cutouts, npt.NDArray[np.bool_]]:
@@ -310,7 +314,8 @@ class _Band:
         for box, start, end in zip(self.grid.boxes[indices].tolist(), starts, starts[1:], strict=False):
             window = self.tile.view(*box)
             stacked[start:end, : window.shape[1]] = window
-            stacked[start:end, window.shape[1] :] = 0
+            if window.shape[1] < weights.breadth:
+                stacked[start:end, window.shape[1] :] = 0
         finite = np.isfinite(stacked)
         if finite.all():
             resampled = weights.resampled(stacked)

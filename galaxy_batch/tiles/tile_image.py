@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 from astropy.io import fits
 from astropy.wcs import WCS
-from astropy.wcs.utils import proj_plane_pixel_area
 
 from galaxy_batch.errors import InputError
 from galaxy_batch.rows import Status, UnusableCutout
@@ -229,7 +228,7 @@ def _described(hdu: Any, hdus: fits.HDUList) -> TileHeader:
         wcs = WCS(hdu.header, hdus, naxis=2)
         if not wcs.has_celestial:
             raise UnusableCutout(Status.UNREADABLE, "the header has no WCS with celestial coordinates")
-        scale_arcsec = float(proj_plane_pixel_area(wcs)) ** 0.5 * 3600
+        scale_arcsec = abs(float(np.linalg.det(wcs.pixel_scale_matrix))) ** 0.5 * 3600
     except (ValueError, KeyError, MemoryError) as error:  # of wcslib: MemoryError is its class for some bad headers
         raise UnusableCutout(Status.UNREADABLE, f"the WCS in the header is not valid: {_first_line(error)}") from None
     if not scale_arcsec > 0 or not np.isfinite(scale_arcsec):

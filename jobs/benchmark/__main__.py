@@ -48,6 +48,7 @@ from jobs.benchmark.stage_rates import (
     timm_loop_rate,
 )
 from jobs.benchmark.tables import rates_chart, rates_table
+from jobs.benchmark.tile_rates import tile_rates
 from jobs.benchmark.utilization import steady_interval, watch_utilization
 from jobs.command import run_job
 
@@ -58,6 +59,7 @@ _STAGE_ROWS = 4000  # whose stages are measured alone
 _AGREEMENT_CUTOUTS = 512
 _MIN_BATCHES = 8
 _RELEASE_ROWS = 100_000_000  # whose cost is estimated
+_TILE_PX, _TILE_OBJECTS, _TILE_ROUNDS = 2048, 200, 5
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class BenchmarkConfig:
     """Rows per chunk of the job."""
     plain_loop: bool = True
     """Whether to measure timm's own inference loop over the same files too."""
+    tiles: bool = False
+    """Whether to measure cutting from tiles too, against a loop of `Cutout2D` and, where it is installed, astrocut."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """As for a catalog."""
     precisions: tuple[Literal["fp32", "bf16"], ...] = ()
@@ -110,6 +114,8 @@ def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
         objects = _objects(config, Path(folder))
         checkpoint_uri = config.checkpoint_uri or _random_checkpoint(config, Path(folder))
         rates, agreed = _stage_rates(config, checkpoint_uri, objects)
+        if config.tiles:
+            rates |= tile_rates(Path(folder), _cores(config), _TILE_PX, _TILE_OBJECTS, _TILE_ROUNDS)
         runs = [
             _whole_job(one, checkpoint_uri, objects, Path(folder), number)
             for one in _with_each_precision(config)

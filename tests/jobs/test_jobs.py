@@ -152,8 +152,8 @@ def test_the_benchmark_measures_all_stages(tmp_path: Path, survey: SurveyFiles, 
     file = tmp_path / "benchmark.toml"
     file.write_text(
         f'output_uri = "{tmp_path / "out"}"\ncheckpoint_uri = "{saved_model.uri}"\nrows = 90\nruns = 1\nseconds = 0.2\n'
-        f'chunk_rows = 30\n[manifest]\nuri = "{survey.manifest}"\nuri_template = "images/{{object_id}}.jpg"\n'
-        '[runtime]\nnum_cpus = 1\nengine = "torch"\n'
+        f'chunk_rows = 30\ntiles = true\n[manifest]\nuri = "{survey.manifest}"\n'
+        'uri_template = "images/{object_id}.jpg"\n[runtime]\nnum_cpus = 1\nengine = "torch"\n'
     )
     process = run_job("benchmark", str(file))
     assert process.returncode == 0, process.stderr
@@ -169,6 +169,7 @@ def test_the_benchmark_measures_all_stages(tmp_path: Path, survey: SurveyFiles, 
     table = (tmp_path / "out" / "benchmark.md").read_text()
     for name in summary["ceilings_per_s"]:
         assert f"| {name} |" in table
+    assert "| tiles.cut, 128 px |" in table
     assert (tmp_path / "out" / "benchmark.png").read_bytes().startswith(b"\x89PNG")
 
 

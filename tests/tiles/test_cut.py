@@ -1,6 +1,7 @@
 """Cutouts from tiles: against Cutout2D and reproject, flux, orientation, distortions, poles, holes and edges."""
 
 import functools
+import tracemalloc
 import warnings
 from pathlib import Path
 from typing import Any
@@ -391,3 +392,22 @@ def test_memory_of_rows_is_used_again(tmp_path: Path) -> None:
             cuts.append(cut_band(tile, *sky_of(wcs, [100, 200], [130, 140]), 30 * PIXEL, 30, north_up=False))
     for number in (1, 2):
         assert np.allclose(cuts[number].pixels, cuts[0].pixels + number, atol=1e-4)
+
+
+def peak_bytes(tile: TileImage, ra: np.ndarray, dec: np.ndarray) -> int:
+    """Largest memory while all objects are cut, of which none is kept."""
+    tracemalloc.start()
+    for _ in cut_bands([tile], ra, dec, 40 * PIXEL, 64, False):
+        pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def test_memory_does_not_grow_with_the_number_of_objects(tmp_path: Path) -> None:
+    wcs = celestial_wcs(SHAPE)
+    rng = np.random.default_rng(0)
+    ra, dec = sky_of(wcs, rng.uniform(0, 299, 3000), rng.uniform(0, 259, 3000))
+    with open_tile(save_tile(tmp_path / "t.fits", NOISE, wcs), MAX_BYTES) as tile:
+        few, many = peak_bytes(tile, ra[:300], dec[:300]), peak_bytes(tile, ra, dec)
+    assert many - few < 0.1 * 2700 * 64 * 64 * 4  # a tenth of the cutouts: positions and boxes
