@@ -348,8 +348,11 @@ class _Band:
             return np.asarray(image.reduce(points) if points > 1 else image)
 
         values = resampled(window if finite.all() else np.where(finite, window, np.float32(0)))
-        share = resampled(finite.astype(np.float32))
-        return _with_holes(values, share) * np.float32(self.grid.area_ratio[index])
+        reach = np.abs(self.grid.maps[index]).sum(1) * self.grid.size_px / 2
+        low, high = self.grid.centres[index] - reach, self.grid.centres[index] + reach
+        if not finite.all() or (low < -0.5).any() or (high > np.array(self.grid.shape[::-1]) - 0.5).any():
+            values = _with_holes(values, resampled(finite.astype(np.float32)))
+        return values * np.float32(self.grid.area_ratio[index])
 
 
 def _with_holes(values: Cutouts, share: npt.NDArray[Any]) -> Cutouts:
