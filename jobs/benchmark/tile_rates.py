@@ -102,8 +102,8 @@ METHODS: dict[str, Callable[[TileSet, int, int], int]] = {
 def tile_rates(folder: Path, cores: int, side_px: int, objects: int, rounds: int) -> dict[str, float]:
     """Rates of all methods for all cases: cutouts per second, each of three bands; astrocut where it is installed.
 
-    Per second of CPU time, which for files in the page cache is that of an idle machine. The methods take turns, and the
-    fastest round of each counts.
+    Per second of CPU time, which for files in the page cache is that of an idle machine. The methods take turns, and
+    the fastest round of each counts.
 
     Args:
         folder: for the tiles.
