@@ -73,7 +73,8 @@ def main(folder: Path, count: int, positions: str | None) -> None:
         seconds["sort"] = time.monotonic() - started
         started = time.monotonic()
         header = CatalogFileHeader(schema, RELEASE, MODEL_ID)
-        manifest = publish(layout, totals, header, provenance_of(count, schema, 1_000_000), REVIEW, run_tasks)
+        provenance = provenance_of(count, schema, 1_000_000, margin_arcsec=10, index=True)
+        manifest = publish(layout, totals, header, provenance, REVIEW, run_tasks)
         seconds["publish"] = time.monotonic() - started
     started = time.monotonic()
     problems = verify_catalog(layout.catalog)
@@ -83,6 +84,9 @@ def main(folder: Path, count: int, positions: str | None) -> None:
         "parts": len(sizes),
         "files": len(manifest.files),
         "bytes": sum(file.bytes for file in manifest.files),
+        "margin_rows": sum(file.rows for file in manifest.margin_files),
+        "margin_bytes": sum(file.bytes for file in manifest.margin_files),
+        "index_bytes": sum(file.bytes for file in manifest.index_files),
         "problems": problems,
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }
