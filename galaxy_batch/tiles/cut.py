@@ -205,6 +205,8 @@ class _Weights:
         self.down, self.outside_down = _weights(grid, indices, 1, int(not crossed), self.starts)
         starts = np.arange(len(indices) + 1) * self.breadth
         self.across, self.outside_across = _weights(grid, indices, 0, int(crossed), starts, grid.area_ratio[indices])
+        self.cut_off = np.concatenate([self.outside_down, self.outside_across], axis=1).any(axis=1)
+        """``(n,)``: whether part of the cutout is outside the tile."""
 
     def resampled(self, stacked: Cutouts) -> Cutouts:
         """Flux ``(n, size, size)`` of windows that lie one below the other; nan outside the tile."""
@@ -213,15 +215,15 @@ class _Weights:
         size = once.shape[1]
         turned = np.ascontiguousarray(once.transpose(0, 2, 1)).reshape(-1, size)
         result: Cutouts = (self.across @ turned).reshape(count, size, size)
-        for outside, where in ((self.outside_across, np.s_[:, :, None]), (self.outside_down, np.s_[:, None, :])):
-            if outside is not None:
-                result[np.broadcast_to(outside[where], result.shape)] = np.nan
+        for number in np.flatnonzero(self.cut_off).tolist():
+            result[number, self.outside_across[number]] = np.nan
+            result[number, :, self.outside_down[number]] = np.nan
         return result if self.crossed else result.transpose(0, 2, 1)
 
 
 def _weights(
     grid: _Grid, indices: Indices, axis: int, side: int, starts: Indices, factors: Floats | None = None
-) -> tuple[csr_array, npt.NDArray[np.bool_] | None]:
+) -> tuple[csr_array, npt.NDArray[np.bool_]]:
     """Weights of the tile's pixels along one axis, for columns (`side` 0) or rows (1) of some cutouts.
 
     Args:
@@ -232,8 +234,7 @@ def _weights(
         starts: ``(n + 1,)`` where their windows start, and where the last one ends, one after the other.
         factors: ``(n,)`` by which the weights of each object are multiplied.
 
-    Returns a matrix ``(n * size_px, pixels of all windows)``, and ``(n, size_px)``: whether a pixel is outside; None
-    where all are inside.
+    Returns a matrix ``(n * size_px, pixels of all windows)``, and ``(n, size_px)``: whether a pixel is outside.
     """
     size, limit = grid.size_px, grid.shape[1 - axis]
     step = grid.maps[indices, axis, side]
@@ -247,13 +248,12 @@ def _weights(
         np.minimum(np.maximum(width - of_first - np.float32(tap - 1), 0), 1, out=weights[:, :, tap])
     columns = first.astype(np.int32)[:, :, None] + np.arange(weights.shape[2], dtype=np.int32)
     window = grid.boxes[indices][:, (2, 3) if axis == 0 else (0, 1)].astype(np.int32)[:, :, None, None]
-    outside = None
+    outside = np.zeros((len(indices), size), bool)
     crosses = (first.min(1) < 0) | (first.max(1) + weights.shape[2] > limit)
     if crosses.any():
         some, shown = columns[crosses], weights[crosses]
         shown *= (some >= 0) & (some < limit)
         total = shown.sum(2) / width[crosses]
-        outside = np.zeros((len(indices), size), bool)
         outside[crosses] = total < _LEAST_WEIGHT - 1e-6
         weights[crosses] = shown / np.where(outside[crosses], np.inf, total)[:, :, None]
         columns[crosses] = np.clip(some, window[crosses, 0], window[crosses, 1] - 1)
@@ -319,8 +319,7 @@ class _Band:
         finite = np.isfinite(stacked)
         if finite.all():
             resampled = weights.resampled(stacked)
-            complete = np.full(len(indices), weights.outside_down is None and weights.outside_across is None)
-            return resampled, complete
+            return resampled, np.logical_not(weights.cut_off)
         resampled = weights.resampled(np.where(finite, stacked, np.float32(0)))
         holed = np.array([not finite[start:end].all() for start, end in itertools.pairwise(starts)])
         share = weights.resampled(finite.astype(np.float32))[holed]
