@@ -80,7 +80,7 @@ def audit_catalog(config: AuditConfig) -> dict[str, Any]:
     name = posixpath.basename(verdicts_uri(config).rstrip("/"))
     folder = config.report_uri or beside(config.catalog_uri, "audit", name)
     check_outside("report_uri", folder, config.catalog_uri)
-    check_writable(folder)
+    check_writable(folder, field="report_uri")
     result = _audited(config, manifest, read_verdicts(config, manifest))
     json_uri, page_uri = join(folder, "audit.json"), join(folder, "index.html")
     write_atomically(json_uri, (json.dumps({"format": 1, **plain(result)}, allow_nan=False) + "\n").encode())

@@ -199,12 +199,14 @@ def publish_manifest(
     return checked
 
 
-def manifest_content(catalog_uri: str) -> bytes | None:
-    """The bytes of `manifest.json`; None where no catalog is published."""
+def manifest_content(catalog_uri: str, field: str = "catalog_uri") -> bytes | None:
+    """The bytes of `manifest.json`; None where no catalog is published. Raises InputError where access is refused."""
     try:
         return read_bytes(join(catalog_uri, MANIFEST))
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except PermissionError as error:
+        raise InputError(field, catalog_uri, f"cannot be read: {error}") from None
 
 
 def read_manifest(catalog_uri: str, field: str = "catalog_uri") -> CatalogManifest | None:
@@ -215,9 +217,10 @@ def read_manifest(catalog_uri: str, field: str = "catalog_uri") -> CatalogManife
         field: the setting that names the catalog, for the error.
 
     Raises:
-        InputError: the file is there, and is damaged or of a format that this version does not read.
+        InputError: the file is there, and is damaged or of a format that this version does not read, or may not be
+            read.
     """
-    content = manifest_content(catalog_uri)
+    content = manifest_content(catalog_uri, field)
     if content is None:
         return None
     try:

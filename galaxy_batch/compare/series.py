@@ -197,11 +197,14 @@ def _published(uri: str) -> tuple[list[tuple[str, CatalogManifest]], list[Skippe
 
 def _folders(uri: str) -> Iterator[tuple[str, str]]:
     """Release and model of each folder `release=…/model=…`."""
-    for folder in list_folders(uri):
-        key, _, release = folder.partition("=")
-        for below in list_folders(join(uri, folder)) if key == "release" else []:
-            if below.startswith("model="):
-                yield release, below.removeprefix("model=")
+    try:
+        for folder in list_folders(uri):
+            key, _, release = folder.partition("=")
+            for below in list_folders(join(uri, folder)) if key == "release" else []:
+                if below.startswith("model="):
+                    yield release, below.removeprefix("model=")
+    except PermissionError as error:
+        raise InputError("series_uri", uri, f"cannot be read: {error}") from None
 
 
 def _why_unpublished(layout: Layout) -> str:

@@ -112,7 +112,10 @@ def _record(manifest: CatalogManifest, file: SharedFile) -> SharedFile:
 
 def _require_ours(target: Target, record: SharedFile, uri: str) -> None:
     """The target is empty, or this catalog was shared there; raises InputError otherwise."""
-    there = target.read(_RECORD)
+    try:
+        there = target.read(_RECORD)
+    except PermissionError as error:
+        raise InputError("to_uri", uri, f"cannot be read: {error}") from None
     if there == record.written:
         return
     if there is not None:
@@ -122,7 +125,7 @@ def _require_ours(target: Target, record: SharedFile, uri: str) -> None:
         except (ValueError, KeyError, TypeError):
             name = "what it is cannot be read"
         raise InputError("to_uri", uri, f"another catalog is shared there ({name}): choose another, or remove that one")
-    others = sorted(target.names() - target.ours)
+    others = sorted(name or "it is a file" for name in target.names() - target.ours)
     if others:
         raise InputError("to_uri", uri, f"is not empty ({', '.join(others[:3])}): choose a new or empty one")
 

@@ -66,7 +66,7 @@ class FolderTarget:
         for name in self._all_names():
             if posixpath.basename(name).startswith(_UNFINISHED):
                 remove_tree(join(self.uri, name))
-        check_writable(self.uri, self.uri)
+        check_writable(self.uri, field="to_uri")
 
     def names(self) -> set[str]:
         """The names of all files there, below the folder."""

@@ -76,7 +76,7 @@ def _check_outputs(config: SimilarConfig, folder: str) -> None:
     for field, uri in (("output_uri", config.output_uri), ("report_uri", folder)):
         if uri is not None:
             check_outside(field, uri, config.catalog_uri)
-    check_writable(folder)
+    check_writable(folder, field="report_uri")
     if config.output_uri is not None:
         check_writable(config.output_uri.rpartition("/")[0] or "/", config.output_uri)
 

@@ -114,33 +114,42 @@ def open_parquet(uri: str, in_pieces: bool = False) -> Iterator[pq.ParquetFile]:
 
 
 def list_names(uri: str) -> list[str]:
-    """Sorted names of the finished files directly in a folder; empty if the folder does not exist."""
-    fs, path = filesystem(uri)
-    fs.invalidate_cache()
-    try:
-        entries: list[dict[str, Any]] = fs.ls(path, detail=True)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    names = (posixpath.basename(e["name"].rstrip("/")) for e in entries if e["type"] == "file")
-    return sorted(name for name in names if not name.startswith(_TEMPORARY))
+    """Sorted names of the finished files directly in a folder; empty if the folder does not exist.
+
+    Raises:
+        PermissionError: the store refuses access, or there are no credentials for it.
+    """
+    return [name for name in _entries(uri, "file") if not name.startswith(_TEMPORARY)]
 
 
 def list_folders(uri: str) -> list[str]:
-    """Sorted names of the folders directly in a folder; empty if it does not exist."""
+    """Sorted names of the folders directly in a folder; empty if it does not exist. Raises as `list_names`."""
+    return _entries(uri, "directory")
+
+
+def _entries(uri: str, kind: str) -> list[str]:
     fs, path = filesystem(uri)
     fs.invalidate_cache()
     try:
         entries: list[dict[str, Any]] = fs.ls(path, detail=True)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(posixpath.basename(entry["name"].rstrip("/")) for entry in entries if entry["type"] == "directory")
+    except Exception as error:
+        _raise_without_credentials(error, uri)
+        raise
+    return sorted(posixpath.basename(entry["name"].rstrip("/")) for entry in entries if entry["type"] == kind)
 
 
-def check_writable(folder_uri: str, output_uri: str | None = None) -> None:
+def check_writable(folder_uri: str, output_uri: str | None = None, field: str = "output_uri") -> None:
     """Write and remove a small file, and the local folders it needed.
 
+    Args:
+        folder_uri: where to write.
+        output_uri: what the error names; the folder where that is not given.
+        field: the setting that gives it, for the error.
+
     Raises:
-        InputError: writing or removing fails; it names `output_uri`, or the folder where that is not given.
+        InputError: writing or removing fails.
     """
     probe = join(folder_uri, f"{_TEMPORARY}probe-{uuid.uuid4().hex}")
     created = _missing_folders(folder_uri)
@@ -148,7 +157,7 @@ def check_writable(folder_uri: str, output_uri: str | None = None) -> None:
         write_atomically(probe, b"writable")
         remove_tree(probe)
     except (OSError, NotImplementedError) as error:
-        raise InputError("output_uri", output_uri or folder_uri, f"cannot be written: {error}") from None
+        raise InputError(field, output_uri or folder_uri, f"cannot be written: {error}") from None
     with contextlib.suppress(OSError):  # another process may have written there meanwhile
         for folder in created:
             os.rmdir(folder)
@@ -233,9 +242,13 @@ def _request(call: Callable[[], T], uri: str) -> T:
     try:
         return with_retries(call)
     except Exception as error:
-        if "Credential" in type(error).__name__:
-            raise PermissionError(f"no credentials for {without_secrets(uri)}: {type(error).__name__}") from None
+        _raise_without_credentials(error, uri)
         raise
+
+
+def _raise_without_credentials(error: Exception, uri: str) -> None:
+    if "Credential" in type(error).__name__:
+        raise PermissionError(f"no credentials for {without_secrets(uri)}: {type(error).__name__}") from None
 
 
 def _write_local(path: str, content: bytes) -> None:

@@ -99,7 +99,7 @@ def test_the_command_takes_a_folder(
     add_catalog(tmp_path / "c", "dr8", OLD_MODEL, "2025-01-01", sky_rows(80))
     places = {"old_uri": "OLD", "new_uri": "NEW"}
     to = Shortcut(("FOLDER",), ("output_uri",), "folder")
-    line = CommandLine("", CompareConfig, places=places, other_places={"series_uri": "FOLDER"}, shortcuts={"to": to})
+    line = CommandLine("", CompareConfig, places=places, other_places={"series_uri": "CATALOGS"}, shortcuts={"to": to})
     monkeypatch.setattr(sys, "argv", ["compare_catalogs", str(tmp_path / "c"), "--to", str(tmp_path / "out")])
     assert run_job(line, compare) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["catalogs"] == 1

@@ -68,6 +68,15 @@ def test_a_folder_inside_the_catalog_is_refused_also_through_a_link(sky_catalog:
     assert verify_catalog(str(catalog)) == []
 
 
+def test_a_target_that_is_a_file_or_cannot_be_written_is_refused(sky_catalog: Path, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    with pytest.raises(InputError, match=r"to_uri = .*/file': is not empty \(it is a file\)"):
+        share_catalog(config_of(sky_catalog, file))
+    with pytest.raises(InputError, match=r"to_uri = .*/file/below': cannot be written"):
+        share_catalog(config_of(sky_catalog, file / "below"))
+
+
 def test_what_people_say_later_changes_documents_only(sky_catalog: Path, tmp_path: Path) -> None:
     to = tmp_path / "shared"
     share_catalog(config_of(sky_catalog, to, ShareMetadata()))

@@ -16,17 +16,22 @@ import pytest
 from galaxy_batch.catalog.manifest import require_manifest, unpublish
 from galaxy_batch.catalog.parts import finished_parts
 from galaxy_batch.catalog.verify import verify_catalog
+from galaxy_batch.compare.config import CompareConfig
+from galaxy_batch.compare.series import measure_series
 from galaxy_batch.config import CatalogConfig
 from galaxy_batch.errors import InputError
 from galaxy_batch.pipeline import classify_release
 from galaxy_batch.plan import plan_release
 from galaxy_batch.settings import load_config
-from galaxy_batch.storage.files import check_writable, join, read_bytes
+from galaxy_batch.sharing.config import ShareConfig
+from galaxy_batch.sharing.share import share_catalog
+from galaxy_batch.storage.files import check_writable, join, list_folders, list_names, read_bytes
 from galaxy_batch.synthetic.survey import SurveyFiles
 from tests.support.jobs import summary_of
 from tests.support.models import SavedModel
 from tests.support.repository import REPOSITORY
 from tests.support.s3_server import S3, SECRET
+from tests.support.skies import publish_rows, sky_rows
 
 TOML = """
 report.enabled = false                # it reads some cutouts again, and requests are counted here
@@ -208,6 +213,27 @@ def test_missing_credentials_are_a_permission_error(s3: S3, monkeypatch: pytest.
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
     with pytest.raises(PermissionError, match=f"no credentials for {s3.uri}/x"):
         read_bytes(f"{s3.uri}/x?token=secret")
+    for list_entries in (list_names, list_folders):
+        with pytest.raises(PermissionError, match=f"no credentials for {s3.uri}/x"):
+            list_entries(f"{s3.uri}/x")
+
+
+def test_missing_credentials_for_a_catalog_are_bad_input(
+    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    catalog = str(publish_rows(tmp_path, sky_rows(60)))
+    for field, call in (
+        ("catalog_uri", lambda: verify_catalog(f"{s3.uri}/x")),
+        ("old_uri", lambda: require_manifest(f"{s3.uri}/x", "old_uri")),
+        ("series_uri", lambda: measure_series(CompareConfig(output_uri="unused", series_uri=f"{s3.uri}/x"))),
+        ("to_uri", lambda: share_catalog(ShareConfig(catalog, f"{s3.uri}/x", with_checkpoint=False))),
+    ):
+        with pytest.raises(InputError, match=f"{field} = '{s3.uri}/x': cannot be read: no credentials"):
+            call()
     assert s3.proxy.asked() == []
 
 
