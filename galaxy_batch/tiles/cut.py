@@ -281,8 +281,11 @@ class _Band:
         height, width = self.tile.shape
         first, last = int(boxes[:, 0].min()), int(boxes[:, 1].max())
         first -= first % self.tile.block_shape[0]
+        last = min(height, max(last, first + _HELD_BYTES // (4 * width)))
+        if self.tile.in_pieces and 4 * height * width <= _HELD_BYTES:
+            first, last = 0, height
         try:
-            self.tile.hold(first, min(height, max(last, first + _HELD_BYTES // (4 * width))))
+            self.tile.hold(first, last)
         except UnusableCutout as bad:
             if bad.status == Status.UNREACHABLE:
                 raise

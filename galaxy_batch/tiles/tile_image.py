@@ -58,13 +58,14 @@ class TileImage:
         self.header = header.header
         self.shape, self.wcs, self.pixel_scale_arcsec = header.shape, header.wcs, header.pixel_scale_arcsec
         self._hdu, self._source, self._leading = hdu, source, (0,) * (len(hdu.shape) - 2)
-        self._in_pieces = isinstance(hdu, fits.CompImageHDU)
-        block = hdu.tile_shape if self._in_pieces else self.shape[1:]
+        self.in_pieces = isinstance(hdu, fits.CompImageHDU)
+        """Whether the image is compressed in pieces; one that is read whole needs one request."""
+        block = hdu.tile_shape if self.in_pieces else self.shape[1:]
         self.block_shape = (int((1, *block)[-2]), int(block[-1]))
         """Height and width of the smallest part that is read: a row, or a piece of a compressed image."""
         self._dtype = np.dtype(_DTYPES[header.header["BITPIX"]])
         self._row_bytes = self.shape[1] * self._dtype.itemsize
-        self._scaling = None if self._in_pieces else _Scaling.of(header.header)
+        self._scaling = None if self.in_pieces else _Scaling.of(header.header)
         self._first_row, self._rows = 0, np.empty((0, self.shape[1]), np.float32)
         self._buffer = bytearray()
 
@@ -82,7 +83,7 @@ class TileImage:
         """
         if not self._first_row <= y0 <= y1 <= self._first_row + len(self._rows):
             self.close()
-            if not self._in_pieces:
+            if not self.in_pieces:
                 self._buffer = _take_buffer((y1 - y0) * self._row_bytes)
             self._rows = self._stored(y0, y1, 0, self.shape[1], self._buffer)
             self._first_row = y0
@@ -114,7 +115,7 @@ class TileImage:
         if y0 >= y1 or x0 >= x1:
             return np.empty((max(0, y1 - y0), max(0, x1 - x0)), np.float32)
         with _as_status(self._source):
-            if self._in_pieces:
+            if self.in_pieces:
                 section: npt.NDArray[Any] = self._hdu.section[self._leading + np.s_[y0:y1, x0:x1]]
                 return section
             size, width = (y1 - y0) * self._row_bytes, self.shape[1]

@@ -20,6 +20,7 @@ from galaxy_batch.cutouts.fits import decode_fits
 from galaxy_batch.tiles import cut
 from galaxy_batch.tiles.cut import Cut, cut_band, cut_bands
 from galaxy_batch.tiles.tile_image import TileImage, open_tile
+from tests.support.s3_server import S3
 from tests.support.tiles import celestial_wcs, legacy_brick, save_tile, sdss_frame, sky_of
 
 SHAPE = (260, 300)
@@ -411,3 +412,17 @@ def test_memory_does_not_grow_with_the_number_of_objects(tmp_path: Path) -> None
     with open_tile(save_tile(tmp_path / "t.fits", NOISE, wcs), MAX_BYTES) as tile:
         few, many = peak_bytes(tile, ra[:300], dec[:300]), peak_bytes(tile, ra, dec)
     assert many - few < 0.1 * 2700 * 64 * 64 * 4  # a tenth of the cutouts: positions and boxes
+
+
+def test_a_brick_with_many_objects_is_one_request(s3: S3, tmp_path: Path) -> None:
+    """After that of its headers."""
+    image = np.random.default_rng(1).normal(0, 0.02, (1000, 1000)).astype(np.float32)
+    wcs = celestial_wcs(image.shape)
+    path = Path(legacy_brick(tmp_path, image, wcs))
+    assert path.stat().st_size > 3 << 18
+    rng = np.random.default_rng(0)
+    ra, dec = sky_of(wcs, rng.uniform(100, 900, 100), rng.uniform(100, 900, 100))
+    with open_tile(s3.put("brick.fits.fz", path.read_bytes()), MAX_BYTES) as tile:
+        result = cut_band(tile, ra, dec, 80 * PIXEL, 80, north_up=False)
+    assert result.empty_fraction.max() == 0
+    assert len(s3.proxy.requests) == 2
