@@ -322,7 +322,10 @@ class Experiment:
         below = {name.removeprefix(root) for name in self._names()}
         published = {name.removeprefix("catalog/") for name in below if name.startswith("catalog/")}
         assert published == listed, published ^ listed
-        others = {name for name in below if not name.startswith(("catalog/", "runs/", "report/"))}
+        beside = manifest.beside
+        collection = {file.path for file in (*beside.margin, *beside.index, *beside.others)}
+        assert collection <= below, collection - below
+        others = {name for name in below if not name.startswith(("catalog/", "runs/", "report/"))} - collection
         parts = {f"parts/{manifest.fingerprint}/part-{chunk:06d}.parquet" for chunk in range(self.chunks)}
         finished = {name.replace("-missing", "") for name in others if "-unreachable" not in name}
         assert finished == parts, finished ^ parts

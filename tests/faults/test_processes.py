@@ -38,8 +38,8 @@ def test_a_worker_is_killed(
 
 CLASSIFYING = [("/part-", 2, False), ("/part-", 7, True), ("/part-", 1, True)]
 PUBLISHING = [
-    ("/exchange/", 1, True), ("/catalog/", 2, True), ("/catalog/manifest.json", 1, False),
-    ("/catalog/manifest.json", 1, True),
+    ("/exchange/", 1, True), ("/catalog/", 2, True), ("/margin_10arcs/", 1, True), ("/index_object_id/", 1, True),
+    ("/collection.properties", 1, True), ("/catalog/manifest.json", 1, False), ("/catalog/manifest.json", 1, True),
 ]  # fmt: skip
 
 
