@@ -287,7 +287,13 @@ def _step(old: int, new: int, uris: Sequence[str], catalogs: Sequence[CatalogNum
     before, after = catalogs[old], catalogs[new]
     logger.info("%s, %s compared with %s, %s", after.release, after.model_id, before.release, before.model_id)
     pair = dataclasses.replace(config, series_uri=None, old_uri=uris[old], new_uri=uris[new], examples=0)
-    result = compare_catalogs(pair)
+    try:
+        result = compare_catalogs(pair)
+    except DamagedCatalogError:
+        raise
+    except InputError as error:
+        both = f"{after.release}, {after.model_id} against {before.release}, {before.model_id}"
+        raise InputError(error.field, error.value, f"{error.remedy} ({both})") from None
     names = {"release": before.release != after.release, "model": before.model_id != after.model_id}
     return Step(
         old=old,

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -143,6 +144,15 @@ def test_a_catalog_that_turns_out_to_be_damaged_is_skipped_and_its_neighbours_ar
     (skipped,) = series.skipped
     assert skipped.release == "b"
     assert "is damaged, verify the catalog" in skipped.reason
+
+
+def test_two_catalogs_that_cannot_be_compared_are_named(tmp_path: Path) -> None:
+    rows = sky_rows(60)
+    texts = rows.set_column(0, "object_id", rows["object_id"].cast(pa.string()))
+    for number, (release, each) in enumerate({"dr8": rows, "text": texts}.items()):
+        add_catalog(tmp_path, release, OLD_MODEL, f"202{number}-01-01", each)
+    with pytest.raises(InputError, match=rf"match by position \(text, {OLD_MODEL} against dr8, {OLD_MODEL}\)"):
+        measured(tmp_path)
 
 
 @pytest.mark.parametrize("output", ["", "page", "dataset/../page"])
