@@ -178,6 +178,9 @@ def open_tile(uri: str, max_bytes: int) -> Iterator[TileImage]:
         if height * width * _PIXEL_BYTES > max_bytes:
             what = "the image" if whole else "its smallest part"
             raise UnusableCutout(Status.TOO_LARGE, f"{what} has {width} x {height} pixels, more than {max_bytes} bytes")
+        if tile.in_pieces and hdu.fileinfo()["datSpan"] > max_bytes:  # all of it may be read at once
+            reason = f"the compressed image has {hdu.fileinfo()['datSpan']} bytes, more than {max_bytes}"
+            raise UnusableCutout(Status.TOO_LARGE, reason)
         with contextlib.closing(tile):
             yield tile
 

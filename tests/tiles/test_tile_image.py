@@ -241,6 +241,15 @@ def huge_pieces(folder: Path) -> str:
     return str(path)
 
 
+def huge_heap(folder: Path) -> str:
+    """A header that announces a petabyte of compressed pixels."""
+    path = Path(rows(folder))
+    content = path.read_bytes()
+    at = content.index(b"PCOUNT  =")
+    path.write_bytes(content[:at] + f"PCOUNT  = {10**15:>20}".ljust(80).encode() + content[at + 80 :])
+    return str(path)
+
+
 def bomb(folder: Path) -> str:
     """Decompresses to a header of 16 MB."""
     path = folder / "bomb.fits.bz2"
@@ -280,12 +289,14 @@ def announced(folder: Path) -> str:
         (text, Status.UNREADABLE, "truncated or damaged"),
         (empty, Status.UNREADABLE, "Empty"),
         (huge_pieces, Status.TOO_LARGE, "100000 x 100000"),
+        (huge_heap, Status.TOO_LARGE, "the compressed image has"),
         (bomb, Status.TOO_LARGE, "decompresses to more than"),
         (announced, Status.TOO_LARGE, "10000 x 10000"),
     ],
     ids=[
         "missing", "folder", "device", "scheme", "truncated", "truncated header", "truncated brick", "truncated gzip",
         "truncated frame", "damaged", "no WCS", "spectrum", "singular WCS", "cube", "web page", "empty", "huge pieces",
+        "huge heap",
         "bomb", "announced",
     ],
 )  # fmt: skip
