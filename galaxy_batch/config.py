@@ -88,7 +88,8 @@ class TilesConfig:
     max_empty_fraction: Annotated[float, Range(0, 1)] = 0.1
     """INCOMPLETE if a larger fraction of a cutout has no data, in one of its bands."""
     max_tile_bytes: Annotated[int, Range(1 << 20, 1 << 40)] = 1 << 30
-    """Largest decompressed size of a tile that is compressed as a whole, by gzip or bzip2."""
+    """Largest decompressed size of a tile that is compressed as a whole, by gzip or bzip2, and largest compressed size
+    of a tile-compressed image (`.fits.fz`)."""
 
     @property
     def are_listed(self) -> bool:

@@ -80,12 +80,15 @@ def _series(config: CompareConfig) -> dict[str, Any]:
         "models": len(series.models),
         "catalogs": len(series.catalogs),
         "skipped": len(series.skipped),
+        "not_compared": len(series.not_compared),
         "newest_uri": series.catalogs[series.newest].catalog_uri,
         "gates_crossed": crossed,
         "report_uri": page_uri,
         "comparison_uri": json_uri,
     }
     logger.info("report: %s", page_uri)
+    if series.unjudged:
+        raise GateError(f"the newest catalog cannot be compared: {series.unjudged}", summary)
     if crossed:
         raise GateError(f"gates crossed by the newest catalog: {', '.join(crossed)}", summary)
     return summary

@@ -26,7 +26,7 @@ from galaxy_batch.errors import InputError, without_secrets
 from galaxy_batch.stats import Interval, share, wilson_interval
 from galaxy_batch.storage.files import check_outside, join, list_folders, list_names, read_bytes
 
-__all__ = ["QUANTILES", "CatalogNumbers", "Series", "Skipped", "Step", "measure_series"]
+__all__ = ["QUANTILES", "CatalogNumbers", "NotCompared", "Series", "Skipped", "Step", "measure_series"]
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +95,16 @@ class Step:
 
 
 @dataclass(frozen=True)
+class NotCompared:
+    """Two catalogs that cannot be compared as configured, for example by ids of two types."""
+
+    old: int
+    """Number of the older catalog in the series, from 0."""
+    new: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Skipped:
     """A folder of the series without a catalog that can be read."""
 
@@ -102,6 +112,8 @@ class Skipped:
     release: str
     model_id: str
     reason: str
+    created: str = ""
+    """When it was published: UTC, ISO 8601; empty where that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +131,7 @@ class Series:
     """By release, then by time of publication."""
     steps: tuple[Step, ...]
     skipped: tuple[Skipped, ...]
+    not_compared: tuple[NotCompared, ...] = ()
 
     @property
     def newest(self) -> int:
@@ -129,6 +142,14 @@ class Series:
     def last_step(self) -> Step | None:
         """The step to the newest catalog; None where it is the first."""
         return next((step for step in self.steps if step.new == self.newest), None)
+
+    @property
+    def unjudged(self) -> str:
+        """Why no gate judges what was published last; empty where the gates do, or where it is the first catalog."""
+        for one in self.skipped:
+            if one.created > self.catalogs[self.newest].created:
+                return f"{one.release}, {one.model_id}: {one.reason}"
+        return next((pair.reason for pair in self.not_compared if pair.new == self.newest), "")
 
 
 def measure_series(config: CompareConfig) -> Series:
@@ -146,14 +167,15 @@ def measure_series(config: CompareConfig) -> Series:
         try:
             readable.append((catalog_uri, manifest, _confidence(catalog_uri, manifest)))
         except DamagedCatalogError as error:
-            skipped.append(_skip(catalog_uri, manifest.release, manifest.model_id, error.remedy))
+            skipped.append(_skip(catalog_uri, manifest.release, manifest.model_id, error.remedy, manifest.created))
     while readable:
         try:
             return _series(config, readable, skipped)
         except DamagedCatalogError as error:  # in other columns: its neighbours are compared with each other
             damaged = next(entry for entry in readable if without_secrets(entry[0]) == error.value)
             readable.remove(damaged)
-            skipped.append(_skip(damaged[0], damaged[1].release, damaged[1].model_id, error.remedy))
+            manifest = damaged[1]
+            skipped.append(_skip(damaged[0], manifest.release, manifest.model_id, error.remedy, manifest.created))
     remedy = "no catalog is published there: the folder must hold release=…/model=…/catalog/manifest.json"
     raise InputError("series_uri", uri, remedy)
 
@@ -166,14 +188,16 @@ def _series(config: CompareConfig, readable: Sequence[_Readable], skipped: Seque
     )
     catalogs = tuple(_numbers(*entry) for entry in ordered)
     uris = [catalog_uri for catalog_uri, _, _ in ordered]
+    steps, not_compared = _steps(uris, catalogs, config)
     return Series(
         series_uri=without_secrets(config.series_uri or ""),
         order=config.order,
         releases=releases,
         models=tuple(dict.fromkeys(catalog.model_id for catalog in catalogs)),
         catalogs=catalogs,
-        steps=tuple(_step(old, new, uris, catalogs, config) for old, new in _pairs(catalogs)),
+        steps=steps,
         skipped=tuple(sorted(skipped, key=lambda one: one.uri)),
+        not_compared=not_compared,
     )
 
 
@@ -218,9 +242,9 @@ def _why_unpublished(layout: Layout) -> str:
     return f"not published, or withdrawn: no {MANIFEST}{last}"
 
 
-def _skip(catalog_uri: str, release: str, model_id: str, reason: str) -> Skipped:
+def _skip(catalog_uri: str, release: str, model_id: str, reason: str, created: str = "") -> Skipped:
     logger.warning("skipped: %s: %s", without_secrets(catalog_uri), reason)
-    return Skipped(without_secrets(catalog_uri), release, model_id, reason)
+    return Skipped(without_secrets(catalog_uri), release, model_id, reason, created)
 
 
 def _releases(manifests: Sequence[CatalogManifest], order: str) -> tuple[str, ...]:
@@ -281,6 +305,27 @@ def _numbers(catalog_uri: str, manifest: CatalogManifest, confidence: dict[str, 
         flag_counts=manifest.flag_counts,
         confidence=confidence,
     )
+
+
+def _steps(
+    uris: Sequence[str], catalogs: Sequence[CatalogNumbers], config: CompareConfig
+) -> tuple[tuple[Step, ...], tuple[NotCompared, ...]]:
+    """Compare each pair; raises InputError where none can be compared, which is then a fault of the config."""
+    steps: list[Step] = []
+    not_compared: list[NotCompared] = []
+    problem: InputError | None = None
+    for old, new in _pairs(catalogs):
+        try:
+            steps.append(_step(old, new, uris, catalogs, config))
+        except DamagedCatalogError:
+            raise
+        except InputError as error:
+            problem = problem or error
+            logger.warning("not compared: %s", error.remedy)
+            not_compared.append(NotCompared(old, new, error.remedy))
+    if problem is not None and not steps:
+        raise problem
+    return tuple(steps), tuple(not_compared)
 
 
 def _step(old: int, new: int, uris: Sequence[str], catalogs: Sequence[CatalogNumbers], config: CompareConfig) -> Step:

@@ -88,6 +88,7 @@ def _page(series: Series) -> str:
         matched_rows=[_matched(series, step) for step in series.steps],
         shift_rows=[_shifts(series, step) for step in series.steps],
         gates=[(_named(series, step), ", ".join(step.gates_crossed)) for step in series.steps if step.gates_crossed],
+        not_compared=[pair.reason for pair in series.not_compared],
         skipped=[[one.release, one.model_id, one.reason] for one in series.skipped],
     )
 

@@ -155,6 +155,28 @@ def test_two_catalogs_that_cannot_be_compared_are_named(tmp_path: Path) -> None:
         measured(tmp_path)
 
 
+def test_the_others_are_compared(tmp_path: Path) -> None:
+    rows = sky_rows(60)
+    texts = rows.set_column(0, "object_id", rows["object_id"].cast(pa.string()))
+    for number, (release, each) in enumerate({"dr8": rows, "dr9": rows, "text": texts}.items()):
+        add_catalog(tmp_path, release, OLD_MODEL, f"202{number}-01-01", each)
+    series = measured(tmp_path)
+    assert [(step.old, step.new) for step in series.steps] == [(0, 1)]
+    ((old, new, reason),) = [dataclasses.astuple(pair) for pair in series.not_compared]
+    assert (old, new) == (1, 2)
+    assert reason == series.unjudged
+    assert f"(text, {OLD_MODEL} against dr9, {OLD_MODEL})" in reason
+
+
+@pytest.mark.parametrize(("broken", "judged"), [("a", True), ("c", False)])
+def test_a_damaged_catalog_is_judged_by_nothing_if_it_is_the_newest(tmp_path: Path, broken: str, judged: bool) -> None:
+    for number, release in enumerate("abc"):
+        catalog = add_catalog(tmp_path, release, OLD_MODEL, f"202{number}-01-01", sky_rows(60))
+        if release == broken:
+            next(catalog.glob("dataset/Norder=*/**/*.parquet")).unlink()
+    assert (measured(tmp_path).unjudged == "") is judged
+
+
 @pytest.mark.parametrize("output", ["", "page", "dataset/../page"])
 def test_the_page_is_not_written_into_a_catalog(tmp_path: Path, output: str) -> None:
     catalog = add_catalog(tmp_path, "a", OLD_MODEL, "2024-01-01", sky_rows(60))

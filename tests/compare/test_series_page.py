@@ -16,7 +16,7 @@ from tests.support.series import OLD_MODEL, OTHER_MODEL, add_catalog, publish_se
 from tests.support.skies import sky_rows
 
 HEADINGS = ["Catalogs", "From one release to the next", "Class mix", "Failures and flags", "Confidence"]
-KEYS = ["series_uri", "order", "releases", "models", "catalogs", "steps", "skipped"]
+KEYS = ["series_uri", "order", "releases", "models", "catalogs", "steps", "skipped", "not_compared"]
 CATALOG_KEYS = [
     "catalog_uri", "release", "model_id", "created", "rows", "failed", "failed_share", "failed_interval", "flagged",
     "flagged_share", "flagged_interval", "without_position", "status_counts", "class_counts", "class_shares",
@@ -27,8 +27,8 @@ STEP_KEYS = [
     "psi", "ks", "mean_change", "class_share_change", "failed_rate_increase", "flagged_rate_increase", "gates_crossed",
 ]  # fmt: skip
 SUMMARY_KEYS = [
-    "series_uri", "releases", "models", "catalogs", "skipped", "newest_uri", "gates_crossed", "report_uri",
-    "comparison_uri",
+    "series_uri", "releases", "models", "catalogs", "skipped", "not_compared", "newest_uri", "gates_crossed",
+    "report_uri", "comparison_uri",
 ]  # fmt: skip
 
 
@@ -109,3 +109,12 @@ def test_the_command_takes_a_folder(
     with pytest.raises(SystemExit):
         run_job(line, compare)
     assert "give OLD NEW or CATALOGS or CONFIG.toml, not 3 arguments" in capsys.readouterr().err
+
+
+def test_a_newest_catalog_that_no_gate_judges_fails_the_job(tmp_path: Path) -> None:
+    for number, release in enumerate("abc"):
+        catalog = add_catalog(tmp_path / "catalogs", release, OLD_MODEL, f"202{number}-01-01", sky_rows(60))
+    next(catalog.glob("dataset/Norder=*/**/*.parquet")).unlink()
+    with pytest.raises(GateError, match="the newest catalog cannot be compared: c, .* is missing") as failed:
+        job(tmp_path / "catalogs", tmp_path / "out")
+    assert Path(failed.value.summary["report_uri"]).exists()
