@@ -115,6 +115,6 @@ def test_a_newest_catalog_that_no_gate_judges_fails_the_job(tmp_path: Path) -> N
     for number, release in enumerate("abc"):
         catalog = add_catalog(tmp_path / "catalogs", release, OLD_MODEL, f"202{number}-01-01", sky_rows(60))
     next(catalog.glob("dataset/Norder=*/**/*.parquet")).unlink()
-    with pytest.raises(GateError, match="the newest catalog cannot be compared: c, .* is missing") as failed:
+    with pytest.raises(GateError, match=r"the newest catalog cannot be compared: c, .* is missing") as failed:
         job(tmp_path / "catalogs", tmp_path / "out")
     assert Path(failed.value.summary["report_uri"]).exists()
