@@ -67,6 +67,7 @@ def test_flag_bits_are_fixed() -> None:
         "REPEATED_IMAGE": 32,
         "NO_POSITION": 64,
         "AUDIT": 128,
+        "INCOMPLETE": 256,
     }
 
 
@@ -79,7 +80,7 @@ def test_the_column_of_flags_describes_each_bit() -> None:
 def test_bits_have_names() -> None:
     assert flag_names(0) == []
     assert flag_names(1 | 32 | 128) == ["LOW_CONFIDENCE", "REPEATED_IMAGE", "AUDIT"]
-    assert flag_names(255) == [flag.name for flag in ReviewFlag]
+    assert flag_names(511) == [flag.name for flag in ReviewFlag]
 
 
 def test_each_question_has_its_columns_after_those_of_the_model() -> None:

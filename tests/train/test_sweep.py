@@ -33,6 +33,7 @@ def test_recommendation_weighs_accuracy_against_labelled_galaxies(
     assert words in reason
 
 
+@pytest.mark.slow
 def test_sweep_trains_at_each_threshold_with_one_common_test_set(tmp_path: Path) -> None:
     survey = write_survey(tmp_path / "survey", galaxies=150, seed=31)
     values: dict[str, Any] = {

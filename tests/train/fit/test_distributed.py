@@ -115,6 +115,7 @@ def undisturbed(ray_started: None, voted: SurveyFiles, tmp_path_factory: pytest.
     return run(two_workers(voted, folder / "out"), folder / "log")
 
 
+@pytest.mark.slow
 def test_two_workers_train_one_model(undisturbed: Run) -> None:
     assert [(e.phase, e.number) for e in undisturbed.fit.epochs] == BOTH_PHASES
     for epoch in BOTH_PHASES:
@@ -125,6 +126,7 @@ def test_two_workers_train_one_model(undisturbed: Run) -> None:
     assert undisturbed.fit.epochs[-1].loss < undisturbed.fit.epochs[0].loss
 
 
+@pytest.mark.slow
 def test_each_galaxy_trains_on_one_worker(undisturbed: Run, voted: SurveyFiles, tmp_path: Path) -> None:
     config = two_workers(voted, tmp_path)
     galaxies, labels = read_galaxies(config)
@@ -133,6 +135,7 @@ def test_each_galaxy_trains_on_one_worker(undisturbed: Run, voted: SurveyFiles, 
     assert undisturbed.fit.unusable == alone.unusable
 
 
+@pytest.mark.slow
 def test_stored_states_are_removed(undisturbed: Run) -> None:
     assert not [path for path in undisturbed.output.rglob("*") if path.is_file()]
 

@@ -103,6 +103,7 @@ def test_ambiguous_calibration_galaxies_do_not_count() -> None:
     assert [e.calibration_loss for e in epochs] == [e.calibration_loss for e in again]
 
 
+@pytest.mark.slow
 def test_the_seed_determines_the_model() -> None:
     first, second = trained()[0], trained()[0]
     other = trained(dataclasses.replace(CONFIG, seed=1))[0]
