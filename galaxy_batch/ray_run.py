@@ -67,7 +67,6 @@ def _classified_parts(
         "model": plan.model_arguments(workers),
         "network": network,
     }
-    ray.data.DataContext.get_current().target_max_block_size = None  # else a chunk above 192 MB would be divided
     blocks = ray.data.from_items([chunk.as_item() for chunk in chunks], override_num_blocks=len(chunks))
     for stage in stages.before:
         blocks = blocks.map_batches(stage.func, fn_kwargs=stage.keywords, **workers.read_options)

@@ -127,14 +127,6 @@ def test_embeddings_are_published_beside_the_rows_also_by_a_resumed_run(
     assert {file.relative_to(catalog): file.read_bytes() for file in catalog.glob("embedding/**/*.pq")} == before
 
 
-def test_a_chunk_is_one_block_however_large_its_cutouts_are(
-    survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ray.data.DataContext.get_current(), "target_max_block_size", 20_000)  # a few cutouts
-    config = catalog_config(survey, saved_model, tmp_path, classify={"chunk_rows": 40})
-    assert classify_release(plan_release(config))["rows"] == 40
-
-
 def test_a_finished_run_is_not_repeated(first_release: FinishedRelease, tmp_path: Path) -> None:
     config = first_release.copy(tmp_path)
     first = {

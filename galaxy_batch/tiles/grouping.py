@@ -22,7 +22,7 @@ __all__ = ["group_by_tile", "open_by_tile", "with_tiles"]
 
 logger = logging.getLogger(__name__)
 
-_CHUNK_BYTES = 256 << 20  # of encoded cutouts
+_CHUNK_BYTES = 128 << 20  # of encoded cutouts; Ray divides a block above 192 MB, and a chunk must be one block
 _BLOCK_ROWS = 1 << 20  # that are read, and whose tiles are looked up, at a time
 _NOT_OF_VALUES = ("table", "band_templates", "max_tile_bytes")  # settings that change no value, or by the URIs only
 _BETWEEN = "\0"  # the URIs of the three bands
@@ -43,7 +43,7 @@ def group_by_tile(manifest: Manifest, config: ManifestConfig, chunk_rows: int, m
     """The manifest with its rows sorted by tile and divided into chunks again; as it is without tiles in the config.
 
     The rows are in memory, with about 250 bytes each, and stored in the chunks with 50. A chunk holds whole tiles where
-    they fit, at most `chunk_rows` rows, and at most 256 MiB of encoded cutouts.
+    they fit, at most `chunk_rows` rows, and at most 128 MiB of encoded cutouts.
 
     Args:
         manifest: opened and checked.
