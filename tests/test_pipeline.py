@@ -304,7 +304,7 @@ def test_other_settings_replace_a_catalog_only_with_overwrite(
     assert verify_catalog(summary["catalog_uri"]) == []
 
 
-@pytest.mark.slow  # the actor of a run that ends with an error holds its CPU for a while: the next run in this Ray may wait
+@pytest.mark.slow  # the actor of a failed run keeps its CPU for a while: the next run may wait
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_a_model_that_does_not_fit_its_description_is_bad_input(
     survey: SurveyFiles, saved_model: SavedModel, tmp_path: Path, engine: str
