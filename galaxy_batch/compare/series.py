@@ -9,7 +9,6 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,135 +20,17 @@ from galaxy_batch.catalog.manifest import MANIFEST, CatalogManifest, read_manife
 from galaxy_batch.catalog.read_files import DamagedCatalogError, files_in_turn, read_file
 from galaxy_batch.compare.compare import compare_catalogs
 from galaxy_batch.compare.config import CompareConfig
-from galaxy_batch.compare.result import Comparison
+from galaxy_batch.compare.series_result import QUANTILES, CatalogNumbers, NotCompared, Series, Skipped, Step
 from galaxy_batch.errors import InputError, without_secrets
-from galaxy_batch.stats import Interval, share, wilson_interval
+from galaxy_batch.stats import share, wilson_interval
 from galaxy_batch.storage.files import check_outside, join, list_folders, list_names, read_bytes
 
-__all__ = ["QUANTILES", "CatalogNumbers", "NotCompared", "Series", "Skipped", "Step", "measure_series"]
+__all__ = ["measure_series"]
 
 logger = logging.getLogger(__name__)
 
-QUANTILES = {"q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95}
-"""Quantiles of the confidence, by their keys in `series.json`."""
-
-
 _Readable = tuple[str, CatalogManifest, dict[str, float]]
 """A catalog's URI, its manifest, and its confidence as in `CatalogNumbers`."""
-
-
-@dataclass(frozen=True)
-class CatalogNumbers:
-    """The numbers of one catalog; shares are nan without rows."""
-
-    catalog_uri: str
-    release: str
-    model_id: str
-    created: str
-    """When it was published: UTC, ISO 8601; empty where the catalog does not say."""
-    rows: int
-    failed: int
-    """Rows without a class."""
-    failed_share: float
-    failed_interval: Interval
-    """95%, Wilson."""
-    flagged: int
-    flagged_share: float
-    flagged_interval: Interval
-    """95%, Wilson."""
-    without_position: int
-    status_counts: dict[str, int]
-    class_counts: dict[str, int]
-    class_shares: dict[str, float]
-    """Of the rows with a class."""
-    flag_counts: dict[str, int]
-    confidence: dict[str, float]
-    """`mean` and `QUANTILES` of the rows with a class; nan where there are none."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """What changed from a catalog to the one after it, in the measures of `Comparison`."""
-
-    old: int
-    """Number of the older catalog in the series, from 0."""
-    new: int
-    changed: str
-    """`release`, `model` or `release and model`."""
-    matched: int
-    only_old: int
-    only_new: int
-    compared: int
-    flipped: int
-    flip_rate: float
-    flip_interval: Interval
-    psi: dict[str, float]
-    """Population stability index of `confidence` and of the probability of each class that both have."""
-    ks: dict[str, float]
-    mean_change: dict[str, float]
-    """Mean change of the matched objects."""
-    class_share_change: dict[str, float]
-    failed_rate_increase: float
-    flagged_rate_increase: float
-    gates_crossed: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class NotCompared:
-    """Two catalogs that cannot be compared as configured, for example by ids of two types."""
-
-    old: int
-    """Number of the older catalog in the series, from 0."""
-    new: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A folder of the series without a catalog that can be read."""
-
-    uri: str
-    release: str
-    model_id: str
-    reason: str
-    created: str = ""
-    """When it was published: UTC, ISO 8601; empty where that cannot be read."""
-
-
-@dataclass(frozen=True)
-class Series:
-    """All numbers of a series; its field names are the keys of `series.json`."""
-
-    series_uri: str
-    order: str
-    """`published` or `name`."""
-    releases: tuple[str, ...]
-    """In this order."""
-    models: tuple[str, ...]
-    """In the order of their first catalogs."""
-    catalogs: tuple[CatalogNumbers, ...]
-    """By release, then by time of publication."""
-    steps: tuple[Step, ...]
-    skipped: tuple[Skipped, ...]
-    not_compared: tuple[NotCompared, ...] = ()
-
-    @property
-    def newest(self) -> int:
-        """Number of the catalog that was published last."""
-        return max(range(len(self.catalogs)), key=lambda number: (self.catalogs[number].created, number))
-
-    @property
-    def last_step(self) -> Step | None:
-        """The step to the newest catalog; None where it is the first."""
-        return next((step for step in self.steps if step.new == self.newest), None)
-
-    @property
-    def unjudged(self) -> str:
-        """Why no gate judges what was published last; empty where the gates do, or where it is the first catalog."""
-        for one in self.skipped:
-            if one.created > self.catalogs[self.newest].created:
-                return f"{one.release}, {one.model_id}: {one.reason}"
-        return next((pair.reason for pair in self.not_compared if pair.new == self.newest), "")
 
 
 def measure_series(config: CompareConfig) -> Series:
@@ -320,9 +201,11 @@ def _steps(
         except DamagedCatalogError:
             raise
         except InputError as error:
-            problem = problem or error
-            logger.warning("not compared: %s", error.remedy)
-            not_compared.append(NotCompared(old, new, error.remedy))
+            before, after = catalogs[old], catalogs[new]
+            reason = f"{error.remedy} ({after.release}, {after.model_id} against {before.release}, {before.model_id})"
+            problem = problem or InputError(error.field, error.value, reason)
+            logger.warning("not compared: %s", reason)
+            not_compared.append(NotCompared(old, new, reason))
     if problem is not None and not steps:
         raise problem
     return tuple(steps), tuple(not_compared)
@@ -332,13 +215,7 @@ def _step(old: int, new: int, uris: Sequence[str], catalogs: Sequence[CatalogNum
     before, after = catalogs[old], catalogs[new]
     logger.info("%s, %s compared with %s, %s", after.release, after.model_id, before.release, before.model_id)
     pair = dataclasses.replace(config, series_uri=None, old_uri=uris[old], new_uri=uris[new], examples=0)
-    try:
-        result = compare_catalogs(pair)
-    except DamagedCatalogError:
-        raise
-    except InputError as error:
-        both = f"{after.release}, {after.model_id} against {before.release}, {before.model_id}"
-        raise InputError(error.field, error.value, f"{error.remedy} ({both})") from None
+    result = compare_catalogs(pair)
     names = {"release": before.release != after.release, "model": before.model_id != after.model_id}
     return Step(
         old=old,
@@ -354,12 +231,8 @@ def _step(old: int, new: int, uris: Sequence[str], catalogs: Sequence[CatalogNum
         psi={name: shift.psi for name, shift in result.shifts.items()},
         ks={name: shift.ks for name, shift in result.shifts.items()},
         mean_change={name: shift.mean_change for name, shift in result.shifts.items()},
-        class_share_change=_class_share_change(result),
+        class_share_change=dict(zip(result.classes, result.mix.difference[0].tolist(), strict=True)),
         failed_rate_increase=result.failed.increase,
         flagged_rate_increase=result.flagged.increase,
         gates_crossed=tuple(gate.name for gate in result.crossed),
     )
-
-
-def _class_share_change(result: Comparison) -> dict[str, float]:
-    return dict(zip(result.classes, result.mix.difference[0].tolist(), strict=True))

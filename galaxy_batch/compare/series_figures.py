@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from galaxy_batch.compare.series import CatalogNumbers, Series, Step
+from galaxy_batch.compare.series_result import CatalogNumbers, Series, Step
 from galaxy_batch.report.figures import (
     BLUE,
     GREEN,

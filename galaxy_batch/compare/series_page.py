@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from galaxy_batch.compare.result import plain
-from galaxy_batch.compare.series import QUANTILES, CatalogNumbers, Series, Step
 from galaxy_batch.compare.series_figures import (
     class_shares,
     confidence_quantiles,
@@ -14,6 +13,7 @@ from galaxy_batch.compare.series_figures import (
     failures_and_flags,
     row_counts,
 )
+from galaxy_batch.compare.series_result import QUANTILES, CatalogNumbers, Series, Step
 from galaxy_batch.errors import without_secrets
 from galaxy_batch.report.figures import embed
 from galaxy_batch.report.page import count, interval, number, percent, points, render

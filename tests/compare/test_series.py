@@ -10,7 +10,8 @@ import pytest
 from galaxy_batch.catalog.manifest import require_manifest
 from galaxy_batch.compare.compare import compare_catalogs
 from galaxy_batch.compare.config import CompareConfig
-from galaxy_batch.compare.series import Series, measure_series
+from galaxy_batch.compare.series import measure_series
+from galaxy_batch.compare.series_result import Series
 from galaxy_batch.errors import InputError
 from galaxy_batch.settings import parse_config
 from galaxy_batch.storage.files import write_atomically
