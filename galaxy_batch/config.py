@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from galaxy_batch.errors import InputError
+from galaxy_batch.fits_format import BLOCK_BYTES, whole_blocks
 from galaxy_batch.links import SKY_LINKS, check_links
 from galaxy_batch.settings import Range, Uri
 
@@ -104,7 +105,7 @@ class TilesConfig:
     @property
     def cutout_bytes(self) -> int:
         """Encoded size of a cutout: three bands of 32-bit floats and a header."""
-        return -(-3 * 4 * self.size_px**2 // 2880) * 2880 + 2880
+        return BLOCK_BYTES + whole_blocks(3 * 4 * self.size_px**2)
 
     def __post_init__(self) -> None:
         name, templates = "manifest.tiles.band_templates", self.band_templates

@@ -21,19 +21,19 @@ from PIL import Image
 
 from galaxy_batch.config import RgbConfig
 from galaxy_batch.cutouts.bands import BANDS, unpack_bands
+from galaxy_batch.cutouts.fits_scaling import FitsScaling
+from galaxy_batch.fits_format import PIXEL_TYPES, whole_blocks
 from galaxy_batch.rows import Status, UnusableCutout
 
 __all__ = ["decode_fits"]
 
 _GZIP, _BZIP2, _ZIP = b"\x1f\x8b", b"BZh", b"PK\x03\x04"
-_BLOCK = 2880  # bytes; headers and data fill whole blocks (FITS Standard 4.0, section 3)
 _END = b"END" + b" " * 77
 _MAX_HEADER_BYTES = 2 << 20  # of all headers of a file: about 26,000 cards
 _MAX_PIXEL_BYTES = 8
 _MAX_PLANES = 16  # a cube with more is spectral data
 _UNPACK_BYTES = 1 << 20  # at a time
 _DRAW_PIXELS = 1 << 18  # at a time
-_DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}  # by BITPIX
 _MAX_FLUX = 1e30  # above any flux; sums of smaller numbers do not overflow
 
 
@@ -43,18 +43,7 @@ class _Plane:
 
     stored: npt.NDArray[Any]
     """``(height, width)``, big-endian, a view of the file, the bottom row first."""
-    scale: float
-    zero: float
-    blank: int | None
-    """Stored integer that means a missing value."""
-
-    def values(self, rows: slice) -> npt.NDArray[np.float64]:
-        """Physical values of some rows; NaN where missing."""
-        stored = self.stored[rows]
-        values = stored * np.float64(self.scale) + self.zero
-        if self.blank is not None and stored.dtype.kind in "iu":
-            values[stored == self.blank] = np.nan
-        return values
+    scaling: FitsScaling
 
 
 def decode_fits(content: bytes, max_pixels: int, rgb: RgbConfig) -> npt.NDArray[np.uint8]:
@@ -91,7 +80,7 @@ def _draw(planes: list[_Plane], rgb: RgbConfig) -> npt.NDArray[np.uint8]:
     with np.errstate(all="ignore"):
         for start in range(0, height, step):
             rows = slice(start, start + step)
-            fluxes = np.stack([p.values(rows) * s for p, s in zip(planes, rgb.scale, strict=True)])
+            fluxes = np.stack([p.scaling.values(p.stored[rows]) * s for p, s in zip(planes, rgb.scale, strict=True)])
             empty = ~np.isfinite(fluxes)
             missing += empty.sum(axis=(1, 2))
             fluxes[empty] = 0  # the sky level
@@ -157,9 +146,9 @@ def _planes(content: bytes | bytearray, max_pixels: int) -> Iterator[list[_Plane
         if start + size > len(content):
             reason = f"truncated: {max(0, len(content) - start)} of {size} bytes of pixels"
             raise UnusableCutout(Status.UNREADABLE, reason)
-        stored = np.frombuffer(content, _DTYPES[header["BITPIX"]], count * height * width, start)
-        scale, zero, blank = float(header.get("BSCALE", 1)), float(header.get("BZERO", 0)), header.get("BLANK")
-        yield [_Plane(plane, scale, zero, blank) for plane in stored.reshape(count, height, width)]
+        stored = np.frombuffer(content, PIXEL_TYPES[header["BITPIX"]], count * height * width, start)
+        scaling = FitsScaling.of(header)
+        yield [_Plane(plane, scaling) for plane in stored.reshape(count, height, width)]
 
 
 def _headers(content: bytes | bytearray) -> Iterator[tuple[Header, int]]:
@@ -175,9 +164,9 @@ def _headers(content: bytes | bytearray) -> Iterator[tuple[Header, int]]:
             raise UnusableCutout(Status.UNREADABLE, "a header without an END card, or a very long one")
         header = Header.fromstring(bytes(content[start : end + 80]))
         left -= end - start
-        data = _next_block(end + 80)
+        data = whole_blocks(end + 80)
         yield header, data
-        start = _next_block(data + _data_bytes(header))
+        start = data + whole_blocks(_data_bytes(header))
 
 
 def _axes(header: Header) -> list[int]:
@@ -191,14 +180,15 @@ def _axes(header: Header) -> list[int]:
 def _data_bytes(header: Header) -> int:
     """Size of the data after a header, in bytes (FITS Standard 4.0, equation 2)."""
     groups, extra, axes = header.get("GCOUNT", 1), header.get("PCOUNT", 0), _axes(header)
-    if header["BITPIX"] not in _DTYPES or type(groups) is not int or type(extra) is not int or min(groups, extra) < 0:
+    if (
+        header["BITPIX"] not in PIXEL_TYPES
+        or type(groups) is not int
+        or type(extra) is not int
+        or min(groups, extra) < 0
+    ):
         reason = f"BITPIX = {header['BITPIX']}, PCOUNT = {extra}, GCOUNT = {groups}"
         raise UnusableCutout(Status.UNREADABLE, reason)
     return int(abs(header["BITPIX"]) // 8 * groups * (extra + math.prod(axes))) if axes else 0
-
-
-def _next_block(position: int) -> int:
-    return -(-position // _BLOCK) * _BLOCK
 
 
 def _decompress(content: bytes, max_pixels: int) -> bytes | bytearray:

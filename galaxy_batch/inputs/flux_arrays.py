@@ -12,13 +12,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from galaxy_batch.fits_format import PIXEL_TYPES, image_header, padded
+
 __all__ = ["BAND", "FLUX", "band_names", "fits_files", "flux_leaves", "is_flux"]
 
 BAND = "band"
 """Field of an image that names its bands."""
 FLUX = "flux"
 """Field of an image with the pixels of its bands."""
-_BLOCK = 2880  # bytes; headers and data fill whole blocks (FITS Standard 4.0, section 3)
 
 _Plane = npt.NDArray[np.floating]
 
@@ -140,25 +141,9 @@ def _lists(array: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array]:
 def _fits(planes: Sequence[_Plane]) -> bytes:
     """A FITS file with one image for each plane (FITS Standard 4.0); the same planes give the same bytes."""
     if not planes:
-        return _header({"SIMPLE": "T", "BITPIX": 8, "NAXIS": 0})
+        return image_header((), 8)
     parts = []
     for number, plane in enumerate(planes):
         bits = -32 if plane.dtype.kind == "f" and plane.dtype.itemsize <= 4 else -64
-        axes = {"BITPIX": bits, "NAXIS": 2, "NAXIS1": plane.shape[1], "NAXIS2": plane.shape[0]}
-        extension = {"XTENSION": "'IMAGE   '", **axes, "PCOUNT": 0, "GCOUNT": 1}
-        parts += [
-            _header(extension if number else {"SIMPLE": "T", **axes}),
-            _padded(plane.astype(">f4" if bits == -32 else ">f8").tobytes(), b"\0"),
-        ]
+        parts += [image_header(plane.shape, bits, number > 0), padded(plane.astype(PIXEL_TYPES[bits]).tobytes())]
     return b"".join(parts)
-
-
-def _header(cards: Mapping[str, int | str]) -> bytes:
-    texts = [
-        f"{key:<8}= {value:>20}" if value != "'IMAGE   '" else f"{key:<8}= {value}" for key, value in cards.items()
-    ]
-    return _padded("".join(f"{text:<80}" for text in [*texts, "END"]).encode(), b" ")
-
-
-def _padded(content: bytes, fill: bytes) -> bytes:
-    return content + fill * (-len(content) % _BLOCK)

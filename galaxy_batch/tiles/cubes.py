@@ -5,28 +5,32 @@ hardly can be, and trying takes longer than the network. Measured with 256 px: 1
 it, where three files in a zip take 4 ms; drawing it takes 13 ms either way.
 """
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from galaxy_batch.cutouts.bands import BANDS
 from galaxy_batch.cutouts.fetch import hash_image
+from galaxy_batch.fits_format import PIXEL_TYPES, image_header, whole_blocks
 
 __all__ = ["Cubes"]
 
-_BLOCK = 2880  # bytes (FITS Standard 4.0, section 3)
-_PIXELS = np.dtype(">f4")
+_BITPIX = -32
+_PIXELS = np.dtype(PIXEL_TYPES[_BITPIX])
 
 
 class Cubes:
     """Encoded cutouts of a chunk; each is a FITS file with a cube of the red, green and blue band."""
 
     def __init__(self, count: int, size_px: int) -> None:
-        header = _header(size_px)
-        self._end = len(header) + len(BANDS) * size_px**2 * _PIXELS.itemsize
-        self._files = np.zeros((count, -(-self._end // _BLOCK) * _BLOCK), np.uint8)
+        shape = (len(BANDS), size_px, size_px)
+        header = image_header(shape, _BITPIX)
+        size = len(header) + whole_blocks(math.prod(shape) * _PIXELS.itemsize)
+        self._files = np.zeros((count, size), np.uint8)
         self._files[:, : len(header)] = np.frombuffer(header, np.uint8)
-        self._start, self._shape = len(header), (len(BANDS), size_px, size_px)
+        self._start = len(header)
 
     def set_band(self, rows: npt.NDArray[np.int64], band: int, pixels: npt.NDArray[np.float32]) -> None:
         """Set one band of some cutouts.
@@ -53,9 +57,3 @@ class Cubes:
         valid = pa.array(usable).buffers()[1]
         buffers = [valid, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(files).reshape(-1))]
         return pa.Array.from_buffers(pa.large_binary(), len(usable), buffers)
-
-
-def _header(size_px: int) -> bytes:
-    cards = {"SIMPLE": "T", "BITPIX": -32, "NAXIS": 3, "NAXIS1": size_px, "NAXIS2": size_px, "NAXIS3": len(BANDS)}
-    text = "".join(f"{f'{name:<8}= {value:>20}':<80}" for name, value in cards.items()) + "END"
-    return text.ljust(_BLOCK).encode()

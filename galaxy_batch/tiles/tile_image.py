@@ -20,7 +20,9 @@ import numpy.typing as npt
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from galaxy_batch.cutouts.fits_scaling import FitsScaling
 from galaxy_batch.errors import InputError
+from galaxy_batch.fits_format import PIXEL_TYPES
 from galaxy_batch.rows import Status, UnusableCutout
 from galaxy_batch.storage.files import NotAFileError, RangedFile
 
@@ -34,7 +36,6 @@ _PIXEL_BYTES = 4  # of the pixels that `read` returns
 _BUFFERS: list[bytearray] = []
 """Memory for rows that are held, from tiles that are closed: new memory costs as much time as reading a local file."""
 _KEPT_BUFFERS = 6  # the bands of two tiles
-_DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}  # by BITPIX
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,10 @@ class TileImage:
         block = hdu.tile_shape if self.in_pieces else self.shape[1:]
         self.block_shape = (int((1, *block)[-2]), int(block[-1]))
         """Height and width of the smallest part that is read: a row, or a piece of a compressed image."""
-        self._dtype = np.dtype(_DTYPES[header.header["BITPIX"]])
+        self._dtype = np.dtype(PIXEL_TYPES[header.header["BITPIX"]])
         self._row_bytes = self.shape[1] * self._dtype.itemsize
-        self._scaling = None if self.in_pieces else _Scaling.of(header.header)
+        scaling = FitsScaling() if self.in_pieces else FitsScaling.of(header.header)
+        self._scaling = None if scaling == FitsScaling() else scaling
         self._first_row, self._rows = 0, np.empty((0, self.shape[1]), np.float32)
         self._buffer = bytearray()
 
@@ -134,29 +136,6 @@ def _take_buffer(size: int) -> bytearray:
     except IndexError:  # none, or another thread has taken it
         return bytearray(size)
     return buffer if size <= len(buffer) <= 2 * size else bytearray(size)
-
-
-@dataclass(frozen=True)
-class _Scaling:
-    """How stored numbers become physical values (FITS Standard 4.0, section 4.4.2.5)."""
-
-    scale: float
-    zero: float
-    blank: int | None
-    """Stored integer that means a missing value."""
-
-    @classmethod
-    def of(cls, header: fits.Header) -> "_Scaling | None":
-        """That of a header; None where stored numbers are values."""
-        blank = header.get("BLANK") if header["BITPIX"] > 0 else None
-        scaling = cls(float(header.get("BSCALE", 1)), float(header.get("BZERO", 0)), blank)
-        return None if (scaling.scale, scaling.zero, scaling.blank) == (1, 0, None) else scaling
-
-    def values(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        values = stored * np.float64(self.scale) + self.zero
-        if self.blank is not None:
-            values[stored == self.blank] = np.nan
-        return values
 
 
 @contextlib.contextmanager
