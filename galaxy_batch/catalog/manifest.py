@@ -26,6 +26,7 @@ from galaxy_batch.catalog.files import WITHOUT_POSITION, MetadataFile, RowFile, 
 from galaxy_batch.decision_tree import Question
 from galaxy_batch.errors import InputError
 from galaxy_batch.review.flags import ReviewFlag, ReviewLimits
+from galaxy_batch.rows import IMAGE_URI_COLUMN
 from galaxy_batch.settings import parse_config
 from galaxy_batch.storage.files import join, read_bytes, remove_tree, write_json
 
@@ -138,6 +139,11 @@ class CatalogManifest(CatalogProvenance, CatalogCounts):
     def keeps_image_uri(self) -> bool:
         """Whether the catalog has the location of each cutout as a column of its own, not one of the survey's."""
         return bool((self.config.get("manifest") or {}).get("keep_image_uri", False))
+
+    @property
+    def has_image_uri(self) -> bool:
+        """Whether the catalog has a column with the location of each cutout, of its own or of the survey."""
+        return self.schema.get(IMAGE_URI_COLUMN.name) == "string"
 
     @property
     def embedding_size(self) -> int:

@@ -72,8 +72,7 @@ def read_examples(
         manifest: of the catalog.
         locations: where the rows are.
     """
-    has_uris = manifest.schema.get(IMAGE_URI_COLUMN.name) == "string"
-    columns = [*_COLUMNS, IMAGE_URI_COLUMN.name] if has_uris else _COLUMNS
+    columns = [*_COLUMNS, IMAGE_URI_COLUMN.name] if manifest.has_image_uri else _COLUMNS
     examples: dict[RowLocation, Example] = {}
     for (file, group), rows in groupby(sorted(locations), key=itemgetter(0, 1)):
         wanted = list(rows)

@@ -43,7 +43,6 @@ from galaxy_batch.review_queue.queue import (
 from galaxy_batch.review_queue.serve import check_servable
 from galaxy_batch.review_queue.zooniverse import write_subject_set
 from galaxy_batch.review_queue.zooniverse_upload import check_credentials, upload_subjects
-from galaxy_batch.rows import IMAGE_URI_COLUMN
 from galaxy_batch.storage.files import check_writable, join, read_bytes, remove_tree, without_secrets, write_atomically
 
 __all__ = ["make_queue"]
@@ -172,8 +171,7 @@ def _with_pictures(queue: ReviewQueue, config: ReviewQueueConfig, manifest: Cata
 def _new_queue(config: ReviewQueueConfig, manifest: CatalogManifest, uri: str) -> ReviewQueue:
     """The drawn galaxies in the order to look at, without pictures."""
     schema = pq.read_schema(pa.BufferReader(read_bytes(join(config.catalog_uri, hats.COMMON_METADATA))))
-    has_uris = manifest.schema.get(IMAGE_URI_COLUMN.name) == "string"
-    wanted = queue_schema(schema.field("object_id").type, manifest.classes, has_uris)
+    wanted = queue_schema(schema.field("object_id").type, manifest.classes, manifest.has_image_uri)
     verdicts = verdict_names(manifest.classes)
     drawn = draw_rows(config, manifest, schema, [name for name in wanted.names if name in schema.names])
     rows = _in_order(drawn, config)

@@ -14,12 +14,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from galaxy_batch.audit.result import PromisedAccuracy
 from galaxy_batch.catalog import hats
 from galaxy_batch.catalog.manifest import CatalogManifest
+from galaxy_batch.catalog.read_files import row_groups
 from galaxy_batch.errors import without_secrets
 from galaxy_batch.report.page import count, interval, percent
 from galaxy_batch.rows import ReviewFlag
 from galaxy_batch.sharing.config import HUB, ShareMetadata
 from galaxy_batch.stats import share
-from galaxy_batch.storage.files import beside, filesystem, join, open_parquet, read_bytes
+from galaxy_batch.storage.files import beside, filesystem, join, read_bytes
 
 __all__ = [
     "CHECKPOINT",
@@ -159,9 +160,8 @@ def read_position(catalog_uri: str, manifest: CatalogManifest) -> tuple[float, f
     """Right ascension and declination of the first object of a catalog, in degrees; None where none has a position."""
     for file in manifest.files:
         if hats.pixel_of(file.path) is not None:
-            with open_parquet(join(catalog_uri, file.path)) as parquet:
-                batch = next(parquet.iter_batches(1, columns=["ra", "dec"]))
-            return batch["ra"][0].as_py(), batch["dec"][0].as_py()
+            _, rows = next(row_groups(catalog_uri, file, ["ra", "dec"]))
+            return rows["ra"][0].as_py(), rows["dec"][0].as_py()
     return None
 
 

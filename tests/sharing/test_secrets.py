@@ -61,6 +61,28 @@ def test_columns_of_the_survey_are_searched(tmp_path: Path, address: str, is_sec
     assert secrets_in_rows(catalog, require_manifest(catalog)) == (["address"] if is_secret else [])
 
 
+@pytest.mark.parametrize("is_secret", [True, False])
+def test_lists_structs_and_bytes_are_searched(tmp_path: Path, is_secret: bool) -> None:
+    address = "https://host/a.jpg?sig=secret" if is_secret else "https://host/a.jpg?px=64"
+    inner = pa.struct({"size": pa.int64(), "at": pa.list_(pa.string())})
+    values: dict[str, tuple[object, pa.DataType]] = {
+        "in_list": ([None, address], pa.list_(pa.string())),
+        "in_fixed_list": ([address, None], pa.list_(pa.large_string(), 2)),
+        "in_struct": ({"size": 1, "at": [address]}, inner),
+        "in_list_of_structs": ([{"size": 1, "at": [address]}], pa.list_(inner)),
+        "in_map_key": ([(address, 1)], pa.map_(pa.string(), pa.int64())),
+        "in_map": ([("place", address)], pa.map_(pa.string(), pa.string())),
+        "in_bytes": (address.encode() + b"\xff", pa.binary()),
+        "in_fixed_bytes": (address.encode(), pa.binary(len(address))),
+    }
+    rows = sky_rows(40, seed=2)
+    for name, (value, kind) in values.items():
+        rows = rows.append_column(name, pa.array([None] * 39 + [value], kind))
+    rows = rows.append_column("sizes", pa.array([[1.0]] * 40))
+    catalog = str(publish_rows(tmp_path, rows))
+    assert secrets_in_rows(catalog, require_manifest(catalog)) == (sorted(values) if is_secret else [])
+
+
 def test_the_location_of_a_cutout(sky_catalog: Path, classified: Path) -> None:
     assert first_image_uri(str(sky_catalog), require_manifest(str(sky_catalog))) is None
     place = first_image_uri(str(classified), require_manifest(str(classified)))
