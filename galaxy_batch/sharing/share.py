@@ -2,7 +2,7 @@
 
 ::
 
-    verify_catalog ─> checkpoint, audits ─> documents ─> share.json ─> files ─> manifest.json
+    checkpoint, target ─> verify_catalog ─> audits ─> documents ─> share.json ─> files ─> manifest.json
 
 `share.json` is the first file at the target, and says which catalog is shared there; `catalog/manifest.json` is the
 last, and makes the files a catalog. The files at the target are the whole state of an interrupted run: those of the
@@ -57,18 +57,20 @@ def share_catalog(config: ShareConfig) -> dict[str, Any]:
         GateError: the catalog does not verify, it changes meanwhile, or the target does not have what was written.
     """
     started = time.monotonic()
+    content = manifest_content(config.catalog_uri) or b""  # before it is parsed: whatever comes later is a change
     manifest = require_manifest(config.catalog_uri)
     check_outside("to_uri", config.to_uri, config.catalog_uri)  # also through symbolic links, unlike the config
-    content = manifest_content(config.catalog_uri) or b""
+    _check_text("catalog_uri", config.catalog_uri, "its manifest.json", content.decode())
+    checkpoint = _checkpoint(config, manifest) if config.with_checkpoint else None
     target = _target(config)
     record = _record(manifest, manifest_file(content))
     _require_ours(target, record, config.to_uri)
+    target.prepare()  # before the catalog is verified, which may take hours
     _require_verified(config.catalog_uri)
-    _require_no_secrets(config.catalog_uri, manifest, content)
-    files, catalog = _described(config, manifest, content)
+    _require_no_secrets_in_rows(config.catalog_uri, manifest)
+    files, catalog = _described(config, manifest, content, checkpoint)
     _warn_of_local_images(config.catalog_uri, manifest)
     logger.info("sharing %d files, %.1f MB, to %s", len(files), catalog.size / 1e6, without_secrets(config.to_uri))
-    target.prepare()
     copied = _copy(target, [record])
     copied += _copy(target, files)
     if manifest_content(config.catalog_uri) != content:
@@ -139,8 +141,7 @@ def _require_verified(catalog_uri: str) -> None:
         )
 
 
-def _require_no_secrets(catalog_uri: str, manifest: CatalogManifest, content: bytes) -> None:
-    _check_text("catalog_uri", catalog_uri, "its manifest.json", content.decode())
+def _require_no_secrets_in_rows(catalog_uri: str, manifest: CatalogManifest) -> None:
     columns = secrets_in_rows(catalog_uri, manifest)
     if columns:
         remedy = f"credentials are in addresses of its column {', '.join(columns)}: make it without (keep_columns)"
@@ -161,12 +162,11 @@ def _warn_of_local_images(catalog_uri: str, manifest: CatalogManifest) -> None:
 
 
 def _described(
-    config: ShareConfig, manifest: CatalogManifest, content: bytes
+    config: ShareConfig, manifest: CatalogManifest, content: bytes, checkpoint: CheckpointFile | None
 ) -> tuple[list[SharedFile], SharedCatalog]:
     """All files but the first and the last, and what the documents say."""
     data = [*catalog_files(config.catalog_uri, manifest), *collection_files(config.catalog_uri, manifest)]
     about = config.share
-    checkpoint = _checkpoint(config, manifest) if config.with_checkpoint else None
     card = model_card_of(manifest.model_id)
     if checkpoint is not None:
         data.append(written_file(CHECKPOINT, checkpoint.content))

@@ -77,6 +77,18 @@ def test_a_target_that_is_a_file_or_cannot_be_written_is_refused(sky_catalog: Pa
         share_catalog(config_of(sky_catalog, file / "below"))
 
 
+@pytest.mark.parametrize("field", ["to_uri", "checkpoint_uri"])
+def test_what_cannot_be_written_or_read_is_refused_before_the_catalog_is_verified(
+    sky_catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    monkeypatch.setattr(share, "verify_catalog", lambda uri: pytest.fail("verified first"))
+    (tmp_path / "file").write_text("")
+    to = tmp_path / ("file/below" if field == "to_uri" else "shared")
+    with pytest.raises(InputError) as raised:
+        share_catalog(config_of(sky_catalog, to, with_checkpoint=field == "checkpoint_uri"))
+    assert raised.value.field == field
+
+
 def test_what_people_say_later_changes_documents_only(sky_catalog: Path, tmp_path: Path) -> None:
     to = tmp_path / "shared"
     share_catalog(config_of(sky_catalog, to, ShareMetadata()))
