@@ -118,7 +118,7 @@ class CatalogManifest(CatalogProvenance, CatalogCounts):
     @property
     def id_type(self) -> pa.DataType:
         """Of `object_id`: int64 or string."""
-        return pa.string() if self.schema["object_id"] == "string" else pa.int64()
+        return pa.string() if self.schema.get("object_id") == "string" else pa.int64()
 
     @property
     def flags(self) -> tuple[ReviewFlag, ...]:

@@ -101,8 +101,7 @@ class _CatalogChecker:
     def check_schema(self) -> Iterator[str]:
         """The schema begins with the columns of a catalog of these classes and questions; the survey's follow."""
         schema = self.manifest.schema
-        id_type = pa.string() if schema.get("object_id") == "string" else pa.int64()
-        contract = self.contract
+        contract, id_type = self.contract, self.manifest.id_type
         own = catalog_schema(
             id_type, contract.classes, (), contract.questions, contract.concentrations, contract.image_uri
         )

@@ -200,17 +200,15 @@ class CollectionChecker(AbstractContextManager["CollectionChecker"]):
         content = listed_content(self.folder_uri, file, problems)
         if content is None:
             return problems
-        folder, _, path = (
-            file.path.rpartition(f"{hats.DATASET}/") if hats.DATASET in file.path else file.path.rpartition("/")
-        )
+        folder, _, path = file.path.partition("/")
         try:
-            if path in (COLLECTION, hats.PROPERTIES):
+            if file.path == COLLECTION or path == hats.PROPERTIES:
                 problems += properties_problems(hats.read_properties(content), self._expected_properties(file.path))
             elif path == hats.PARTITIONS:
                 if hats.read_partition_info(content) != self._margin_tiles():
                     problems.append("its pixels or their rows are not those of the files")
             else:
-                problems += self._check_merged(pq.read_metadata(io.BytesIO(content)), file.path, folder)
+                problems += self._check_merged(pq.read_metadata(io.BytesIO(content)), folder, path)
         except UNREADABLE as error:
             problems.append(f"cannot be read: {str(error).splitlines()[0]}")
         return problems
@@ -224,14 +222,11 @@ class CollectionChecker(AbstractContextManager["CollectionChecker"]):
         kilobytes = -(-sum(file.bytes for file in manifest.margin_files) // 1024)
         return margin_properties(manifest, self._margin_tiles(), kilobytes)
 
-    def _check_merged(self, metadata: pq.FileMetaData, path: str, folder: str) -> Iterator[str]:
-        """`_metadata` or `_common_metadata`."""
-        of_folder = path.endswith(hats.METADATA)
-        footers = {
-            name.removeprefix(folder): footer for name, footer in self.footers.items() if name.startswith(folder)
-        }
-        footers = footers if of_folder else {}
-        if not path.startswith(f"{INDEX}/"):
+    def _check_merged(self, metadata: pq.FileMetaData, folder: str, path: str) -> Iterator[str]:
+        """`_metadata` or `_common_metadata` of a folder."""
+        files = self.footers.items() if path == hats.METADATA else ()
+        footers = {name.removeprefix(f"{folder}/"): footer for name, footer in files if name.startswith(f"{folder}/")}
+        if folder != INDEX:
             yield from merged_metadata_problems(metadata, self.manifest.schema, footers)
             return
         problem = self._index_schema_problem(metadata.schema.to_arrow_schema())

@@ -206,6 +206,14 @@ def test_other_files_are_named(root: Path) -> None:
     assert verify(root) == [f"{stray.relative_to(root)}: is not part of the collection"]
 
 
+def test_a_manifest_without_the_column_of_ids_is_named(root: Path) -> None:
+    manifest = root / "catalog" / "manifest.json"
+    entries = json.loads(manifest.read_text())
+    del entries["schema"]["object_id"]
+    manifest.write_text(json.dumps(entries))
+    assert "manifest.json: the schema does not begin with the columns that a catalog has" in verify(root)
+
+
 def test_a_copy_of_the_catalog_alone_is_verified(root: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(root / "catalog", tmp_path / "alone"))
     assert verify_catalog(str(copy)) == []
