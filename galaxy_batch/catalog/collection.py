@@ -71,6 +71,11 @@ class CollectionFiles:
     index: tuple[RowFile, ...] = ()
     others: tuple[MetadataFile, ...] = ()
 
+    @property
+    def all(self) -> tuple[RowFile | MetadataFile, ...]:
+        """Every file."""
+        return (*self.margin, *self.index, *self.others)
+
 
 def collection_uri(catalog_uri: str) -> str:
     """The folder of the collection: the one above the catalog's."""

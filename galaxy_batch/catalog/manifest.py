@@ -157,6 +157,11 @@ class CatalogManifest(CatalogProvenance, CatalogCounts):
         return {file.path: by_path[embedding_path(file.path)] for file in self.files} if by_path else {}
 
     @property
+    def inside(self) -> tuple[RowFile | MetadataFile, ...]:
+        """Every file of the catalog itself but `manifest.json`."""
+        return (*self.files, *self.metadata_files, *self.embedding_files)
+
+    @property
     def beside(self) -> CollectionFiles:
         """The files beside the catalog."""
         return CollectionFiles(self.margin_files, self.index_files, self.collection_files)

@@ -7,7 +7,7 @@ about 40 bytes a row. So memory does not grow with the catalog, except for the f
 import dataclasses
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -235,13 +235,7 @@ class _CatalogChecker:
         """Files that the manifest does not list."""
         fs, root = filesystem(self.catalog_uri)
         fs.invalidate_cache()
-        manifest = self.manifest
-        listed: Iterable[RowFile | MetadataFile] = (
-            *manifest.files,
-            *manifest.metadata_files,
-            *manifest.embedding_files,
-        )
-        known = {MANIFEST, *(file.path for file in listed)}
+        known = {MANIFEST, *(file.path for file in self.manifest.inside)}
         present = {path[len(root.rstrip("/")) + 1 :] for path in fs.find(root)}
         yield from (f"{path}: is not part of the catalog" for path in sorted(present - known))
 

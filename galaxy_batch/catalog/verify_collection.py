@@ -241,13 +241,7 @@ class CollectionChecker(AbstractContextManager["CollectionChecker"]):
 
     def _check_other_files(self) -> Iterator[str]:
         """Files in the folders of the margin cache and the index that the manifest does not list."""
-        manifest = self.manifest
-        listed: Iterable[RowFile | MetadataFile] = (
-            *manifest.margin_files,
-            *manifest.index_files,
-            *manifest.collection_files,
-        )
-        known = {file.path for file in listed}
+        known = {file.path for file in self.manifest.beside.all}
         yield from (f"{path}: is not part of the collection" for path in sorted(self._present() - known))
 
     def _present(self) -> set[str]:

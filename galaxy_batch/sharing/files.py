@@ -1,11 +1,9 @@
 """The files that are shared: those that `manifest.json` lists, those of the collection, and those that are written."""
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from galaxy_batch.catalog.collection import COLLECTION, collection_uri
-from galaxy_batch.catalog.files import MetadataFile, RowFile
 from galaxy_batch.catalog.manifest import MANIFEST, CatalogManifest
 from galaxy_batch.errors import GateError, without_secrets
 from galaxy_batch.storage.files import filesystem, join, read_bytes
@@ -61,7 +59,6 @@ def written_file(path: str, content: bytes) -> SharedFile:
 
 def catalog_files(catalog_uri: str, manifest: CatalogManifest) -> list[SharedFile]:
     """The files that `manifest.json` lists, in the order of their paths."""
-    listed: Iterable[RowFile | MetadataFile] = (*manifest.files, *manifest.metadata_files, *manifest.embedding_files)
     rows = {file.path: file.rows for file in manifest.files}
     files = [
         SharedFile(
@@ -71,7 +68,7 @@ def catalog_files(catalog_uri: str, manifest: CatalogManifest) -> list[SharedFil
             uri=join(catalog_uri, file.path),
             rows=rows.get(file.path, 0),
         )
-        for file in listed
+        for file in manifest.inside
     ]
     return sorted(files, key=lambda file: file.path)
 
@@ -84,11 +81,8 @@ def manifest_file(content: bytes) -> SharedFile:
 def collection_files(catalog_uri: str, manifest: CatalogManifest) -> list[SharedFile]:
     """The margin cache and the index beside a catalog, as `manifest.json` lists them; none if it was copied alone."""
     folder = collection_uri(catalog_uri)
-    listed: Iterable[RowFile | MetadataFile] = (
-        *manifest.margin_files,
-        *manifest.index_files,
-        *manifest.collection_files,
-    )
-    files = [SharedFile(file.path, file.bytes, file.sha256, uri=join(folder, file.path)) for file in listed]
+    files = [
+        SharedFile(file.path, file.bytes, file.sha256, uri=join(folder, file.path)) for file in manifest.beside.all
+    ]
     fs, path = filesystem(join(folder, COLLECTION))
     return sorted(files, key=lambda file: (file.path == COLLECTION, file.path)) if files and fs.exists(path) else []
