@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from galaxy_batch.catalog import hats
 from galaxy_batch.catalog.files import RowFile
 from galaxy_batch.errors import InputError
 from galaxy_batch.runtime.progress import with_progress
@@ -14,7 +15,7 @@ from galaxy_batch.storage.files import filesystem, join, open_parquet
 from galaxy_batch.storage.retries import with_retries
 from galaxy_batch.storage.threads import map_in_threads
 
-__all__ = ["DamagedCatalogError", "files_in_turn", "read_file", "read_row_group", "row_groups"]
+__all__ = ["DamagedCatalogError", "files_in_turn", "read_file", "read_row_group", "read_schema", "row_groups"]
 
 T = TypeVar("T")
 
@@ -65,6 +66,11 @@ def read_file(catalog_uri: str, path: str, read: Callable[[pq.ParquetFile], T], 
         if isinstance(error, OSError) and error.errno is not None:
             raise  # an error of the disk or the store; those of pyarrow have no errno
         raise DamagedCatalogError(field, catalog_uri, f"{path} is damaged, verify the catalog: {error}") from None
+
+
+def read_schema(catalog_uri: str) -> pa.Schema:
+    """The columns of a catalog, with unit, UCD and description in the metadata of each. Raises as `read_file`."""
+    return read_file(catalog_uri, hats.COMMON_METADATA, lambda parquet: parquet.schema_arrow)
 
 
 def row_groups(catalog_uri: str, file: RowFile, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:

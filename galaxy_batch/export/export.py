@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from galaxy_batch.catalog import hats
 from galaxy_batch.catalog.files import RowFile
 from galaxy_batch.catalog.manifest import MANIFEST, CatalogManifest, require_manifest
-from galaxy_batch.catalog.read_files import files_in_turn, read_file
+from galaxy_batch.catalog.read_files import files_in_turn, read_file, read_schema
 from galaxy_batch.errors import InputError
 from galaxy_batch.export.config import ExportConfig
 from galaxy_batch.export.formats import encode_table, exportable_field, format_of
@@ -34,8 +34,6 @@ from galaxy_batch.sky.healpix import Tile
 from galaxy_batch.storage.files import (
     check_outside,
     check_writable,
-    join,
-    read_bytes,
     without_secrets,
     write_atomically,
 )
@@ -69,7 +67,7 @@ def export_catalog(config: ExportConfig) -> dict[str, Any]:
     kind = format_of(config.output_uri)
     manifest = require_manifest(config.catalog_uri)
     _check_output(config)
-    schema = pq.read_schema(pa.BufferReader(read_bytes(join(config.catalog_uri, hats.COMMON_METADATA))))
+    schema = read_schema(config.catalog_uri)
     verdicts = ReviewedColumns(config.verdicts_uri, schema) if config.verdicts_uri is not None else None
     schema = schema if verdicts is None else verdicts.added_to(schema)
     selected = _select_columns(schema, config.columns)

@@ -20,10 +20,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from galaxy_batch.catalog import hats
 from galaxy_batch.catalog.manifest import CatalogManifest, require_manifest
+from galaxy_batch.catalog.read_files import read_schema
 from galaxy_batch.errors import InputError
 from galaxy_batch.review_queue.attention import attention_maps, catalog_checkpoint
 from galaxy_batch.review_queue.bundle import CHANGED, PICTURES, add_pictures
@@ -170,7 +169,7 @@ def _with_pictures(queue: ReviewQueue, config: ReviewQueueConfig, manifest: Cata
 
 def _new_queue(config: ReviewQueueConfig, manifest: CatalogManifest, uri: str) -> ReviewQueue:
     """The drawn galaxies in the order to look at, without pictures."""
-    schema = pq.read_schema(pa.BufferReader(read_bytes(join(config.catalog_uri, hats.COMMON_METADATA))))
+    schema = read_schema(config.catalog_uri)
     wanted = queue_schema(schema.field("object_id").type, manifest.classes, manifest.has_image_uri)
     verdicts = verdict_names(manifest.classes)
     drawn = draw_rows(config, manifest, schema, [name for name in wanted.names if name in schema.names])

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from galaxy_batch.audit.result import PromisedAccuracy
 from galaxy_batch.catalog import hats
 from galaxy_batch.catalog.manifest import CatalogManifest
-from galaxy_batch.catalog.read_files import row_groups
+from galaxy_batch.catalog.read_files import read_schema, row_groups
 from galaxy_batch.errors import without_secrets
 from galaxy_batch.report.page import count, interval, percent
 from galaxy_batch.rows import ReviewFlag
@@ -151,9 +150,7 @@ class SharedCatalog:
 
 def read_columns(catalog_uri: str) -> tuple[ColumnDescription, ...]:
     """The columns of a catalog, with unit, UCD and description, from the metadata of its schema."""
-    content = read_bytes(join(catalog_uri, hats.COMMON_METADATA))
-    schema = pq.read_schema(pa.BufferReader(content))
-    return tuple(map(_column, schema))
+    return tuple(map(_column, read_schema(catalog_uri)))
 
 
 def read_position(catalog_uri: str, manifest: CatalogManifest) -> tuple[float, float] | None:

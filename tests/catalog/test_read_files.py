@@ -6,7 +6,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from galaxy_batch.catalog.files import RowFile
-from galaxy_batch.catalog.read_files import DamagedCatalogError, files_in_turn, read_file, read_row_group, row_groups
+from galaxy_batch.catalog.read_files import (
+    DamagedCatalogError,
+    files_in_turn,
+    read_file,
+    read_row_group,
+    read_schema,
+    row_groups,
+)
 from galaxy_batch.errors import InputError
 from galaxy_batch.storage import retries
 
@@ -23,6 +30,15 @@ def test_row_groups_come_in_order_with_the_columns_asked_for(catalog_uri: str) -
     groups = {number: rows.to_pydict() for number, rows in row_groups(catalog_uri, FILE, ["object_id"])}
     assert groups == {0: {"object_id": [0, 1]}, 1: {"object_id": [2, 3]}, 2: {"object_id": [4]}}
     assert read_row_group(catalog_uri, FILE, 2, ["ra"]).to_pydict() == {"ra": [0.0]}
+
+
+def test_the_schema_has_the_descriptions_of_the_columns(catalog_uri: str) -> None:
+    with pytest.raises(InputError, match="_common_metadata is missing: verify the catalog"):
+        read_schema(catalog_uri)
+    schema = pa.schema([pa.field("ra", pa.float64(), metadata={"unit": "deg"})])
+    (Path(catalog_uri) / "dataset").mkdir()
+    pq.write_metadata(schema, Path(catalog_uri) / "dataset" / "_common_metadata")
+    assert read_schema(catalog_uri).field("ra").metadata[b"unit"] == b"deg"
 
 
 def test_a_missing_file_is_named(catalog_uri: str) -> None:
