@@ -9,17 +9,12 @@ They are Parquet files. Their names end in another way so that `**/*.parquet` is
 without embeddings, and their folder is not that of the HATS dataset.
 """
 
-import hashlib
-import io
-
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from galaxy_batch.catalog import hats
-from galaxy_batch.catalog.files import ROW_GROUP_ROWS, RowFile
+from galaxy_batch.catalog.files import RowFile, write_row_file
 from galaxy_batch.embeddings import embedding_lists, embedding_type
 from galaxy_batch.rows import EMBEDDING
-from galaxy_batch.storage.files import join, write_atomically
 
 __all__ = ["EMBEDDINGS", "embedding_path", "embedding_schema", "write_embedding_file"]
 
@@ -57,10 +52,6 @@ def write_embedding_file(rows: pa.Table, path: str, catalog_uri: str) -> RowFile
     lists = embedding_lists(rows[EMBEDDING])
     schema = embedding_schema(rows.schema.field("object_id").type, lists.type.list_size)
     table = pa.table([rows["object_id"], rows["_healpix_29"], lists], schema=schema)
-    sink = io.BytesIO()
-    pq.write_table(
-        table, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS, use_dictionary=False, write_statistics=False
-    )
-    content = sink.getvalue()
-    write_atomically(join(catalog_uri, embedding_path(path)), content)
-    return RowFile(embedding_path(path), len(table), len(content), hashlib.sha256(content).hexdigest())
+    options = {"use_dictionary": False, "write_statistics": False}
+    file, _ = write_row_file(table, embedding_path(path), catalog_uri, **options)
+    return file

@@ -3,6 +3,7 @@
 import hashlib
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +24,7 @@ __all__ = [
     "file_path",
     "write_catalog_file",
     "write_metadata_file",
+    "write_row_file",
 ]
 
 WITHOUT_POSITION = "without_position"
@@ -103,15 +105,29 @@ def write_catalog_file(rows: pa.Table, path: str, header: CatalogFileHeader, cat
     """
     schema = header.schema_of(rows)
     table = pa.table([rows[field.name].cast(field.type) for field in schema], schema=schema)
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+    file, footer = write_row_file(table, path, catalog_uri)
+    return WrittenFile(file, count_rows(table), footer)
+
+
+def write_row_file(table: pa.Table, path: str, folder_uri: str, **options: Any) -> tuple[RowFile, bytes]:
+    """Write a table as one Parquet file, in one atomic step.
+
+    Args:
+        table: columns and rows, as they are written.
+        path: below the folder.
+        folder_uri: of the catalog or the collection.
+        options: further ones of `pyarrow.parquet.write_table`.
+
+    Returns:
+        The file, and its Parquet metadata.
+    """
+    sink, footer = io.BytesIO(), io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS, **options)
     content = sink.getvalue()
-    write_atomically(join(catalog_uri, path), content)
+    write_atomically(join(folder_uri, path), content)
     sink.seek(0)
-    footer = io.BytesIO()
     pq.read_metadata(sink).write_metadata_file(footer)
-    file = RowFile(path, len(table), len(content), hashlib.sha256(content).hexdigest())
-    return WrittenFile(file, count_rows(table), footer.getvalue())
+    return RowFile(path, len(table), len(content), hashlib.sha256(content).hexdigest()), footer.getvalue()
 
 
 def write_metadata_file(content: bytes, path: str, catalog_uri: str) -> MetadataFile:

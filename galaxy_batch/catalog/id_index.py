@@ -4,8 +4,6 @@ Each file has a range of ids. The limits between the files are quantiles of a sa
 it does not depend on how the survey was cut into parts.
 """
 
-import hashlib
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,10 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from galaxy_batch.catalog import hats
-from galaxy_batch.catalog.files import ROW_GROUP_ROWS, RowFile
+from galaxy_batch.catalog.files import RowFile, write_row_file
 from galaxy_batch.ids import id_hashes
 from galaxy_batch.sky.healpix import Tile
-from galaxy_batch.storage.files import join, write_atomically
 
 __all__ = [
     "index_path",
@@ -92,15 +89,6 @@ def write_index_file(rows: pa.Table, path: str, folder_uri: str) -> tuple[RowFil
     Returns:
         The file, and its Parquet metadata.
     """
-    sink, footer = io.BytesIO(), io.BytesIO()
     schema = index_schema(rows.schema.field("object_id").type)
     order = pq.SortingColumn.from_ordering(schema, [("object_id", "ascending")])
-    pq.write_table(
-        rows.select(schema.names).cast(schema), sink, compression="zstd", row_group_size=ROW_GROUP_ROWS,
-        sorting_columns=order,
-    )  # fmt: skip
-    content = sink.getvalue()
-    write_atomically(join(folder_uri, path), content)
-    sink.seek(0)
-    pq.read_metadata(sink).write_metadata_file(footer)
-    return RowFile(path, len(rows), len(content), hashlib.sha256(content).hexdigest()), footer.getvalue()
+    return write_row_file(rows.select(schema.names).cast(schema), path, folder_uri, sorting_columns=order)

@@ -7,7 +7,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from galaxy_batch.catalog import embedding_files
 from galaxy_batch.catalog.manifest import CatalogManifest, require_manifest
 from galaxy_batch.embeddings import packed_embeddings, unpacked_embeddings
 from galaxy_batch.errors import InputError
@@ -28,7 +27,6 @@ def rows() -> pa.Table:
 def catalog(rows: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Row groups of 50 rows."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embedding_files, "ROW_GROUP_ROWS", 50)
         patch.setattr("galaxy_batch.catalog.files.ROW_GROUP_ROWS", 50)
         return publish_rows(tmp_path_factory.mktemp("sky"), rows, max_rows=200)
 
