@@ -53,8 +53,7 @@ from galaxy_batch.runtime.progress import with_progress
 from galaxy_batch.runtime.tasks import TaskRunner
 from galaxy_batch.sky.healpix import BASE_PIXELS, DEEPEST_TILE, Tile, coarser, cut
 from galaxy_batch.storage.files import remove_temporary_folder
-from galaxy_batch.storage.sorted_runs import consecutive_groups, read_between
-from galaxy_batch.storage.threads import map_in_threads
+from galaxy_batch.storage.sorted_runs import consecutive_groups, read_all_between
 
 __all__ = ["publish"]
 
@@ -129,11 +128,7 @@ def _find_repeated(
 def _repeated_between(hash_range: pa.Table, layout: Layout, runs: int, review: ReviewConfig) -> pa.Table:
     """A task: the hashes from `low` to `last` that are those of too many rows, of all runs together."""
     (item,) = hash_range.to_pylist()
-    hashes = pa.concat_tables(
-        map_in_threads(
-            lambda run: read_between(layout.sorted_hashes(run), HASH, item["low"], item["last"]), range(runs)
-        )
-    )
+    hashes = read_all_between([layout.sorted_hashes(run) for run in range(runs)], HASH, item["low"], item["last"])
     repeated = repeated_hashes(hashes[HASH].to_numpy(), hashes["rows"].to_numpy(), review)
     return pa.table({"repeated": pa.array([repeated.tobytes()], pa.large_binary())})
 
@@ -153,9 +148,7 @@ def _write_tiles(
     (item,) = group.to_pylist()
     tiles = {entry.pop("path"): Tile(**entry) for entry in item["tiles"]}
     low, last = min(tile.first_key for tile in tiles.values()), max(tile.last_key for tile in tiles.values())
-    rows = pa.concat_tables(
-        map_in_threads(lambda run: read_between(layout.sorted_rows(run), KEY, low, last), range(runs))
-    )
+    rows = read_all_between([layout.sorted_rows(run) for run in range(runs)], KEY, low, last)
     rows = rows.sort_by([(KEY, "ascending"), ("object_id", "ascending")])
     rows = flag_repeated_images(rows, repeated)
     keys = rows[KEY].to_numpy()

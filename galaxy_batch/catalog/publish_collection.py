@@ -36,8 +36,7 @@ from galaxy_batch.rows import EMBEDDING
 from galaxy_batch.runtime.progress import with_progress
 from galaxy_batch.runtime.tasks import TaskRunner
 from galaxy_batch.sky.healpix import Tile
-from galaxy_batch.storage.sorted_runs import consecutive_groups, read_between, write_run
-from galaxy_batch.storage.threads import map_in_threads
+from galaxy_batch.storage.sorted_runs import consecutive_groups, read_all_between, write_run
 
 __all__ = ["CollectionPlan", "MemberCounts", "publish_collection", "write_member_runs"]
 
@@ -191,7 +190,7 @@ def _write_margins(group: pa.Table, layout: Layout, groups: int, header: Catalog
     (item,) = group.to_pylist()
     tiles = {entry.pop("path"): Tile(**entry) for entry in item["tiles"]}
     low, last = min(tile.first_key for tile in tiles.values()), max(tile.first_key for tile in tiles.values())
-    rows = _read_runs([layout.margin_rows(number) for number in range(groups)], _PIXEL, low, last)
+    rows = read_all_between([layout.margin_rows(number) for number in range(groups)], _PIXEL, low, last)
     rows = rows.sort_by([(_PIXEL, "ascending"), ("_healpix_29", "ascending"), ("object_id", "ascending")])
     keys = rows[_PIXEL].to_numpy()
     written = []
@@ -227,7 +226,7 @@ def _write_ids(item: pa.Table, layout: Layout, groups: int) -> pa.Table:
     """A task: one file of the index."""
     (entry,) = item.to_pylist()
     runs = [layout.sorted_ids(number) for number in range(groups)]
-    rows = _read_runs(runs, _RANGE, entry["range"], entry["range"]).sort_by("object_id")
+    rows = read_all_between(runs, _RANGE, entry["range"], entry["range"]).sort_by("object_id")
     file, footer = write_index_file(rows, entry["path"], layout.root)
     checksum = f"{ids_checksum(id_hashes(rows['object_id'])):016x}"
     row = {"file": json.dumps(asdict(file)), "rows": file.rows, "footer": footer, "ids_checksum": checksum}
@@ -239,11 +238,6 @@ def _written(rows: Iterable[Mapping[str, Any]], step: str, total: int) -> dict[s
     done = with_progress(rows, step, total, lambda row: int(row["rows"]))
     files = [(RowFile(**json.loads(row["file"])), row["footer"]) for row in done]
     return {file.path: (file, footer) for file, footer in files}
-
-
-def _read_runs(uris: Sequence[str], key: str, low: int, last: int) -> pa.Table:
-    """The rows in a range of keys, of all runs."""
-    return pa.concat_tables(map_in_threads(lambda uri: read_between(uri, key, low, last), uris))
 
 
 def _count(values: npt.NDArray[np.int64]) -> dict[int, int]:

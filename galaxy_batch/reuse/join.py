@@ -37,7 +37,7 @@ from galaxy_batch.review.flags import PIXEL_FLAGS, pixel_flags
 from galaxy_batch.rows import CHUNK, EMBEDDING, Status
 from galaxy_batch.runtime.tasks import TaskRunner
 from galaxy_batch.storage.files import join, read_bytes, remove_tree
-from galaxy_batch.storage.sorted_runs import RUN_ROWS, consecutive_groups, read_between, write_run
+from galaxy_batch.storage.sorted_runs import RUN_ROWS, consecutive_groups, read_all_between, write_run
 from galaxy_batch.storage.threads import map_in_threads
 
 __all__ = ["join_previous"]
@@ -57,8 +57,7 @@ class _Runs:
 
     def between(self, step: str, runs: int, key: str, low: int, last: int) -> pa.Table:
         """The rows of a range of keys, from all runs of a step."""
-        uris = [self.uri(step, run) for run in range(runs)]
-        return pa.concat_tables(map_in_threads(lambda uri: read_between(uri, key, low, last), uris))
+        return read_all_between([self.uri(step, run) for run in range(runs)], key, low, last)
 
     def write_by_id(self, rows: pa.Table, step: str, number: int) -> None:
         rows = rows.append_column(_KEY, pa.array(id_hashes(rows["object_id"]).view(np.int64)))

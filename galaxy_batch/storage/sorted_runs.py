@@ -26,8 +26,9 @@ import pyarrow as pa
 
 from galaxy_batch.storage.files import filesystem, write_atomically
 from galaxy_batch.storage.retries import with_retries
+from galaxy_batch.storage.threads import map_in_threads
 
-__all__ = ["RUN_ROWS", "consecutive_groups", "read_between", "write_run"]
+__all__ = ["RUN_ROWS", "consecutive_groups", "read_all_between", "read_between", "write_run"]
 
 RUN_ROWS = 1_000_000
 """Largest number of rows in a run, unless a single part has more."""
@@ -66,6 +67,11 @@ def read_between(uri: str, key: str, low: int, last: int) -> pa.Table:
     keys = rows[key].to_numpy()
     begin, end = np.searchsorted(keys, low, "left"), np.searchsorted(keys, last, "right")
     return rows.slice(begin, end - begin)
+
+
+def read_all_between(uris: Sequence[str], key: str, low: int, last: int) -> pa.Table:
+    """Read the rows of several runs with `low` <= key <= `last`, run after run; a few runs at a time."""
+    return pa.concat_tables(map_in_threads(lambda uri: read_between(uri, key, low, last), uris))
 
 
 def _read_frames(uri: str, low: int, last: int) -> pa.Table:

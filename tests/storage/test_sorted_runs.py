@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from galaxy_batch.storage.sorted_runs import consecutive_groups, read_between, write_run
+from galaxy_batch.storage.sorted_runs import consecutive_groups, read_all_between, read_between, write_run
 
 
 def run_of(keys: list[int], folder: Path) -> tuple[str, pa.Table]:
@@ -35,6 +35,14 @@ def test_extreme_keys_are_read(tmp_path: Path) -> None:
     uri, rows = run_of([-(2**63), 0, 2**63 - 1], tmp_path)
     assert read_between(uri, "key", -(2**63), 2**63 - 1).equals(rows)
     assert read_between(uri, "key", 2**63 - 1, 2**63 - 1)["text"].to_pylist() == ["row 2"]
+
+
+def test_several_runs_are_read_in_their_order(tmp_path: Path) -> None:
+    uris = []
+    for number, keys in enumerate(([1, 3, 5], [2, 3, 9], [7])):
+        (tmp_path / str(number)).mkdir()
+        uris.append(run_of(keys, tmp_path / str(number))[0])
+    assert read_all_between(uris, "key", 2, 5)["key"].to_pylist() == [3, 5, 2, 3]
 
 
 def test_a_reader_fetches_little_more_than_its_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
