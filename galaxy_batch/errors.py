@@ -14,7 +14,7 @@ traceback (exit 1). Messages contain URIs without credentials.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -113,8 +113,7 @@ def _grants_access(uri: str) -> bool:
     if before.startswith(_MEMBERS) or "://" not in before:
         return False
     parameters = [([name for name in _names(text) if name not in _HARMLESS], text) for text in query.split("&")]
-    granting = (_is_credential(names or ["-"], text, signed_by_azure=False) for names, text in parameters)
-    return _shown(before) != before or any(granting)
+    return _shown(before) != before or any(_is_credential(names, text) for names, text in parameters)
 
 
 def _publishable(uri: str) -> str:
@@ -126,8 +125,8 @@ def _publishable(uri: str) -> str:
         return shown
     parameters = [(_names(parameter), parameter) for parameter in query.split("&")]
     every = {name for names, _ in parameters for name in names}
-    signed_by_azure = {"sig", "sv"} <= every
-    kept = [parameter for names, parameter in parameters if not _is_credential(names, parameter, signed_by_azure)]
+    also = _AZURE if {"sig", "sv"} <= every else frozenset()
+    kept = [parameter for names, parameter in parameters if names and not _is_credential(names, parameter, also)]
     return f"{shown}?{'&'.join(kept)}" if kept else shown
 
 
@@ -137,11 +136,10 @@ def _names(parameter: str) -> list[str]:
     return [name.strip().lower() for name, equals, _ in (piece.partition("=") for piece in pieces) if equals]
 
 
-def _is_credential(names: Iterable[str], parameter: str, signed_by_azure: bool) -> bool:
-    names = list(names)
-    known = _CREDENTIALS | _AZURE if signed_by_azure else _CREDENTIALS
-    named = any(name in known or _CREDENTIAL_WORDS.search(name) for name in names)
-    return not names or named or bool(_CREDENTIAL_VALUE.search(unquote_plus(parameter)))
+def _is_credential(names: Iterable[str], parameter: str, also: Set[str] = frozenset()) -> bool:
+    """Whether a parameter is a credential, by one of its names, of which `also` are some too, or by its value."""
+    named = any(name in _CREDENTIALS or name in also or _CREDENTIAL_WORDS.search(name) for name in names)
+    return named or bool(_CREDENTIAL_VALUE.search(unquote_plus(parameter)))
 
 
 def _shown(uri: str) -> str:
