@@ -12,7 +12,7 @@ The catalog is read twice, a row group at a time: the columns that decide, then 
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any
 
@@ -212,16 +212,13 @@ class Drawing:
         if config.stratified is not None:
             yield self._random("stratified", config.stratified, strata, self._class_and_bin_of)
         if config.optimal is not None:
-            shared = self._random("optimal", config.optimal, strata, self._class_and_bin_of)
-            shared.optimal = True
-            yield shared
+            yield replace(self._random("optimal", config.optimal, strata, self._class_and_bin_of), optimal=True)
         if config.audit:
             fraction = manifest.review_limits.audit_fraction
             if not fraction:
                 raise InputError("audit", config.audit, "the catalog has no audit sample: its audit_fraction is 0")
             audited = self._random("AUDIT", unlimited, [""], lambda rows: _where(_has(rows, ReviewFlag.AUDIT)))
-            audited.probability = fraction
-            yield audited
+            yield replace(audited, probability=fraction)
 
     def _random(self, reason: str, size: int, strata: Sequence[str], stratum_of: Callable[[pa.Table], Ints]) -> _Draw:
         return _Draw(
