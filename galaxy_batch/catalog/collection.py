@@ -102,7 +102,7 @@ def margin_metadata(
     tiles: Sequence[Tile],
     schema: pa.Schema,
     footers: Sequence[tuple[str, bytes]],
-    kilobytes: int,
+    size_bytes: int,
 ) -> dict[str, bytes]:
     """The content of the files that make the margin a HATS catalog, by path.
 
@@ -111,11 +111,11 @@ def margin_metadata(
         tiles: pixels that have a margin, and the rows in it.
         schema: of the catalog, with the VOTable header.
         footers: path and Parquet metadata of each file of the margin.
-        kilobytes: of all files of the margin.
+        size_bytes: of all files of the margin.
     """
     folder = margin_folder(settings.margin_arcsec)
     contents = {
-        hats.PROPERTIES: hats.properties(margin_properties(settings, tiles, kilobytes)),
+        hats.PROPERTIES: hats.properties(margin_properties(settings, tiles, size_bytes)),
         hats.PARTITIONS: hats.partition_info(tiles),
         hats.COMMON_METADATA: hats.common_metadata(schema),
         **hats.optional_metadata(schema, [(_below(path), footer) for path, footer in footers]),
@@ -123,9 +123,9 @@ def margin_metadata(
     return {f"{folder}/{path}": content for path, content in contents.items()}
 
 
-def margin_properties(settings: CollectionSettings, tiles: Sequence[Tile], kilobytes: int) -> dict[str, object]:
+def margin_properties(settings: CollectionSettings, tiles: Sequence[Tile], size_bytes: int) -> dict[str, object]:
     """The entries of the margin's `hats.properties`."""
-    entries = hats.describe(settings.release, tiles, 0, kilobytes)
+    entries = hats.describe(settings.release, tiles, 0, size_bytes)
     of_catalog = ("hats_max_rows", "hats_skymap_order", "hats_cols_survey_id")
     return {key: value for key, value in entries.items() if key not in of_catalog} | {
         "obs_collection": margin_folder(settings.margin_arcsec),

@@ -97,8 +97,15 @@ def properties(entries: Mapping[str, object], title: str = "HATS catalog") -> by
     return ("\n".join(lines) + "\n").encode()
 
 
-def describe(release: str, tiles: Sequence[Tile], max_rows: int, kilobytes: int) -> dict[str, object]:
-    """The required entries of `hats.properties`, and the optional ones that are known."""
+def describe(release: str, tiles: Sequence[Tile], max_rows: int, size_bytes: int) -> dict[str, object]:
+    """The required entries of `hats.properties`, and the optional ones that are known.
+
+    Args:
+        release: name of the release.
+        tiles: pixels that have a file.
+        max_rows: limit of the rows of a file.
+        size_bytes: of all files of rows.
+    """
     return {
         "obs_collection": release,
         "obs_title": f"Galaxy morphologies of release {release}",
@@ -116,7 +123,7 @@ def describe(release: str, tiles: Sequence[Tile], max_rows: int, kilobytes: int)
         "hats_npix_suffix": ".parquet",
         "hats_skymap_order": SKYMAP_ORDER,
         "moc_sky_fraction": f"{sum(0.25**tile.order for tile in tiles) / BASE_PIXELS:.8g}",
-        "hats_estsize": kilobytes,
+        "hats_estsize": -(-size_bytes // 1024),  # kB
         "hats_builder": f"galaxy_batch {version('galaxy-batch')}",
         "hats_creation_date": time.strftime("%Y-%m-%dT%H:%MUTC", time.gmtime()),
         "hats_version": "v1.0",

@@ -229,10 +229,10 @@ def _metadata(
     """The content of the HATS files, by path."""
     on_sky = {path: tile for path, tile in tiles.items() if tile.on_sky}
     footers = {file.file.path: file.footer for file in written}
-    kilobytes = -(-sum(file.file.bytes for file in written) // 1024)
+    size = sum(file.file.bytes for file in written)
     cells = coarser(totals.histogram, DEEPEST_TILE - hats.SKYMAP_ORDER)[: BASE_PIXELS << 2 * hats.SKYMAP_ORDER]
     properties = {
-        **hats.describe(header.release, list(on_sky.values()), provenance.max_rows, kilobytes),
+        **hats.describe(header.release, list(on_sky.values()), provenance.max_rows, size),
         "prov_progenitor": provenance.survey,
         "galaxy_batch_model_id": provenance.model_id,
         "galaxy_batch_run_id": provenance.run_id,

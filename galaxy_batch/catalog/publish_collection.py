@@ -179,9 +179,9 @@ def _publish_margin(
     if {path: file.rows for path, (file, _) in written.items()} != {path: tile.rows for path, tile in tiles.items()}:
         raise RuntimeError("rows of the margin cache are lost or doubled; nothing was published")
     files = [file for file, _ in written.values()]
-    kilobytes = -(-sum(file.bytes for file in files) // 1024)
+    size = sum(file.bytes for file in files)
     footers = [(path, written[path][1]) for path in tiles]
-    contents = collection.margin_metadata(plan, list(tiles.values()), header.schema_of(), footers, kilobytes)
+    contents = collection.margin_metadata(plan, list(tiles.values()), header.schema_of(), footers, size)
     return sorted(files, key=lambda file: file.path), contents
 
 

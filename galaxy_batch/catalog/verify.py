@@ -226,7 +226,7 @@ class _CatalogChecker:
         """Each entry of `hats.properties` that follows from the files or the manifest."""
         manifest = self.manifest
         size = sum(file.bytes for file in manifest.files)
-        expected = hats.describe(manifest.release, tiles, manifest.max_rows, -(-size // 1024))
+        expected = hats.describe(manifest.release, tiles, manifest.max_rows, size)
         return expected | {
             f"galaxy_batch_{name}": getattr(manifest, name) for name in ("model_id", "run_id", "fingerprint")
         }

@@ -219,8 +219,8 @@ class CollectionChecker(AbstractContextManager["CollectionChecker"]):
             return collection_properties(manifest)
         if path.startswith(f"{INDEX}/"):
             return index_properties(manifest, self.placed)
-        kilobytes = -(-sum(file.bytes for file in manifest.margin_files) // 1024)
-        return margin_properties(manifest, self._margin_tiles(), kilobytes)
+        size = sum(file.bytes for file in manifest.margin_files)
+        return margin_properties(manifest, self._margin_tiles(), size)
 
     def _check_merged(self, metadata: pq.FileMetaData, folder: str, path: str) -> Iterator[str]:
         """`_metadata` or `_common_metadata` of a folder."""

@@ -116,7 +116,7 @@ def test_half_a_skymap_is_none(size: int) -> None:
 
 
 def test_properties_say_how_the_sky_was_cut() -> None:
-    properties = hats.describe("dr7", [Tile(0, 3, 5), Tile(2, 190, 7)], 10, 99)
+    properties = hats.describe("dr7", [Tile(0, 3, 5), Tile(2, 190, 7)], 10, 98 * 1024 + 1)
     assert properties["hats_nrows"] == 12
     assert properties["hats_order"] == 2
     assert float(str(properties["moc_sky_fraction"])) == pytest.approx((1 + 1 / 16) / 12)

@@ -100,7 +100,7 @@ def mend(catalog: Path) -> None:
         contents = {}
     size = sum((catalog / path).stat().st_size for path in tables)
     entries = hats.read_properties((catalog / hats.PROPERTIES).read_bytes())
-    entries |= {k: str(v) for k, v in hats.describe("made-up", on_sky, manifest["max_rows"], -(-size // 1024)).items()}
+    entries |= {k: str(v) for k, v in hats.describe("made-up", on_sky, manifest["max_rows"], size).items()}
     contents[hats.PROPERTIES] = hats.properties(entries)
     for path, content in contents.items():
         (catalog / path).write_bytes(content)
