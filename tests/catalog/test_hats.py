@@ -119,6 +119,7 @@ def test_properties_say_how_the_sky_was_cut() -> None:
     properties = hats.describe("dr7", [Tile(0, 3, 5), Tile(2, 190, 7)], 10, 98 * 1024 + 1)
     assert properties["hats_nrows"] == 12
     assert properties["hats_order"] == 2
+    assert properties["hats_estsize"] == 99
     assert float(str(properties["moc_sky_fraction"])) == pytest.approx((1 + 1 / 16) / 12)
     assert hats.describe("dr7", [], 10, 0)["hats_order"] == 0
 
